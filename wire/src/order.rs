@@ -1,0 +1,122 @@
+//! What a shard tells a worker about a slot, and what the worker answers: plain data in shared memory.
+//!
+//! Both sides are one release of one binary (the segment's layout hash says so), hence native byte order.
+
+use crate::{Dtype, ErrorCode, Operation, Work};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// One order: compute this, from the slot's request area into its reply area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C, align(8))]
+pub struct Order {
+    /// Repeated in the header of every reply frame.
+    pub message_id: u64,
+    /// CLOCK_MONOTONIC nanoseconds after which the answer is useless; 0 for none.
+    pub deadline_ns: u64,
+    /// CLOCK_MONOTONIC nanoseconds at which the request was complete.
+    pub arrived_ns: u64,
+    /// Bytes of the request's payload, which starts behind the header in the request area.
+    pub payload_len: u32,
+    k: u32,
+    rows: u32,
+    cols: u32,
+    data_offset: u32,
+    data_len: u32,
+    check: u32,
+    operation: u8,
+    dtype: u8,
+    values: u8,
+    flags: u8,
+    /// Which lending of the slot this is; the outcome repeats it.
+    pub lending: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const FLAG_STREAMING: u8 = 1;
+const FLAG_CHECK: u8 = 2;
+
+const _: () = assert!(size_of::<Order>() == 64);
+
+impl Order {
+    /// An order for checked work.
+    #[must_use]
+    pub fn new(
+        work: &Work,
+        message_id: u64,
+        payload_len: u32,
+        arrived_ns: u64,
+        deadline_ns: u64,
+        lending: u32,
+    ) -> Self {
+        let mut flags = 0;
+        if work.streaming {
+            flags |= FLAG_STREAMING;
+        }
+        if work.check.is_some() {
+            flags |= FLAG_CHECK;
+        }
+        Self {
+            message_id,
+            deadline_ns,
+            arrived_ns,
+            payload_len,
+            k: work.k,
+            rows: work.rows,
+            cols: work.cols,
+            data_offset: work.data_offset,
+            data_len: work.data_len,
+            check: work.check.unwrap_or(0),
+            operation: work.operation.code(),
+            dtype: work.dtype.code(),
+            values: work.values.code(),
+            flags,
+            lending,
+            reserved: 0,
+        }
+    }
+
+    /// The work, checked again: the memory is shared, so its bytes prove nothing.
+    ///
+    /// # Errors
+    /// `BadRequest` for codes outside the registries, otherwise as [`Work::check`].
+    pub fn work(&self) -> Result<Work, ErrorCode> {
+        Work {
+            operation: Operation::from_code(self.operation).ok_or(ErrorCode::BadRequest)?,
+            dtype: Dtype::from_code(self.dtype).ok_or(ErrorCode::BadRequest)?,
+            values: Dtype::from_code(self.values).ok_or(ErrorCode::BadRequest)?,
+            streaming: self.flags & FLAG_STREAMING != 0,
+            k: self.k,
+            rows: self.rows,
+            cols: self.cols,
+            data_offset: self.data_offset,
+            data_len: self.data_len,
+            check: (self.flags & FLAG_CHECK != 0).then_some(self.check),
+        }
+        .check()
+    }
+}
+
+/// What a worker says of one order. `status` 0 means that whole reply frames lie in the reply area.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+#[repr(C, align(8))]
+pub struct Outcome {
+    /// The order's lending.
+    pub lending: u32,
+    /// 0, or an [`ErrorCode`] that the shard reports in the worker's place.
+    pub status: u16,
+    /// Reply frames in the reply area, back to back.
+    pub frames: u16,
+    /// Bytes of all reply frames.
+    pub reply_len: u32,
+    /// Bytes the worker had to copy besides computing.
+    pub copied: u32,
+    /// Nanoseconds the batch's computation took, shared by its members.
+    pub compute_ns: u64,
+    /// CLOCK_MONOTONIC nanoseconds at which the worker took the order up.
+    pub started_ns: u64,
+}
+
+const _: () = assert!(size_of::<Outcome>() == 32);
