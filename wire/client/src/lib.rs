@@ -1,1 +1,130 @@
-//! .
+//! A small blocking client of a Butterfly node, for tools, tests and set-up code.
+//!
+//! A [`Client`] asks and waits ([`Client::ping`], [`Client::call`]), or pipelines: [`Client::send`] any number of
+//! requests, then [`Client::receive`] the answers, matched by message id. [`Client::into_halves`] splits it for two
+//! threads. Every frame is checked (header, length, CRC-16) before it is shown, and payloads lie 64-byte aligned, so
+//! that archives and tensor rows are read in place.
+#![forbid(unsafe_code)]
+
+mod addr;
+mod buffer;
+mod error;
+mod receiver;
+mod sender;
+mod stream;
+
+pub use addr::{Addr, AddrError};
+pub use buffer::Buffer;
+pub use error::{ClientError, Refusal};
+pub use receiver::{Receiver, Reply};
+pub use sender::Sender;
+
+use std::{os::fd::OwnedFd, time::Duration};
+use stream::Stream;
+use wire::Kind;
+
+/// How patient a client is and how much it accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Longest wait for a connection, over all addresses of a name.
+    pub connect_timeout: Duration,
+    /// Longest silence while reading, longest standstill while writing; `None` waits for ever.
+    pub io_timeout: Option<Duration>,
+    /// Largest payload accepted from the node, bytes.
+    pub payload_max: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            io_timeout: Some(Duration::from_secs(30)),
+            payload_max: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// Connects, and hands the socket over as it is: for callers with an event loop of their own.
+///
+/// # Errors
+/// [`ClientError::Connect`].
+pub fn connect_socket(addr: &Addr, timeout: Duration) -> Result<OwnedFd, ClientError> {
+    Stream::connect(addr, timeout, None).map(OwnedFd::from)
+}
+
+/// One connection to a node.
+#[derive(Debug)]
+pub struct Client {
+    sender: Sender,
+    receiver: Receiver,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`], with the address and what to do.
+    pub fn connect(addr: &Addr, options: Options) -> Result<Self, ClientError> {
+        let stream = Stream::connect(addr, options.connect_timeout, options.io_timeout)?;
+        let writing = stream
+            .try_clone()
+            .map_err(|source| ClientError::Connect { addr: addr.clone(), source })?;
+        Ok(Self {
+            sender: Sender::new(writing, options.io_timeout),
+            receiver: Receiver::new(stream, options.io_timeout, options.payload_max),
+        })
+    }
+
+    /// The two halves, for a thread each. The connection closes when both are dropped.
+    #[must_use]
+    pub fn into_halves(self) -> (Sender, Receiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// The sending half.
+    pub const fn sender(&mut self) -> &mut Sender {
+        &mut self.sender
+    }
+
+    /// Sends one frame and returns its message id: [`Sender::send`].
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub fn send(&mut self, kind: Kind, payload: &[u8]) -> Result<u64, ClientError> {
+        self.sender.send(kind, payload)
+    }
+
+    /// The next frame from the node, refusals included: [`Receiver::receive`].
+    ///
+    /// # Errors
+    /// As [`Receiver::receive`].
+    pub fn receive(&mut self) -> Result<Reply<'_>, ClientError> {
+        self.receiver.receive()
+    }
+
+    /// Sends one frame and waits for the first frame of its answer. Only for a connection with nothing under way.
+    ///
+    /// # Errors
+    /// As sending and receiving; [`ClientError::Refused`]; [`ClientError::Protocol`] for an answer to something else.
+    pub fn call(&mut self, kind: Kind, payload: &[u8]) -> Result<Reply<'_>, ClientError> {
+        let id = self.sender.send(kind, payload)?;
+        let reply = self.receiver.receive()?;
+        let got = reply.header.message_id();
+        if got != id {
+            return Err(ClientError::protocol(format!("an answer to {got}, but {id} was asked")));
+        }
+        Ok(reply)
+    }
+
+    /// Sends a HEARTBEAT without payload and waits for its echo.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn ping(&mut self) -> Result<(), ClientError> {
+        let reply = self.call(Kind::Heartbeat, &[])?;
+        if reply.kind != Kind::Heartbeat || !reply.payload.is_empty() {
+            return Err(ClientError::protocol(format!("a ping was answered by {}", reply.kind)));
+        }
+        Ok(())
+    }
+}

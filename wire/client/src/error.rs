@@ -1,0 +1,85 @@
+//! What can go wrong between a client and a node.
+
+use crate::Addr;
+use std::{fmt, io, time::Duration};
+use wire::ErrorCode;
+
+/// An ERROR_REPORT: the node's reason for not doing what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason.
+    pub code: ErrorCode,
+    /// The node's words, possibly empty.
+    pub message: String,
+    /// When the node suggests to try again.
+    pub retry_after: Option<Duration>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if !self.message.is_empty() {
+            write!(f, ": {}", self.message)?;
+        }
+        if let Some(after) = self.retry_after {
+            write!(f, " (try again in {} ms)", after.as_millis())?;
+        }
+        Ok(())
+    }
+}
+
+/// Why an exchange with a node failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No connection came about.
+    #[error("cannot connect to {addr}: {source}{}", connect_advice(.source))]
+    Connect {
+        /// Where to.
+        addr: Addr,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// Reading or writing failed, or the node closed the connection ([`io::ErrorKind::UnexpectedEof`]).
+    #[error("the connection failed while {doing}: {source}")]
+    Io {
+        /// What the client was doing.
+        doing: &'static str,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The node was silent for longer than the timeout. A later call goes on where this one stopped.
+    #[error("no byte from the node for {} ms", .after.as_millis())]
+    Timeout {
+        /// The timeout that passed.
+        after: Duration,
+    },
+    /// What came is not the protocol. The connection is of no more use.
+    #[error("the node broke the protocol: {what}")]
+    Protocol {
+        /// Which rule it broke.
+        what: String,
+    },
+    /// The node refused. The connection lives on unless [`ErrorCode::closes`].
+    #[error("the node refused: {0}")]
+    Refused(Refusal),
+    /// The request cannot be expressed; nothing was sent.
+    #[error("the request is not valid: {0}")]
+    Request(ErrorCode),
+}
+
+impl ClientError {
+    pub(crate) fn protocol(what: impl Into<String>) -> Self {
+        Self::Protocol { what: what.into() }
+    }
+}
+
+fn connect_advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => {
+            "; is the node running there? start one with `butterfly serve`"
+        }
+        io::ErrorKind::PermissionDenied => "; the socket file's permissions keep this user out",
+        io::ErrorKind::TimedOut => "; the host does not answer, check the address and firewalls",
+        _ => "",
+    }
+}

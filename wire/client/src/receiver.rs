@@ -1,0 +1,103 @@
+//! The receiving half of a connection: frames, checked before they are shown.
+
+use crate::{Buffer, ClientError, stream::Stream};
+use std::{
+    io::{self, BufReader, Read},
+    time::Duration,
+};
+use wire::{Compression, HEADER_LEN, Header, Kind};
+
+/// One received frame. The payload lies in the receiver's buffer, 64-byte aligned, until the next call.
+#[derive(Clone, Copy, Debug)]
+pub struct Reply<'a> {
+    /// The header, magic, version, kind and length checked.
+    pub header: Header,
+    /// The message type.
+    pub kind: Kind,
+    /// The payload, CRC-16 checked.
+    pub payload: &'a [u8],
+}
+
+/// Receives frames. A timeout loses nothing: the next call goes on inside the same frame.
+#[derive(Debug)]
+pub struct Receiver {
+    stream: BufReader<Stream>,
+    timeout: Option<Duration>,
+    payload_max: u32,
+    head: [u8; HEADER_LEN],
+    /// Bytes of the current frame that are here, header included.
+    have: usize,
+    payload: Buffer,
+}
+
+impl Receiver {
+    pub(crate) fn new(stream: Stream, timeout: Option<Duration>, payload_max: u32) -> Self {
+        Self {
+            stream: BufReader::with_capacity(64 * 1024, stream),
+            timeout,
+            payload_max,
+            head: [0; HEADER_LEN],
+            have: 0,
+            payload: Buffer::new(),
+        }
+    }
+
+    /// The next frame, whatever its kind.
+    ///
+    /// # Errors
+    /// [`ClientError::Timeout`] where the node was silent for too long; [`ClientError::Io`], also at the end of the
+    /// stream; [`ClientError::Protocol`] for a header, checksum or length that breaks the format.
+    pub fn receive(&mut self) -> Result<Reply<'_>, ClientError> {
+        while self.have < HEADER_LEN {
+            let read = self.stream.read(&mut self.head[self.have..]);
+            self.took(read)?;
+        }
+        let header = *Header::peek(&self.head).ok_or_else(|| ClientError::protocol("no header"))?;
+        header.check(self.payload_max).map_err(|fault| {
+            let (code, len) = (fault.code, header.payload_len());
+            ClientError::protocol(format!("{code} in the header of a reply (length {len})"))
+        })?;
+        let kind = header.kind().map_err(|_| {
+            ClientError::protocol(format!("unknown message type {:#06x}", header.raw_kind()))
+        })?;
+        if header.compression() != Ok(Compression::None) {
+            return Err(ClientError::protocol("a reply is compressed, which was not asked for"));
+        }
+        let len = header.payload_len() as usize;
+        self.payload.resize(len);
+        while self.have < HEADER_LEN + len {
+            let read = self.stream.read(&mut self.payload.as_mut_slice()[self.have - HEADER_LEN..]);
+            self.took(read)?;
+        }
+        self.have = 0;
+        let payload = self.payload.as_slice();
+        if wire::check::crc16(payload) != header.checksum() {
+            return Err(ClientError::protocol(format!(
+                "the CRC-16 of reply {} does not match its {len} bytes of payload",
+                header.message_id()
+            )));
+        }
+        Ok(Reply { header, kind, payload })
+    }
+
+    fn took(&mut self, read: io::Result<usize>) -> Result<(), ClientError> {
+        match read {
+            Ok(0) => {
+                let doing =
+                    if self.have == 0 { "waiting for a reply" } else { "receiving a reply" };
+                let source =
+                    io::Error::new(io::ErrorKind::UnexpectedEof, "the node closed the connection");
+                Err(ClientError::Io { doing, source })
+            }
+            Ok(bytes) => {
+                self.have += bytes;
+                Ok(())
+            }
+            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(fault) => Err(match (fault.kind(), self.timeout) {
+                (io::ErrorKind::WouldBlock, Some(after)) => ClientError::Timeout { after },
+                _ => ClientError::Io { doing: "receiving a reply", source: fault },
+            }),
+        }
+    }
+}
