@@ -1,2 +1,74 @@
-//! .
-fn main() {}
+//! `cargo xtask`: the one door to everything that keeps this tree in order.
+#![forbid(unsafe_code)]
+
+mod ci;
+mod deny;
+mod steps;
+mod tidy;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+const HELP: &str = "\
+cargo xtask <command>
+
+  ci [--only A,B] [--skip A,B] [--list]   every gate, in order, with a table at the end
+  tidy                                    reads the sources: sizes, bans, arrows, dead files
+  deny                                    licences and sources of all dependencies, without tools
+  help                                    this text
+
+`ci` goes on after a failing step, so that one run shows everything, and ends with exit code 1.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    match command {
+        "help" | "--help" | "-h" => {
+            println!("{HELP}");
+            ExitCode::SUCCESS
+        }
+        "ci" if rest.iter().any(|argument| argument == "--help" || argument == "-h") => {
+            println!("{HELP}\n\nSteps:\n{}", steps::listing());
+            ExitCode::SUCCESS
+        }
+        "ci" => match ci::Selection::parse(rest) {
+            Ok(Some(selection)) => ci::run(&root(), &selection),
+            Ok(None) => {
+                println!("{}", steps::listing());
+                ExitCode::SUCCESS
+            }
+            Err(message) => refuse(&message),
+        },
+        "tidy" => report("tidy", &tidy::check(&root())),
+        "deny" => report("deny", &deny::check(&root())),
+        other => refuse(&format!("unknown command `{other}`")),
+    }
+}
+
+/// The workspace's root folder: known at compile time, because xtask only ever runs from its own
+/// checkout.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("tools/xtask lies two folders below the root")
+        .to_path_buf()
+}
+
+fn refuse(message: &str) -> ExitCode {
+    eprintln!("xtask: {message}\n\n{HELP}");
+    ExitCode::from(2)
+}
+
+fn report(name: &str, findings: &[tidy::Finding]) -> ExitCode {
+    for finding in findings {
+        println!("{finding}");
+    }
+    println!("{name}: {} finding(s)", findings.len());
+    if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
