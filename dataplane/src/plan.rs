@@ -1,0 +1,376 @@
+//! One validated [`Plan`], built before anything is opened. Every default and every bound of the node stands here.
+
+use crate::{
+    host,
+    settings::{Backend, Poll, Settings},
+    units::Bytes,
+};
+use std::{
+    fmt,
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// Where `serve` listens unless told otherwise.
+pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:7171";
+
+/// Payload room of a small slot: a one-token query, a ping, a hidden row of 1,024 f16 with its root.
+const SMALL_REQUEST: u32 = 4 << 10;
+/// Reply room of a small slot: a top-k set of k = 1,024 does not fit and goes to a bulk slot.
+const SMALL_REPLY: u32 = 4 << 10;
+/// Room behind the largest request, so that an echo of it with its header still fits.
+const REPLY_ROOM: u32 = 4 << 10;
+/// Egress chunks per shard and their size: what leaves for one connection in one turn is coalesced here.
+const CHUNKS: u32 = 512;
+const CHUNK_LEN: u32 = 16 << 10;
+/// Longest batch that a shard's state machine holds.
+const BATCH_CAP: u32 = 256;
+
+/// A value outside its bounds, said in one sentence with the way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlanError {
+    key: &'static str,
+    value: String,
+    remedy: String,
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}: {}", self.key, self.value, self.remedy)
+    }
+}
+
+fn refuse(key: &'static str, value: impl fmt::Display, remedy: impl Into<String>) -> PlanError {
+    PlanError { key, value: value.to_string(), remedy: remedy.into() }
+}
+
+/// Every bound of a running node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Largest payload of one message, bytes, a multiple of 64.
+    pub(crate) max_payload: u32,
+    /// Connections of one shard.
+    pub(crate) connections: u32,
+    /// Requests under way of one connection.
+    pub(crate) in_flight: u32,
+    /// Small slots of one shard.
+    pub(crate) small_slots: u32,
+    /// Bulk slots of one shard.
+    pub(crate) bulk_slots: u32,
+    /// Receive buffers of one shard, a power of two.
+    pub(crate) recv_buffers: u32,
+    /// Bytes of a receive buffer.
+    pub(crate) recv_buffer: u32,
+    /// Requests of one batch.
+    pub(crate) batch_size: u32,
+    /// Longest wait for company.
+    pub(crate) batch_wait: Duration,
+    /// Longest silence of a worker with work.
+    pub(crate) worker_timeout: Duration,
+    /// Longest stall of a peer inside a frame or before reading.
+    pub(crate) peer_timeout: Duration,
+    /// Longest drain.
+    pub(crate) drain_timeout: Duration,
+}
+
+/// What a node is going to be. Immutable; everything else is derived from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// TCP addresses, in the order given.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Unix socket.
+    pub(crate) uds: Option<PathBuf>,
+    /// True where plaintext on other addresses than loopback was asked for.
+    pub(crate) insecure: bool,
+    /// CPU of every shard, as the OS numbers them.
+    pub(crate) shard_cpus: Vec<usize>,
+    /// Worker processes.
+    pub(crate) workers: u32,
+    /// Where they compute.
+    pub(crate) backend: Backend,
+    /// How shards wait.
+    pub(crate) poll: Poll,
+    /// Weights for lm-head.
+    pub(crate) lm_head: Option<PathBuf>,
+    /// Bounds.
+    pub(crate) limits: Limits,
+}
+
+/// A number within its bounds, or the refusal that names them.
+fn bounded(
+    key: &'static str,
+    value: Option<u32>,
+    default: u32,
+    bounds: std::ops::RangeInclusive<u32>,
+) -> Result<u32, PlanError> {
+    let value = value.unwrap_or(default);
+    if bounds.contains(&value) {
+        return Ok(value);
+    }
+    Err(refuse(key, value, format!("write a number from {} to {}", bounds.start(), bounds.end())))
+}
+
+/// A size within its bounds.
+fn sized(
+    key: &'static str,
+    value: Option<Bytes>,
+    default: u32,
+    bounds: std::ops::RangeInclusive<u32>,
+) -> Result<u32, PlanError> {
+    let value = value.unwrap_or(Bytes(u64::from(default)));
+    match u32::try_from(value.0) {
+        Ok(bytes) if bounds.contains(&bytes) => Ok(bytes),
+        _ => Err(refuse(
+            key,
+            value,
+            format!(
+                "write a size from {} to {}",
+                Bytes(u64::from(*bounds.start())),
+                Bytes(u64::from(*bounds.end()))
+            ),
+        )),
+    }
+}
+
+/// A time within its bounds.
+fn timed(
+    key: &'static str,
+    value: Option<crate::units::Span>,
+    default: Duration,
+    bounds: std::ops::RangeInclusive<Duration>,
+) -> Result<Duration, PlanError> {
+    let value = value.map_or(default, |span| span.0);
+    if bounds.contains(&value) {
+        return Ok(value);
+    }
+    Err(refuse(
+        key,
+        format!("{value:?}"),
+        format!("write a time from {:?} to {:?}", bounds.start(), bounds.end()),
+    ))
+}
+
+fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>, PlanError> {
+    let mut texts = settings.listen.clone();
+    if texts.is_empty() && settings.uds.is_none() {
+        texts.push(DEFAULT_LISTEN.to_owned());
+    }
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for text in texts {
+        let resolved = text.to_socket_addrs().map_err(|error| {
+            refuse(
+                "listen",
+                &text,
+                format!("{error}; write an address with its port, as 127.0.0.1:7171 or [::1]:7171"),
+            )
+        })?;
+        for address in resolved {
+            if !found.contains(&address) || address.port() == 0 {
+                found.push(address);
+            }
+        }
+    }
+    if found.len() > 16 {
+        return Err(refuse("listen", found.len(), "name at most 16 addresses"));
+    }
+    Ok(found)
+}
+
+impl Limits {
+    fn from_settings(settings: &Settings, shards: u32) -> Result<Self, PlanError> {
+        let ms = Duration::from_millis;
+        let max_payload = sized(
+            "max_payload",
+            settings.max_payload,
+            // Two rows of 262,144 f32, and room for their root.
+            (2 << 20) + (4 << 10),
+            (16 << 10)..=(256 << 20),
+        )?
+        .next_multiple_of(64);
+        let connections =
+            bounded("max_connections", settings.max_connections, 4096, 1..=1_000_000)?;
+        let recv_buffers = bounded("recv_buffers", settings.recv_buffers, 512, 16..=32_768)?;
+        if !recv_buffers.is_power_of_two() {
+            let remedy = format!("take a power of two, as {}", recv_buffers.next_power_of_two());
+            return Err(refuse("recv_buffers", recv_buffers, remedy));
+        }
+        Ok(Self {
+            max_payload,
+            connections: connections.div_ceil(shards),
+            in_flight: bounded("max_in_flight", settings.max_in_flight, 512, 1..=65_536)?,
+            small_slots: bounded("small_slots", settings.small_slots, 2048, 1..=65_536)?,
+            bulk_slots: bounded("bulk_slots", settings.bulk_slots, 48, 2..=4096)?,
+            recv_buffers,
+            recv_buffer: sized(
+                "recv_buffer",
+                settings.recv_buffer,
+                16 << 10,
+                (1 << 10)..=(1 << 20),
+            )?
+            .next_multiple_of(64),
+            batch_size: bounded("batch_size", settings.batch_size, 32, 1..=BATCH_CAP)?,
+            batch_wait: timed("batch_wait", settings.batch_wait, ms(10), ms(0)..=ms(10_000))?,
+            worker_timeout: timed(
+                "worker_timeout",
+                settings.worker_timeout,
+                ms(5_000),
+                ms(100)..=ms(600_000),
+            )?,
+            peer_timeout: timed(
+                "peer_timeout",
+                settings.peer_timeout,
+                ms(10_000),
+                ms(100)..=ms(3_600_000),
+            )?,
+            drain_timeout: timed(
+                "drain_timeout",
+                settings.drain_timeout,
+                ms(10_000),
+                ms(0)..=ms(3_600_000),
+            )?,
+        })
+    }
+}
+
+impl Plan {
+    /// Checks and completes what a person said. Nothing is opened here.
+    ///
+    /// # Errors
+    /// The first value that cannot stand, with the way out.
+    pub(crate) fn new(settings: &Settings, cpus: &[usize]) -> Result<Self, PlanError> {
+        let cores = u32::try_from(cpus.len()).unwrap_or(u32::MAX).max(1);
+        let shards = bounded("shards", settings.shards, (cores / 4).max(1), 1..=64)?;
+        let workers =
+            bounded("workers", settings.workers, cores.saturating_sub(shards).clamp(1, 8), 1..=64)?;
+        let limits = Limits::from_settings(settings, shards)?;
+        let listen = addresses(settings)?;
+        let insecure = settings.insecure.unwrap_or(false);
+        if let (Some(open), false) = (listen.iter().find(|a| !a.ip().is_loopback()), insecure) {
+            return Err(refuse(
+                "listen",
+                open,
+                "this node speaks plaintext, which is safe on loopback only; listen on 127.0.0.1 or a Unix \
+                 socket, or accept the risk with --insecure",
+            ));
+        }
+        // More shards than cores is legal (tests do it); they then share cores in turn.
+        let shard_cpus = (0..shards as usize)
+            .map(|shard| cpus.get(shard % cpus.len().max(1)).copied().unwrap_or(0))
+            .collect();
+        Ok(Self {
+            listen,
+            uds: settings.uds.clone(),
+            insecure,
+            shard_cpus,
+            workers,
+            backend: settings.backend.unwrap_or(Backend::Auto),
+            poll: settings.poll.unwrap_or(Poll::Balanced),
+            lm_head: settings.lm_head.clone(),
+            limits,
+        })
+    }
+
+    /// For this process on this host.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub(crate) fn for_host(settings: &Settings) -> Result<Self, PlanError> {
+        Self::new(settings, &host::cpus())
+    }
+
+    /// Number of shards.
+    pub(crate) fn shards(&self) -> u32 {
+        u32::try_from(self.shard_cpus.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Sizes of one shard's memory.
+    pub(crate) fn geometry(&self) -> dataplane_core::memory::Geometry {
+        dataplane_core::memory::Geometry {
+            small_slots: self.limits.small_slots,
+            small_request: SMALL_REQUEST,
+            small_reply: SMALL_REPLY,
+            bulk_slots: self.limits.bulk_slots,
+            bulk_request: self.limits.max_payload,
+            bulk_reply: self.limits.max_payload + REPLY_ROOM,
+            chunks: CHUNKS,
+            chunk_len: CHUNK_LEN,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Span;
+
+    fn plan(settings: &Settings) -> Result<Plan, PlanError> {
+        Plan::new(settings, &[0, 1, 2, 3, 4, 5, 6, 7])
+    }
+
+    #[test]
+    fn defaults_follow_the_cores() {
+        let plan = plan(&Settings::default()).expect("defaults stand");
+        assert_eq!(plan.shard_cpus, [0, 1]);
+        assert_eq!(plan.workers, 6);
+        assert_eq!(plan.listen, ["127.0.0.1:7171".parse().expect("address")]);
+        let one = Plan::new(&Settings::default(), &[5]).expect("defaults stand");
+        assert_eq!((one.shard_cpus, one.workers), (vec![5], 1));
+        // The widest row that an operation takes fits, twice.
+        let widest = u64::from(wire::work::COLS_MAX) * 4;
+        assert!(u64::from(plan.limits.max_payload) > 2 * widest);
+        assert_eq!((plan.limits.batch_size, plan.limits.batch_wait.as_millis()), (32, 10));
+    }
+
+    #[test]
+    fn a_refusal_names_key_value_and_remedy() {
+        let zero = Settings { shards: Some(0), ..Settings::default() };
+        assert_eq!(
+            plan(&zero).expect_err("no shards").to_string(),
+            "shards = 0: write a number from 1 to 64"
+        );
+        let odd = Settings { recv_buffers: Some(500), ..Settings::default() };
+        assert!(plan(&odd).expect_err("not a power").to_string().contains("512"));
+        let long =
+            Settings { batch_wait: Some(Span(Duration::from_secs(60))), ..Settings::default() };
+        assert!(plan(&long).expect_err("too long").to_string().starts_with("batch_wait = 60s"));
+        let huge = Settings { max_payload: Some(Bytes(u64::MAX)), ..Settings::default() };
+        assert!(plan(&huge).expect_err("too large").to_string().starts_with("max_payload = "));
+        let name = Settings { listen: vec!["7171".to_owned()], ..Settings::default() };
+        assert!(plan(&name).expect_err("no host").to_string().starts_with("listen = 7171"));
+    }
+
+    #[test]
+    fn plaintext_stays_on_loopback_unless_told() {
+        let mut open = Settings { listen: vec!["0.0.0.0:0".to_owned()], ..Settings::default() };
+        assert!(plan(&open).expect_err("open to all").to_string().contains("--insecure"));
+        open.insecure = Some(true);
+        assert!(plan(&open).expect("accepted").insecure);
+        let both = Settings {
+            listen: vec!["127.0.0.1:0".to_owned(), "[::1]:0".to_owned()],
+            ..Settings::default()
+        };
+        assert_eq!(plan(&both).expect("loopback").listen.len(), 2);
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file: Settings = toml::from_str(
+            "shards = 3\nworkers = 2\nmax_payload = \"1MiB\"\nbatch_wait = \"2ms\"\npoll = \"frugal\"",
+        )
+        .expect("valid");
+        let flags = Settings { shards: Some(1), ..Settings::default() };
+        let plan = plan(&flags.over(file)).expect("stands");
+        assert_eq!((plan.shards(), plan.workers, plan.poll), (1, 2, Poll::Frugal));
+        assert_eq!(plan.limits.max_payload, 1 << 20);
+        assert_eq!(plan.limits.batch_wait, Duration::from_millis(2));
+    }
+
+    #[test]
+    fn a_misspelt_key_is_an_error_that_shows_it() {
+        let error = toml::from_str::<Settings>("sharts = 3").expect_err("unknown key").to_string();
+        assert!(error.contains("sharts") && error.contains("shards"), "{error}");
+        let error = toml::from_str::<Settings>("batch_wait = 10").expect_err("no unit").to_string();
+        assert!(error.contains("10ms"), "{error}");
+    }
+}

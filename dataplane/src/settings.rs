@@ -1,0 +1,168 @@
+//! What a person may set, from flags and from a TOML file: one struct, so that the two can never drift apart.
+//! Nothing is checked or defaulted here; `plan` does that once for both.
+
+use crate::units::{Bytes, Span};
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// How a shard waits.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Poll {
+    /// Spin always: the lowest latency, a whole core per shard.
+    Latency,
+    /// Spin while there is work and shortly after, then sleep.
+    Balanced,
+    /// Sleep as soon as there is nothing to do.
+    Frugal,
+}
+
+/// Where workers compute.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Backend {
+    /// The best that is present; what was chosen and why is reported.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// A CUDA device, or refuse to start.
+    Cuda,
+}
+
+impl Poll {
+    /// As in flags and files.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Latency => "latency",
+            Self::Balanced => "balanced",
+            Self::Frugal => "frugal",
+        }
+    }
+}
+
+impl Backend {
+    /// As in flags and files.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
+/// Everything that `serve` can be told. A flag wins over the file; the file's keys are the flags' long names with
+/// `_` for `-`.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// TCP address to listen on; repeat for more. Port 0 takes a free one [default: 127.0.0.1:7171]
+    #[arg(long, value_name = "ADDR", help_heading = "Where")]
+    pub(crate) listen: Vec<String>,
+    /// Unix socket to listen on as well
+    #[arg(long, value_name = "PATH", help_heading = "Where")]
+    pub(crate) uds: Option<PathBuf>,
+    /// Allow plaintext on addresses other than loopback: anyone on the way can read and change it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, help_heading = "Where")]
+    pub(crate) insecure: Option<bool>,
+
+    /// Shards: pinned cores that serve connections [default: a quarter of the cores, at least 1]
+    #[arg(long, value_name = "N", help_heading = "Cores")]
+    pub(crate) shards: Option<u32>,
+    /// Worker processes that compute [default: the other cores, 1 to 8]
+    #[arg(long, value_name = "N", help_heading = "Cores")]
+    pub(crate) workers: Option<u32>,
+    /// Where workers compute [default: auto]
+    #[arg(long, value_name = "WHERE", help_heading = "Cores")]
+    pub(crate) backend: Option<Backend>,
+    /// How shards wait [default: balanced]
+    #[arg(long, value_name = "MODE", help_heading = "Cores")]
+    pub(crate) poll: Option<Poll>,
+    /// safetensors file with `weight` [vocabulary, width] and, if there, `bias`: enables lm-head
+    #[arg(long, value_name = "FILE", help_heading = "Cores")]
+    pub(crate) lm_head: Option<PathBuf>,
+
+    /// Largest payload of one message [default: 2052KiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub(crate) max_payload: Option<Bytes>,
+    /// Connections over all shards [default: 4096]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) max_connections: Option<u32>,
+    /// Requests under way per connection [default: 512]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) max_in_flight: Option<u32>,
+    /// Slots per shard for small requests [default: 2048]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) small_slots: Option<u32>,
+    /// Slots per shard for requests up to max-payload [default: 48]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) bulk_slots: Option<u32>,
+    /// Receive buffers per shard, a power of two [default: 512]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(crate) recv_buffers: Option<u32>,
+    /// Size of a receive buffer [default: 16KiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    pub(crate) recv_buffer: Option<Bytes>,
+
+    /// Requests in a batch at most [default: 32]
+    #[arg(long, value_name = "N", help_heading = "Batches and time")]
+    pub(crate) batch_size: Option<u32>,
+    /// Longest that a request waits for company while all workers are busy [default: 10ms]
+    #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
+    pub(crate) batch_wait: Option<Span>,
+    /// A worker that holds work and makes no progress for this long is replaced [default: 5s]
+    #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
+    pub(crate) worker_timeout: Option<Span>,
+    /// A peer that stalls inside a frame, or does not read, for this long is disconnected [default: 10s]
+    #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
+    pub(crate) peer_timeout: Option<Span>,
+    /// How long a drain waits for work under way [default: 10s]
+    #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
+    pub(crate) drain_timeout: Option<Span>,
+}
+
+impl Settings {
+    /// These settings where they say something, the file's elsewhere.
+    #[must_use]
+    pub(crate) fn over(self, file: Self) -> Self {
+        Self {
+            listen: if self.listen.is_empty() { file.listen } else { self.listen },
+            uds: self.uds.or(file.uds),
+            insecure: self.insecure.or(file.insecure),
+            shards: self.shards.or(file.shards),
+            workers: self.workers.or(file.workers),
+            backend: self.backend.or(file.backend),
+            poll: self.poll.or(file.poll),
+            lm_head: self.lm_head.or(file.lm_head),
+            max_payload: self.max_payload.or(file.max_payload),
+            max_connections: self.max_connections.or(file.max_connections),
+            max_in_flight: self.max_in_flight.or(file.max_in_flight),
+            small_slots: self.small_slots.or(file.small_slots),
+            bulk_slots: self.bulk_slots.or(file.bulk_slots),
+            recv_buffers: self.recv_buffers.or(file.recv_buffers),
+            recv_buffer: self.recv_buffer.or(file.recv_buffer),
+            batch_size: self.batch_size.or(file.batch_size),
+            batch_wait: self.batch_wait.or(file.batch_wait),
+            worker_timeout: self.worker_timeout.or(file.worker_timeout),
+            peer_timeout: self.peer_timeout.or(file.peer_timeout),
+            drain_timeout: self.drain_timeout.or(file.drain_timeout),
+        }
+    }
+
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// A sentence with the file, the place and what was expected there.
+    pub(crate) fn from_file(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            format!("cannot read the configuration {}: {error}", path.display())
+        })?;
+        toml::from_str(&text).map_err(|error| {
+            format!("the configuration {} is malformed: {error}", path.display())
+                .trim_end()
+                .to_owned()
+        })
+    }
+}
