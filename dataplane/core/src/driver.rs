@@ -161,6 +161,10 @@ pub trait Driver {
     fn fill_slot(&mut self, conn: ConnId, slot: SlotId, from: u32, len: u32);
     /// Send these stretches in order.
     fn transmit(&mut self, conn: ConnId, segments: &[Segment]);
+    /// Tell the peer that nothing more will be sent (a half close), and go on reading. After a fault the
+    /// shard does this first and discards what still comes, so that the peer can read why: closing with
+    /// unread bytes would reset the connection and could take the report with it.
+    fn finish(&mut self, conn: ConnId);
     /// End the connection.
     fn close(&mut self, conn: ConnId);
 

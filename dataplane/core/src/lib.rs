@@ -1,6 +1,34 @@
-//! Butterfly's data path as a state machine: intake, batch, route, egress. It does no I/O, reads no clock
-//! and allocates nothing after start; a [`driver::Driver`] feeds it and acts for it.
+//! Butterfly's data path as a state machine: intake, batch, dispatch, egress. It does no I/O, reads no clock
+//! and allocates nothing per message; a [`driver::Driver`] feeds it and acts for it.
+//!
+//! Start at [`turn::turn`], then [`shard::Shard`].
 #![forbid(unsafe_code)]
 
+mod answer;
+pub mod batch;
+mod conn;
+mod dispatch;
 pub mod driver;
+pub mod egress;
+mod intake;
+pub mod limits;
 pub mod memory;
+pub mod node;
+pub mod route;
+pub mod shard;
+pub mod slot;
+pub mod stats;
+pub mod turn;
+
+pub use limits::Limits;
+pub use memory::Geometry;
+pub use node::NodeStats;
+pub use shard::Shard;
+pub use stats::Stats;
+pub use turn::turn;
+
+/// Length of the direct-descriptor table a driver must offer for so many connections.
+#[must_use]
+pub const fn connection_table(connections: u32) -> u32 {
+    connections + conn::SPARE_CONNECTIONS
+}

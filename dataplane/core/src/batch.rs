@@ -1,0 +1,244 @@
+//! The micro-batcher (BATCH-01..07): groups requests of one operation and shape class.
+//!
+//! A batch closes when it is full, when it is old, when a deadline comes near, and, before all of
+//! that, as soon as a worker has nothing to do: waiting would then buy nothing. Its age belongs to
+//! the batch itself, so an earlier batch's timer can never close a later one.
+
+use crate::{
+    driver::Time,
+    limits::{BATCH_CAP, Limits, OPEN_BATCHES},
+    memory::SlotId,
+    slot::Arrived,
+    stats::CloseReason,
+};
+use std::collections::VecDeque;
+use wire::{Dtype, Operation, Work};
+
+/// Requests that may share a launch: one operation, one element type, rows of similar size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    operation: Operation,
+    dtype: Dtype,
+    magnitude: u8,
+}
+
+impl Shape {
+    /// The class of this work.
+    #[must_use]
+    pub const fn of(work: &Work) -> Self {
+        Self {
+            operation: work.operation,
+            dtype: work.dtype,
+            magnitude: (32 - work.data_len.leading_zeros()) as u8,
+        }
+    }
+}
+
+/// Requests on their way to one worker.
+#[derive(Debug)]
+pub struct Batch {
+    /// The slots, in order of arrival.
+    pub slots: Vec<Arrived>,
+    /// What they have in common.
+    pub operation: Operation,
+    /// Why it closed.
+    pub reason: CloseReason,
+}
+
+#[derive(Debug)]
+struct Open {
+    shape: Shape,
+    slots: Vec<Arrived>,
+    opened: Time,
+    bytes: u64,
+    deadline_min: Time,
+}
+
+/// Open batches by shape, closed batches in order, and emptied vectors for reuse.
+#[derive(Debug)]
+pub struct Batcher {
+    open: Vec<Open>,
+    ready: VecDeque<Batch>,
+    spare: Vec<Vec<Arrived>>,
+    batch_max: usize,
+    batch_wait: Time,
+    batch_bytes: u64,
+    /// How long before a deadline its batch closes: what a batch of late took, measured.
+    margin: Time,
+}
+
+impl Batcher {
+    /// Room for as many batches as there can be slots, so nothing is allocated later.
+    #[must_use]
+    pub fn new(limits: &Limits, slots: u32) -> Self {
+        let batch_max = limits.batch_max.clamp(1, BATCH_CAP);
+        // Closed batches hold at least one slot each; the vectors of most stay small.
+        let batches = slots as usize + OPEN_BATCHES;
+        let full = (slots as usize).div_ceil(batch_max) + 2 * OPEN_BATCHES;
+        Self {
+            open: Vec::with_capacity(OPEN_BATCHES),
+            ready: VecDeque::with_capacity(batches),
+            spare: (0..full).map(|_| Vec::with_capacity(batch_max)).collect(),
+            batch_max,
+            batch_wait: limits.batch_wait,
+            batch_bytes: limits.batch_bytes,
+            margin: crate::limits::MS,
+        }
+    }
+
+    fn spare(&mut self) -> Vec<Arrived> {
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(self.batch_max))
+    }
+
+    /// Gives an emptied batch's vector back.
+    pub fn recycle(&mut self, mut slots: Vec<Arrived>) {
+        slots.clear();
+        self.spare.push(slots);
+    }
+
+    /// Adds a request to the open batch of its shape; closes that batch when it is full.
+    pub fn add(&mut self, now: Time, slot: Arrived, work: &Work, deadline: Time) {
+        let shape = Shape::of(work);
+        let index = match self.open.iter().position(|b| b.shape == shape) {
+            Some(index) => index,
+            None => self.open_batch(now, shape),
+        };
+        let batch = &mut self.open[index];
+        batch.slots.push(slot);
+        batch.bytes += u64::from(work.data_len);
+        if deadline != 0 {
+            batch.deadline_min = batch.deadline_min.min(deadline);
+        }
+        let (full, heavy) = (batch.slots.len() >= self.batch_max, batch.bytes >= self.batch_bytes);
+        if full {
+            self.close(index, CloseReason::Full);
+        } else if heavy {
+            self.close(index, CloseReason::Bytes);
+        }
+    }
+
+    fn open_batch(&mut self, now: Time, shape: Shape) -> usize {
+        if self.open.len() == OPEN_BATCHES {
+            self.close(0, CloseReason::Displaced);
+        }
+        let slots = self.spare();
+        self.open.push(Open { shape, slots, opened: now, bytes: 0, deadline_min: Time::MAX });
+        self.open.len() - 1
+    }
+
+    fn close(&mut self, index: usize, reason: CloseReason) {
+        // The oldest stays in front: order of opening is kept.
+        let open = self.open.remove(index);
+        let operation = open.shape.operation;
+        self.ready.push_back(Batch { slots: open.slots, operation, reason });
+    }
+
+    /// A request whose worker died goes ahead of everything else.
+    pub fn retry(&mut self, slot: Arrived, operation: Operation) {
+        let fits = |b: &Batch| b.reason == CloseReason::Retry && b.operation == operation;
+        match self.ready.front_mut() {
+            Some(batch) if fits(batch) && batch.slots.len() < self.batch_max => {
+                batch.slots.push(slot);
+            }
+            _ => {
+                let mut slots = self.spare();
+                slots.push(slot);
+                self.ready.push_front(Batch { slots, operation, reason: CloseReason::Retry });
+            }
+        }
+    }
+
+    /// Closes what is due: by age, by a near deadline, or all of it when draining.
+    pub fn advance(&mut self, now: Time, draining: bool) {
+        let mut index = 0;
+        while index < self.open.len() {
+            let open = &self.open[index];
+            let due = if draining {
+                Some(CloseReason::Drain)
+            } else if now >= open.opened.saturating_add(self.batch_wait) {
+                Some(CloseReason::Age)
+            } else if now.saturating_add(self.margin) >= open.deadline_min {
+                Some(CloseReason::Deadline)
+            } else {
+                None
+            };
+            match due {
+                Some(reason) => self.close(index, reason),
+                None => index += 1,
+            }
+        }
+    }
+
+    /// The first closed batch whose operation `can` take.
+    pub fn pop_ready(&mut self, mut can: impl FnMut(Operation) -> bool) -> Option<Batch> {
+        let index = self.ready.iter().position(|b| can(b.operation))?;
+        self.ready.remove(index)
+    }
+
+    /// Closes the oldest open batch for which `idle` knows a worker with nothing to do.
+    pub fn pop_idle(&mut self, mut idle: impl FnMut(Operation) -> bool) -> Option<Batch> {
+        let index = self.open.iter().position(|b| idle(b.shape.operation))?;
+        let open = self.open.remove(index);
+        Some(Batch {
+            slots: open.slots,
+            operation: open.shape.operation,
+            reason: CloseReason::WorkerIdle,
+        })
+    }
+
+    /// Removes requests that `expired` points out and hands them over: `true` with each from an
+    /// open batch, `false` with each from a closed one. Empty batches disappear.
+    pub fn remove_expired(
+        &mut self,
+        mut expired: impl FnMut(SlotId) -> bool,
+        mut gone: impl FnMut(Arrived, bool),
+    ) {
+        let mut sift = |slots: &mut Vec<Arrived>, open: bool| {
+            let mut index = 0;
+            while index < slots.len() {
+                if expired(slots[index].id()) {
+                    gone(slots.remove(index), open);
+                } else {
+                    index += 1;
+                }
+            }
+        };
+        for batch in &mut self.open {
+            sift(&mut batch.slots, true);
+        }
+        for batch in &mut self.ready {
+            sift(&mut batch.slots, false);
+        }
+        while let Some(index) = self.open.iter().position(|b| b.slots.is_empty()) {
+            let slots = self.open.remove(index).slots;
+            self.spare.push(slots);
+        }
+        while let Some(index) = self.ready.iter().position(|b| b.slots.is_empty()) {
+            if let Some(batch) = self.ready.remove(index) {
+                self.spare.push(batch.slots);
+            }
+        }
+    }
+
+    /// When the next open batch closes by itself.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Time> {
+        let due = |b: &Open| {
+            let by_age = b.opened.saturating_add(self.batch_wait);
+            by_age.min(b.deadline_min.saturating_sub(self.margin))
+        };
+        self.open.iter().map(due).min()
+    }
+
+    /// Learns how long a batch takes (a moving average), to close ahead of deadlines by as much.
+    pub fn learn(&mut self, took: Time) {
+        self.margin = (self.margin * 7 + took) / 8;
+    }
+
+    /// Requests that wait, in open and in closed batches.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.open.iter().map(|b| b.slots.len()).sum::<usize>()
+            + self.ready.iter().map(|b| b.slots.len()).sum::<usize>()
+    }
+}

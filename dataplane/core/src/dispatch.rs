@@ -1,0 +1,268 @@
+//! Dispatch: admitted requests to workers, their answers back, and what happens when time or a worker runs out.
+
+use crate::{
+    driver::{ConnId, Time, WorkerId},
+    limits::{LENDINGS_MAX, MS},
+    memory::{Memory, SlotId},
+    shard::{Cx, Shard},
+    slot::{Arrived, Receiving, Tenant},
+    stats::{Copy, Place},
+};
+use wire::{ErrorCode, HEADER_LEN, Header, Kind, Order, Work};
+
+impl Shard {
+    /// A complete, checked request gets its place in a batch.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one request, each of its own type")]
+    pub(crate) fn admit<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        header: &Header,
+        slot: Receiving,
+        work: Work,
+        timeout_ms: u32,
+        payload_len: u32,
+    ) {
+        let Some(conn) = self.conns.open_mut(id) else {
+            self.slots.drop_received(slot);
+            return;
+        };
+        conn.inflight += 1;
+        let conn_life = conn.life;
+        self.stats.request(work.operation);
+        self.stats.row_bytes.add(u64::from(work.data_len));
+        let deadline = match timeout_ms {
+            0 => 0,
+            ms => cx.now + Time::from(ms) * MS,
+        };
+        let tenant = Tenant {
+            conn: id,
+            conn_life,
+            message_id: header.message_id(),
+            arrived: cx.now,
+            deadline,
+            work,
+            payload_len,
+            lending: 0,
+            tries: 0,
+            worker: WorkerId(u16::MAX),
+            batch: 0,
+            abandoned: false,
+        };
+        let arrived = self.slots.arrive(slot, tenant);
+        self.batcher.add(cx.now, arrived, &work, deadline);
+    }
+
+    /// The next batch to lend: to whom, and which slots. Closed batches go first; an open one goes as soon as
+    /// a worker has nothing to do.
+    pub fn poll_lend<M: Memory>(&mut self, cx: &mut Cx<'_, M>) -> Option<(WorkerId, &[SlotId])> {
+        loop {
+            let workers = &self.workers;
+            let batch = match self.batcher.pop_ready(|op| workers.free(op)) {
+                Some(batch) => batch,
+                None => self.batcher.pop_idle(|op| workers.idle(op))?,
+            };
+            self.stats.batch(batch.reason, batch.slots.len());
+            let mut slots = batch.slots;
+            self.drop_expired(cx, &mut slots);
+            let booked = if slots.is_empty() {
+                None
+            } else {
+                self.workers.book(batch.operation, slots.len() as u32)
+            };
+            let Some((worker, number)) = booked else {
+                for slot in slots.drain(..) {
+                    // `free` and `idle` looked a moment ago, so this does not happen; nothing is lost if it does.
+                    self.batcher.retry(slot, batch.operation);
+                }
+                self.batcher.recycle(slots);
+                continue;
+            };
+            self.lend_ids.clear();
+            for slot in slots.drain(..) {
+                let id = slot.id();
+                let lending = self.slots.lend(slot, worker, number);
+                if let Some(t) = self.slots.tenant(id) {
+                    let order = Order::new(
+                        &t.work,
+                        t.message_id,
+                        t.payload_len,
+                        t.arrived,
+                        t.deadline,
+                        lending,
+                    );
+                    cx.mem.set_order(id, &order);
+                }
+                self.lend_ids.push(id);
+            }
+            self.batcher.recycle(slots);
+            return Some((worker, &self.lend_ids));
+        }
+    }
+
+    /// Refuses the expired of a batch that is about to be lent.
+    fn drop_expired<M: Memory>(&mut self, cx: &mut Cx<'_, M>, slots: &mut Vec<Arrived>) {
+        let mut index = 0;
+        while index < slots.len() {
+            let id = slots[index].id();
+            let late = |t: &Tenant| t.deadline != 0 && cx.now >= t.deadline;
+            if self.slots.tenant(id).is_some_and(late) {
+                let slot = slots.remove(index);
+                self.refuse_arrived(cx, slot, ErrorCode::DeadlineExceeded, Some(Place::Queue));
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// A worker says that it is done with a slot.
+    pub(crate) fn completed<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        worker: WorkerId,
+        slot: SlotId,
+    ) {
+        if slot.0 >= self.geometry.slots() {
+            self.stats.link_faults.add(1);
+            return;
+        }
+        let outcome = cx.mem.outcome(slot);
+        let Some(ready) = self.slots.give_back(slot, worker, outcome.lending) else {
+            self.stats.link_faults.add(1);
+            return;
+        };
+        let Some(tenant) = self.slots.tenant(slot).copied() else {
+            self.slots.drop_ready(ready);
+            return;
+        };
+        let last = self.workers.returned(worker, tenant.batch);
+        if last {
+            self.stats.busy(worker.0 as usize, outcome.compute_ns);
+        }
+        if last && outcome.started_ns != 0 {
+            self.batcher.learn(cx.now.saturating_sub(outcome.started_ns).min(1_000 * MS));
+        }
+        if outcome.copied > 0 {
+            self.stats.copy(Copy::Worker, u64::from(outcome.copied));
+        }
+        let alive = self.conns.open_mut(tenant.conn).is_some_and(|c| c.life == tenant.conn_life);
+        if !alive || tenant.abandoned {
+            if !tenant.abandoned {
+                self.stats.orphaned.add(1);
+            }
+            self.slots.drop_ready(ready);
+            self.freed = true;
+            return;
+        }
+        let code = if outcome.status != 0 {
+            Some(ErrorCode::from_code(outcome.status).unwrap_or(ErrorCode::WorkerFailed))
+        } else if (outcome.reply_len as usize) < HEADER_LEN
+            || outcome.reply_len > self.geometry.reply_cap(slot)
+        {
+            self.stats.link_faults.add(1);
+            Some(ErrorCode::WorkerFailed)
+        } else {
+            None
+        };
+        self.stats.latency.record(cx.now.saturating_sub(tenant.arrived));
+        match code {
+            None => {
+                self.stats.rows_out.add(u64::from(tenant.work.rows));
+                self.deliver(cx, tenant.conn, ready, &outcome);
+                self.credit_back(tenant.conn, tenant.conn_life);
+            }
+            Some(code) => {
+                self.slots.drop_ready(ready);
+                self.freed = true;
+                if code == ErrorCode::DeadlineExceeded {
+                    self.stats.expire(Place::Worker);
+                }
+                self.refuse_tenant(cx, &tenant, code);
+            }
+        }
+    }
+
+    fn refuse_arrived<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        slot: Arrived,
+        code: ErrorCode,
+        place: Option<Place>,
+    ) {
+        let tenant = self.slots.tenant(slot.id()).copied();
+        self.slots.drop_arrived(slot);
+        self.freed = true;
+        if let Some(place) = place {
+            self.stats.expire(place);
+        }
+        if let Some(tenant) = tenant {
+            self.refuse_tenant(cx, &tenant, code);
+        }
+    }
+
+    /// Reports to whoever asked, if still there, and returns the credit.
+    fn refuse_tenant<M: Memory>(&mut self, cx: &mut Cx<'_, M>, tenant: &Tenant, code: ErrorCode) {
+        let (id, life) = (tenant.conn, tenant.conn_life);
+        if !self.conns.open_mut(id).is_some_and(|c| c.life == life) {
+            self.stats.orphaned.add(1);
+            return;
+        }
+        if !self.report(cx, id, tenant.message_id, Kind::QueryRequest, code, 0) {
+            self.defer(id, tenant.message_id, code, 0);
+        }
+        self.credit_back(id, life);
+    }
+
+    /// The OS says that a worker is gone: what it held is lent again, or refused when it was tried too often.
+    pub(crate) fn worker_down<M: Memory>(&mut self, cx: &mut Cx<'_, M>, worker: WorkerId) {
+        self.workers.down(worker);
+        self.stats.workers_up.set(self.workers.count_up() as u64);
+        // Backwards, because each retry goes ahead of the ones before.
+        for index in (0..self.geometry.slots()).rev() {
+            let Some(slot) = self.slots.reclaim(SlotId(index), worker) else { continue };
+            let Some(tenant) = self.slots.tenant(slot.id()).copied() else { continue };
+            self.stats.reclaimed.add(1);
+            let conn_alive =
+                self.conns.open_mut(tenant.conn).is_some_and(|c| c.life == tenant.conn_life);
+            if tenant.abandoned || !conn_alive {
+                self.slots.drop_arrived(slot);
+                self.freed = true;
+            } else if tenant.tries >= LENDINGS_MAX {
+                self.refuse_arrived(cx, slot, ErrorCode::WorkerFailed, None);
+            } else {
+                self.batcher.retry(slot, tenant.work.operation);
+            }
+        }
+    }
+
+    /// Answers every request whose deadline has passed, wherever it is.
+    pub(crate) fn expire<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
+        let now = cx.now;
+        let mut late = Vec::new();
+        let slots = &self.slots;
+        self.batcher.remove_expired(
+            |id| slots.tenant(id).is_some_and(|t| t.deadline != 0 && now >= t.deadline),
+            |slot, open| late.push((slot, open)),
+        );
+        for (slot, open) in late {
+            let place = if open { Place::Batch } else { Place::Queue };
+            self.refuse_arrived(cx, slot, ErrorCode::DeadlineExceeded, Some(place));
+        }
+        for index in 0..self.geometry.slots() {
+            let id = SlotId(index);
+            if !self.slots.is_lent(id) {
+                continue;
+            }
+            let Some(tenant) = self.slots.tenant_mut(id) else { continue };
+            if tenant.deadline == 0 || now < tenant.deadline || tenant.abandoned {
+                continue;
+            }
+            // The slot stays with the worker until it returns it; the asker does not wait for that.
+            tenant.abandoned = true;
+            let tenant = *tenant;
+            self.stats.expire(Place::Worker);
+            self.refuse_tenant(cx, &tenant, ErrorCode::DeadlineExceeded);
+        }
+        self.slots.refresh_deadline_min();
+    }
+}

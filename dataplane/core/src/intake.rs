@@ -1,0 +1,537 @@
+//! Intake: bytes become frames, frames become requests in slots, or a refusal.
+//!
+//! A frame is looked at where it lies. A ping or heartbeat is answered from there. A request's payload goes
+//! into a slot: in the small lane by one copy out of the receive buffer, in the bulk lane by the OS itself.
+
+use crate::{
+    conn::{Intake, Lane, Phase},
+    driver::ConnId,
+    memory::Memory,
+    shard::{Cx, Order, Shard, header_payload_len},
+    slot::Receiving,
+    stats::{CloseCause, Copy},
+};
+use wire::{Compression, ErrorCode, HEADER_LEN, Header, Kind, Work};
+
+/// What became of a stretch of bytes.
+enum Step {
+    /// So many were used; go on.
+    Used(usize),
+    /// So many were used; no more can be until something is freed.
+    Blocked(usize),
+}
+
+/// What a header leads to.
+enum Begin {
+    /// The frame goes on (or is done) with so many bytes of what follows the header.
+    Used(usize),
+    /// A slot, a chunk or credit is missing.
+    Blocked,
+}
+
+/// Why a complete request is not run.
+struct Refused {
+    code: ErrorCode,
+    actual: u64,
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, actual: 0 }
+    }
+}
+
+impl Shard {
+    /// Takes in bytes of a stream or of an ordered header; returns how many were used. Fewer than offered
+    /// means that the connection waits for room: the driver keeps the rest.
+    pub fn handle_bytes<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        bytes: &[u8],
+    ) -> usize {
+        let mut at = 0;
+        let blocked = loop {
+            match self.step(cx, id, &bytes[at..]) {
+                Step::Used(0) => break false,
+                Step::Used(n) => at += n,
+                Step::Blocked(n) => {
+                    at += n;
+                    break true;
+                }
+            }
+        };
+        self.stats.bytes_in.add(at as u64);
+        if blocked {
+            self.wait(id);
+        } else if let Some(conn) = self.conns.open_mut(id) {
+            let partial = !conn.at_boundary() && !matches!(conn.intake, Intake::Discard);
+            if !partial {
+                conn.frame_since = 0;
+            } else if conn.frame_since == 0 {
+                conn.frame_since = cx.now;
+            }
+        }
+        at
+    }
+
+    fn step<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId, bytes: &[u8]) -> Step {
+        // Bytes of a connection that is being closed are of no interest.
+        let Some(conn) = self.conns.open_mut(id) else { return Step::Used(bytes.len()) };
+        match &mut conn.intake {
+            Intake::Header => {
+                let (header, used) = if conn.head_len == 0 && bytes.len() >= HEADER_LEN {
+                    let Some(header) = Header::peek(bytes) else { return Step::Used(0) };
+                    (*header, HEADER_LEN)
+                } else {
+                    let have = conn.head_len as usize;
+                    let take = bytes.len().min(HEADER_LEN - have);
+                    conn.head[have..have + take].copy_from_slice(&bytes[..take]);
+                    conn.head_len += take as u8;
+                    if (conn.head_len as usize) < HEADER_LEN {
+                        return Step::Used(take);
+                    }
+                    let Some(header) = Header::peek(&conn.head) else { return Step::Used(0) };
+                    (*header, take)
+                };
+                match self.begin(cx, id, &header, &bytes[used..]) {
+                    Begin::Used(more) => Step::Used(used + more),
+                    Begin::Blocked => {
+                        self.keep_header(id, &header);
+                        Step::Blocked(used)
+                    }
+                }
+            }
+            Intake::Skip { left } => {
+                let take = bytes.len().min(*left as usize);
+                *left -= take as u32;
+                if *left == 0 {
+                    conn.intake = Intake::Header;
+                }
+                Step::Used(take)
+            }
+            Intake::Body { slot, at, .. } => {
+                let total = header_payload_len(&conn.head);
+                let (slot, from) = (slot.id(), *at as usize);
+                let take = bytes.len().min(total as usize - from);
+                if take > 0 {
+                    cx.mem.request_mut(slot)[from..from + take].copy_from_slice(&bytes[..take]);
+                    *at += take as u32;
+                }
+                self.body_grew(cx, id, take)
+            }
+            Intake::Waiting | Intake::Promote { .. } => Step::Blocked(0),
+            Intake::Discard => Step::Used(bytes.len()),
+        }
+    }
+
+    /// After `take` bytes were copied into the body's slot.
+    fn body_grew<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId, take: usize) -> Step {
+        let Some(conn) = self.conns.open_mut(id) else { return Step::Used(take) };
+        let Intake::Body { at, .. } = &conn.intake else { return Step::Used(take) };
+        let total = header_payload_len(&conn.head);
+        let bulk = total > self.geometry.small_request;
+        let done = *at == total;
+        if take > 0 {
+            self.stats.copy(if bulk { Copy::LaneSwitch } else { Copy::SmallLane }, take as u64);
+        }
+        if done {
+            self.stats.frames_small.add(1);
+            return if self.finish_body(cx, id) { Step::Used(take) } else { Step::Blocked(take) };
+        }
+        if conn.lane == Lane::Stream && bulk {
+            conn.lane = Lane::Stopping;
+            self.orders.push_back((id, Order::StopStream));
+        }
+        Step::Used(take)
+    }
+
+    /// The bulk lane filled what was ordered.
+    pub(crate) fn filled<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId) {
+        let Some(conn) = self.conns.open_mut(id) else { return };
+        let total = header_payload_len(&conn.head);
+        let Intake::Body { at, .. } = &mut conn.intake else { return };
+        self.stats.bytes_in.add(u64::from(total - *at));
+        *at = total;
+        conn.frame_since = 0;
+        if total > self.geometry.small_request {
+            conn.small_run = 0;
+        } else {
+            conn.small_run = conn.small_run.saturating_add(1);
+        }
+        self.stats.frames_bulk.add(1);
+        if !self.finish_body(cx, id) {
+            self.wait(id);
+        }
+    }
+
+    /// Decides what a complete header leads to. The header is not stored yet.
+    fn begin<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        header: &Header,
+        rest: &[u8],
+    ) -> Begin {
+        let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(rest.len()) };
+        // Every way on from here may have to answer at once.
+        if !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX) {
+            return Begin::Blocked;
+        }
+        if let Err(fault) = header.check(self.geometry.bulk_request) {
+            let actual = match fault.code {
+                ErrorCode::PayloadTooLong => u64::from(header.payload_len()),
+                _ => 0,
+            };
+            self.fault(cx, id, header.message_id(), fault.code, actual);
+            return Begin::Used(rest.len());
+        }
+        let kinds = header.kind().and_then(|k| header.compression().map(|c| (k, c)));
+        let (kind, compression) = match kinds {
+            Ok(pair) => pair,
+            Err(fault) => return self.skip(cx, id, header, fault.code),
+        };
+        match (kind, header.payload_len()) {
+            (Kind::Heartbeat, 0) => {
+                if header.checksum() != wire::check::crc16(&[]) {
+                    return self.skip(cx, id, header, ErrorCode::BadChecksum);
+                }
+                self.head_done(id);
+                self.pong(cx, id, header.message_id());
+                Begin::Used(0)
+            }
+            (Kind::Heartbeat, len) if len as usize == crate::answer::HEARTBEAT_LEN => {
+                if compression != Compression::None {
+                    return self.skip(cx, id, header, ErrorCode::BadCompression);
+                }
+                match rest.get(..len as usize) {
+                    Some(payload) => {
+                        self.head_done(id);
+                        self.stats.frames_small.add(1);
+                        self.heartbeat(cx, id, header, payload);
+                        Begin::Used(len as usize)
+                    }
+                    None => self.begin_body(id, header, false, false),
+                }
+            }
+            (Kind::MetricsUpdate, 0) => {
+                if !self.metrics(cx, id, header.message_id()) {
+                    return Begin::Blocked;
+                }
+                self.head_done(id);
+                Begin::Used(0)
+            }
+            (Kind::QueryRequest, 0) => self.skip(cx, id, header, ErrorCode::BadArchive),
+            (Kind::QueryRequest, len) => {
+                if self.draining {
+                    return self.skip(cx, id, header, ErrorCode::Draining);
+                }
+                if conn_over_limit(self, id) {
+                    return Begin::Blocked;
+                }
+                let bulk = len > self.geometry.small_request;
+                self.begin_body(id, header, bulk, compression != Compression::None)
+            }
+            _ => self.skip(cx, id, header, ErrorCode::UnservedType),
+        }
+    }
+
+    /// Takes slots for a payload: one for the bytes as carried, one more to restore them into.
+    fn begin_body(&mut self, id: ConnId, header: &Header, bulk: bool, compressed: bool) -> Begin {
+        let Some(slot) = self.slots.receive(bulk) else { return Begin::Blocked };
+        let spare = if compressed { self.slots.receive(true) } else { None };
+        if compressed && spare.is_none() {
+            self.slots.drop_received(slot);
+            return Begin::Blocked;
+        }
+        self.keep_header(id, header);
+        let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
+        conn.intake = Intake::Body { slot, spare, at: 0 };
+        if conn.lane == Lane::Direct {
+            let slot = match &conn.intake {
+                Intake::Body { slot, .. } => slot.id(),
+                _ => return Begin::Used(0),
+            };
+            let len = header.payload_len();
+            self.orders.push_back((id, Order::FillSlot { slot, from: 0, len }));
+        }
+        Begin::Used(0)
+    }
+
+    /// Reports a fault of one frame and ignores its payload; the connection lives.
+    fn skip<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        header: &Header,
+        code: ErrorCode,
+    ) -> Begin {
+        let kind = Kind::from_code(header.raw_kind()).unwrap_or(Kind::ErrorReport);
+        let actual = match code {
+            ErrorCode::UnknownType | ErrorCode::UnservedType => u64::from(header.raw_kind()),
+            _ => 0,
+        };
+        self.report(cx, id, header.message_id(), kind, code, actual);
+        self.stats.frames_small.add(1);
+        let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
+        conn.head_len = 0;
+        if header.payload_len() == 0 {
+            self.next_read(id);
+            return Begin::Used(0);
+        }
+        conn.intake = Intake::Skip { left: header.payload_len() };
+        if conn.lane == Lane::Direct {
+            conn.lane = Lane::Stream;
+            self.stats.to_small.add(1);
+            self.orders.push_back((id, Order::StartStream));
+        }
+        Begin::Used(0)
+    }
+
+    fn keep_header(&mut self, id: ConnId, header: &Header) {
+        if let Some(conn) = self.conns.open_mut(id) {
+            conn.head.copy_from_slice(zerocopy_bytes(header));
+            conn.head_len = HEADER_LEN as u8;
+        }
+    }
+
+    /// A frame is answered from its header (and what lay behind it): on to the next.
+    fn head_done(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.open_mut(id) {
+            conn.head_len = 0;
+            if conn.lane == Lane::Direct {
+                self.next_read(id);
+            }
+        }
+    }
+
+    /// In the bulk lane, orders the next header, or leaves the lane after a run of small frames.
+    fn next_read(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.open_mut(id) else { return };
+        if conn.lane != Lane::Direct || !matches!(conn.intake, Intake::Header) {
+            return;
+        }
+        if conn.small_run >= crate::limits::SMALL_RUN {
+            conn.lane = Lane::Stream;
+            conn.small_run = 0;
+            self.stats.to_small.add(1);
+            self.orders.push_back((id, Order::StartStream));
+        } else {
+            let len = HEADER_LEN as u32;
+            self.orders.push_back((id, Order::FillHeader { len }));
+        }
+    }
+
+    /// A payload is complete in its slot. False when it has to wait for a bulk slot.
+    fn finish_body<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId) -> bool {
+        let Some(conn) = self.conns.open_mut(id) else { return true };
+        let Some(header) = Header::peek(&conn.head).copied() else { return true };
+        let (slot, spare) = match core::mem::replace(&mut conn.intake, Intake::Header) {
+            Intake::Body { slot, spare, .. } => (slot, spare),
+            other => {
+                conn.intake = other;
+                return true;
+            }
+        };
+        conn.head_len = 0;
+        let len = header.payload_len() as usize;
+        if header.checksum() != wire::check::crc16(&cx.mem.request(slot.id())[..len]) {
+            self.refuse_received(cx, id, &header, slot, spare, ErrorCode::BadChecksum.into());
+        } else if header.kind() == Ok(Kind::Heartbeat) {
+            let mut payload = crate::answer::AlignedHeartbeat::default();
+            payload.0.copy_from_slice(&cx.mem.request(slot.id())[..len]);
+            self.slots.drop_received(slot);
+            self.freed = true;
+            self.heartbeat(cx, id, &header, &payload.0);
+        } else {
+            match self.restore(cx, &header, slot, spare) {
+                Ok((slot, len)) => return self.admit_checked(cx, id, &header, slot, len),
+                Err((slot, spare, code)) => {
+                    self.refuse_received(cx, id, &header, slot, spare, code.into());
+                }
+            }
+        }
+        self.next_read(id);
+        true
+    }
+
+    /// Restores a compressed payload into the spare slot; plain payloads stay where they are.
+    #[allow(clippy::type_complexity, reason = "the error hands both tokens back")]
+    fn restore<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        header: &Header,
+        slot: Receiving,
+        spare: Option<Receiving>,
+    ) -> Result<(Receiving, u32), (Receiving, Option<Receiving>, ErrorCode)> {
+        let (Some(spare), Ok(compression)) = (spare, header.compression()) else {
+            return Ok((slot, header.payload_len()));
+        };
+        let len = header.payload_len() as usize;
+        let (from, to) = cx.mem.request_pair(slot.id(), spare.id());
+        match wire::pack::restore_into(compression, &from[..len], to) {
+            Ok(restored) => {
+                self.stats.copy(Copy::Restore, restored as u64);
+                self.slots.drop_received(slot);
+                self.freed = true;
+                Ok((spare, restored as u32))
+            }
+            Err(_) => Err((slot, Some(spare), ErrorCode::BadCompression)),
+        }
+    }
+
+    fn admit_checked<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        header: &Header,
+        slot: Receiving,
+        len: u32,
+    ) -> bool {
+        let payload = &cx.mem.request(slot.id())[..len as usize];
+        let checked = wire::request::work(payload)
+            .map(|(request, work)| (work, request.routing_hint.timeout_ms.to_native()))
+            .map_err(Refused::from)
+            .and_then(|(work, timeout)| self.serves(&work).map(|()| (work, timeout)));
+        match checked {
+            Err(refused) => {
+                self.refuse_received(cx, id, header, slot, None, refused);
+                self.next_read(id);
+                true
+            }
+            Ok((work, timeout_ms)) => {
+                let need = wire::reply::reply_len(&work);
+                if need > u64::from(self.geometry.reply_cap(slot.id())) {
+                    return self.promote(cx, id, header, slot, work, timeout_ms, len);
+                }
+                self.admit(cx, id, header, slot, work, timeout_ms, len);
+                self.next_read(id);
+                true
+            }
+        }
+    }
+
+    /// Whether this node runs such work at all.
+    fn serves(&self, work: &Work) -> Result<(), Refused> {
+        if self.limits.operations & (1 << work.operation.code()) == 0 {
+            return Err(ErrorCode::NoCapableWorker.into());
+        }
+        let need = wire::reply::reply_len(work);
+        if need > u64::from(self.geometry.bulk_reply) {
+            return Err(Refused { code: ErrorCode::ReplyTooLong, actual: need });
+        }
+        Ok(())
+    }
+
+    /// Moves a small request whose reply is large into a bulk slot; waits when none is free.
+    #[allow(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
+    fn promote<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        header: &Header,
+        slot: Receiving,
+        work: Work,
+        timeout_ms: u32,
+        len: u32,
+    ) -> bool {
+        let Some(bulk) = self.slots.receive(true) else {
+            self.keep_header(id, header);
+            if let Some(conn) = self.conns.open_mut(id) {
+                conn.intake = Intake::Promote { slot, work, timeout_ms };
+            }
+            return false;
+        };
+        let (from, to) = cx.mem.request_pair(slot.id(), bulk.id());
+        to[..len as usize].copy_from_slice(&from[..len as usize]);
+        self.stats.copy(Copy::Promote, u64::from(len));
+        self.slots.drop_received(slot);
+        self.freed = true;
+        self.admit(cx, id, header, bulk, work, timeout_ms, len);
+        self.next_read(id);
+        true
+    }
+
+    fn refuse_received<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        header: &Header,
+        slot: Receiving,
+        spare: Option<Receiving>,
+        refused: Refused,
+    ) {
+        self.slots.drop_received(slot);
+        if let Some(spare) = spare {
+            self.slots.drop_received(spare);
+        }
+        self.freed = true;
+        let kind = header.kind().unwrap_or(Kind::QueryRequest);
+        let sent = self.report(cx, id, header.message_id(), kind, refused.code, refused.actual);
+        if !sent {
+            self.defer(id, header.message_id(), refused.code, refused.actual);
+        }
+    }
+
+    fn wait(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.open_mut(id) else { return };
+        if matches!(conn.intake, Intake::Header) {
+            conn.intake = Intake::Waiting;
+        }
+        // From here on it is we who are slow, not the peer.
+        conn.frame_since = 0;
+        if !conn.waiting {
+            conn.waiting = true;
+            self.waiting.push_back(id);
+            self.stats.waits.add(1);
+        }
+    }
+
+    /// Lets those that waited for a slot, a chunk or credit try again, first come first served.
+    pub(crate) fn retry_waiting<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
+        for _ in 0..self.waiting.len() {
+            let Some(id) = self.waiting.pop_front() else { return };
+            let Some(conn) = self.conns.get(id) else { continue };
+            conn.waiting = false;
+            if conn.phase != Phase::Open {
+                continue;
+            }
+            let lane = conn.lane;
+            match core::mem::replace(&mut conn.intake, Intake::Header) {
+                Intake::Waiting => {
+                    self.handle_bytes(cx, id, &[]);
+                }
+                Intake::Promote { slot, work, timeout_ms } => {
+                    let Some(header) = Header::peek(&conn.head).copied() else { continue };
+                    let len = header.payload_len();
+                    conn.head_len = 0;
+                    if !self.promote(cx, id, &header, slot, work, timeout_ms, len) {
+                        self.wait(id);
+                    }
+                }
+                other => {
+                    conn.intake = other;
+                    continue;
+                }
+            }
+            let Some(conn) = self.conns.open_mut(id) else { continue };
+            if conn.waiting {
+                continue;
+            }
+            if lane == Lane::Stream && conn.lane == Lane::Stream {
+                self.orders.push_back((id, Order::StartStream));
+            } else if conn.eof && conn.at_boundary() && conn.settled() {
+                self.close(id, CloseCause::Peer);
+            }
+        }
+    }
+}
+
+fn conn_over_limit(shard: &mut Shard, id: ConnId) -> bool {
+    let (most, unsent) = (shard.limits.requests_per_connection, shard.limits.unsent_per_connection);
+    shard.conns.open_mut(id).is_some_and(|c| c.inflight >= most || c.outbox.bytes >= unsent)
+}
+
+fn zerocopy_bytes(header: &Header) -> &[u8] {
+    zerocopy::IntoBytes::as_bytes(header)
+}

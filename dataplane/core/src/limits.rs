@@ -1,0 +1,78 @@
+//! Every bound of a shard in one place. What is over a bound is refused or waits, and is counted.
+
+use crate::driver::Time;
+
+/// One millisecond of [`Time`].
+pub const MS: Time = 1_000_000;
+
+/// Events a shard handles before it drains its outputs, so that one busy connection cannot starve
+/// the others or the clock.
+pub const EVENTS_PER_TURN: usize = 256;
+
+/// Replies up to this many bytes are copied into an egress chunk, where they share a send with
+/// their neighbours; longer ones are sent from the slot. A copy of 2 KiB (about 40 ns) costs less
+/// than a segment of its own in the kernel.
+pub const INLINE_REPLY_MAX: u32 = 2_048;
+
+/// Times a request is lent before the node gives up on it. A request that kills every worker it
+/// meets must not kill them all.
+pub const LENDINGS_MAX: u32 = 3;
+
+/// Batches that can collect at once, one per operation and shape class.
+pub const OPEN_BATCHES: usize = 16;
+
+/// Batches a worker may hold: one it works on, one that waits, so that it is never idle between.
+pub const WORKER_DEPTH: usize = 2;
+
+/// Small frames in a row after which a connection leaves the bulk lane again.
+pub const SMALL_RUN: u8 = 4;
+
+/// Longest batch a shard can be configured for.
+pub const BATCH_CAP: usize = 256;
+
+/// Bounds that an operator may set. `dataplane` validates them as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of this shard.
+    pub connections: u32,
+    /// Requests of one connection that are admitted and not yet answered.
+    pub requests_per_connection: u32,
+    /// Bytes of replies waiting for one connection before the shard stops reading from it.
+    pub unsent_per_connection: u64,
+    /// Requests of a batch (BATCH-01).
+    pub batch_max: usize,
+    /// How long an open batch waits at most (BATCH-02).
+    pub batch_wait: Time,
+    /// Bytes of request rows in a batch.
+    pub batch_bytes: u64,
+    /// A frame must be complete this long after its first byte.
+    pub frame_timeout: Time,
+    /// A peer must take some bytes of its replies within this time.
+    pub write_timeout: Time,
+    /// Operations that workers of this node serve (bit = operation code).
+    pub operations: u32,
+    /// Hint in refusals: try again after this many milliseconds.
+    pub retry_after_ms: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            requests_per_connection: 1_024,
+            unsent_per_connection: 4 << 20,
+            batch_max: 32,
+            batch_wait: 10 * MS,
+            batch_bytes: 16 << 20,
+            frame_timeout: 10_000 * MS,
+            write_timeout: 10_000 * MS,
+            operations: 0,
+            retry_after_ms: 50,
+        }
+    }
+}
+
+const _: () = {
+    assert!(EVENTS_PER_TURN > 0 && OPEN_BATCHES > 0 && WORKER_DEPTH > 0);
+    assert!(LENDINGS_MAX >= 2, "a request must survive the death of one worker");
+};

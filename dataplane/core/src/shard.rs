@@ -1,0 +1,391 @@
+//! The shard: one core's whole data path as a state machine.
+//!
+//! Events in: [`Shard::handle_bytes`] and [`Shard::handle`]; then [`Shard::advance`] with the time; then
+//! drain, in this order, [`Shard::poll_lend`], [`Shard::poll_order`], [`Shard::poll_transmit`] until each has
+//! nothing more; [`Shard::next_wakeup`] says when to run again at the latest. [`crate::turn::turn`] does
+//! exactly this. No method waits, reads a clock or touches a socket.
+
+use crate::{
+    batch::Batcher,
+    conn::{ConnTable, Intake, Lane, Phase},
+    driver::{ConnId, Event, SEGMENTS_MAX, Segment, Time},
+    egress::Egress,
+    limits::{Limits, MS},
+    memory::{Geometry, Memory, SlotId},
+    node::NodeStats,
+    route::Workers,
+    slot::{Ledger, SlotTable},
+    stats::{CloseCause, Stats},
+};
+use std::{collections::VecDeque, sync::Arc};
+use wire::{ErrorCode, Kind};
+
+/// How often connections are looked over for peers that are too slow.
+const SWEEP: Time = 1_000 * MS;
+
+/// How long a connection lingers after a fault, so that the peer can read the report.
+const LINGER: Time = 1_000 * MS;
+
+/// What the driver is asked to do for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// [`crate::driver::Driver::start_stream`].
+    StartStream,
+    /// [`crate::driver::Driver::stop_stream`].
+    StopStream,
+    /// [`crate::driver::Driver::fill_header`].
+    FillHeader {
+        /// Bytes.
+        len: u32,
+    },
+    /// [`crate::driver::Driver::fill_slot`].
+    FillSlot {
+        /// Into which.
+        slot: SlotId,
+        /// From byte.
+        from: u32,
+        /// Bytes.
+        len: u32,
+    },
+    /// [`crate::driver::Driver::finish`].
+    Finish,
+    /// [`crate::driver::Driver::close`].
+    Close,
+}
+
+/// A refusal that found no egress chunk; it is sent as soon as one is free.
+#[derive(Debug)]
+pub(crate) struct Deferred {
+    pub conn: ConnId,
+    pub life: u32,
+    pub message_id: u64,
+    pub code: ErrorCode,
+    pub actual: u64,
+}
+
+/// What a step may use besides the shard itself.
+#[derive(Debug)]
+pub struct Cx<'a, M> {
+    /// Monotonic time of this turn.
+    pub now: Time,
+    /// Wall clock of this turn, for header timestamps.
+    pub epoch_ns: u64,
+    /// Slots and chunks.
+    pub mem: &'a mut M,
+}
+
+/// One core's data path.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) limits: Limits,
+    pub(crate) geometry: Geometry,
+    pub(crate) conns: ConnTable,
+    pub(crate) slots: SlotTable,
+    pub(crate) batcher: Batcher,
+    pub(crate) workers: Workers,
+    pub(crate) egress: Egress,
+    pub(crate) orders: VecDeque<(ConnId, Order)>,
+    pub(crate) dirty: Vec<ConnId>,
+    pub(crate) waiting: VecDeque<ConnId>,
+    pub(crate) deferred: VecDeque<Deferred>,
+    pub(crate) lend_ids: Vec<SlotId>,
+    /// Something was freed since the waiting were last looked at.
+    pub(crate) freed: bool,
+    pub(crate) draining: bool,
+    pub(crate) next_sweep: Time,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) node: Arc<NodeStats>,
+}
+
+impl Shard {
+    /// A shard with everything allocated that it will ever need. `stats` is this shard's own entry
+    /// in `node`.
+    #[must_use]
+    pub fn new(
+        limits: Limits,
+        geometry: Geometry,
+        workers: u16,
+        stats: Arc<Stats>,
+        node: Arc<NodeStats>,
+    ) -> Self {
+        let conns = ConnTable::new(limits.connections);
+        let n = conns.len() as usize;
+        Self {
+            batcher: Batcher::new(&limits, geometry.slots()),
+            slots: SlotTable::new(geometry),
+            workers: Workers::new(workers),
+            egress: Egress::new(&geometry),
+            orders: VecDeque::with_capacity(2 * n),
+            dirty: Vec::with_capacity(n),
+            waiting: VecDeque::with_capacity(n),
+            deferred: VecDeque::with_capacity(geometry.slots() as usize),
+            lend_ids: Vec::with_capacity(crate::limits::BATCH_CAP),
+            freed: false,
+            draining: false,
+            next_sweep: 0,
+            conns,
+            limits,
+            geometry,
+            stats,
+            node,
+        }
+    }
+
+    /// Slots by state; the sum never changes.
+    #[must_use]
+    pub const fn ledger(&self) -> Ledger {
+        self.slots.ledger()
+    }
+
+    /// Draining, and nothing is under way any more.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        let ledger = self.slots.ledger();
+        let busy = ledger.arrived + ledger.lent + ledger.ready + ledger.sending;
+        self.draining && busy == 0 && self.dirty.is_empty() && self.deferred.is_empty()
+    }
+
+    /// Takes in anything but bytes.
+    pub fn handle<M: Memory>(&mut self, cx: &mut Cx<'_, M>, event: Event<'_>) {
+        match event {
+            Event::Accepted { conn } => self.accepted(cx, conn),
+            Event::Bytes { conn, bytes } => {
+                self.handle_bytes(cx, conn, bytes);
+            }
+            Event::StreamStopped { conn } => self.stream_stopped(conn),
+            Event::Filled { conn } => self.filled(cx, conn),
+            Event::Eof { conn } => self.end_of_stream(conn),
+            Event::Sent { conn, bytes } => self.sent(cx, conn, bytes),
+            Event::Failed { conn } => self.close(conn, CloseCause::Io),
+            Event::Closed { conn } => self.closed(conn),
+            Event::Completed { worker, slot } => self.completed(cx, worker, slot),
+            Event::WorkerUp { worker, operations } => {
+                self.workers.up(worker, operations);
+                self.stats.workers_up.set(self.workers.count_up() as u64);
+            }
+            Event::WorkerDown { worker } => self.worker_down(cx, worker),
+            Event::Drain => self.draining = true,
+        }
+    }
+
+    /// Does what is due at `cx.now`, and lets those that waited for room try again.
+    pub fn advance<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
+        self.stats.turns.add(1);
+        if cx.now >= self.slots.deadline_min() {
+            self.expire(cx);
+        }
+        self.batcher.advance(cx.now, self.draining);
+        if self.freed {
+            self.freed = false;
+            self.retry_deferred(cx);
+            self.retry_waiting(cx);
+        }
+        if cx.now >= self.next_sweep {
+            self.next_sweep = cx.now + SWEEP;
+            self.sweep(cx.now);
+        }
+    }
+
+    /// The next order for the driver.
+    pub fn poll_order(&mut self) -> Option<(ConnId, Order)> {
+        self.orders.pop_front()
+    }
+
+    /// The next connection to send for, and what: fills `segments`, returns how many.
+    pub fn poll_transmit(
+        &mut self,
+        segments: &mut [Segment; SEGMENTS_MAX],
+    ) -> Option<(ConnId, usize)> {
+        while let Some(id) = self.dirty.pop() {
+            let Some(conn) = self.conns.get(id) else { continue };
+            conn.dirty = false;
+            if conn.phase != Phase::Open || conn.sending || conn.outbox.is_empty() {
+                continue;
+            }
+            conn.sending = true;
+            let count = self.egress.segments(&conn.outbox, segments);
+            self.stats.transmits.add(1);
+            return Some((id, count));
+        }
+        None
+    }
+
+    /// When the shard must run again even if nothing happens.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Time> {
+        let mut next = self.batcher.next_wakeup().unwrap_or(Time::MAX);
+        next = next.min(self.slots.deadline_min());
+        if self.conns.open() > 0 {
+            next = next.min(self.next_sweep);
+        }
+        if self.freed && !(self.waiting.is_empty() && self.deferred.is_empty()) {
+            next = 0;
+        }
+        (next != Time::MAX).then_some(next)
+    }
+
+    fn accepted<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId) {
+        self.stats.accepted.add(1);
+        let full = self.conns.open() >= self.limits.connections;
+        if self.conns.begin(id).is_none() {
+            self.stats.close(CloseCause::Full);
+            self.orders.push_back((id, Order::Close));
+            return;
+        }
+        self.stats.open.set(u64::from(self.conns.open()));
+        self.orders.push_back((id, Order::StartStream));
+        if full {
+            self.fault(cx, id, 0, ErrorCode::TooManyConnections, u64::from(self.conns.open()));
+        }
+    }
+
+    fn end_of_stream(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.open_mut(id) else { return };
+        conn.eof = true;
+        let cause = match conn.intake {
+            Intake::Discard => CloseCause::Fault,
+            Intake::Waiting | Intake::Promote { .. } => return,
+            _ if conn.at_boundary() => CloseCause::Peer,
+            _ => CloseCause::Truncated,
+        };
+        if cause != CloseCause::Peer || conn.settled() {
+            self.close(id, cause);
+        }
+    }
+
+    /// Marks the connection as having something to send.
+    pub(crate) fn mark_dirty(&mut self, now: Time, id: ConnId) {
+        let Some(conn) = self.conns.open_mut(id) else { return };
+        if conn.write_since == 0 {
+            conn.write_since = now;
+        }
+        if !conn.dirty {
+            conn.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    fn sent<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId, bytes: u32) {
+        let Some(conn) = self.conns.get(id) else { return };
+        conn.sending = false;
+        if conn.phase != Phase::Open {
+            return;
+        }
+        self.stats.bytes_out.add(u64::from(bytes));
+        let slots = &mut self.slots;
+        let advanced = |slot| slots.drop_sent(slot);
+        self.egress.advance(&mut conn.outbox, u64::from(bytes), advanced);
+        self.freed = true;
+        if !conn.outbox.is_empty() {
+            conn.write_since = cx.now;
+            if !conn.dirty {
+                conn.dirty = true;
+                self.dirty.push(id);
+            }
+            return;
+        }
+        conn.write_since = 0;
+        if conn.finishing {
+            conn.write_since = cx.now;
+            self.orders.push_back((id, Order::Finish));
+        } else if conn.eof && conn.settled() && conn.at_boundary() {
+            self.close(id, CloseCause::Peer);
+        }
+    }
+
+    /// Orders the end of a connection. Its memory stays untouched until the driver says that it is closed.
+    pub(crate) fn close(&mut self, id: ConnId, cause: CloseCause) {
+        let Some(conn) = self.conns.open_mut(id) else { return };
+        conn.phase = Phase::Closing;
+        self.stats.close(cause);
+        self.orders.push_back((id, Order::Close));
+    }
+
+    fn closed(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if conn.phase == Phase::Free {
+            return;
+        }
+        let slots = &mut self.slots;
+        self.egress.clear(&mut conn.outbox, |slot| slots.drop_sent(slot));
+        match core::mem::replace(&mut conn.intake, Intake::Header) {
+            Intake::Body { slot, spare, .. } => {
+                slots.drop_received(slot);
+                if let Some(spare) = spare {
+                    slots.drop_received(spare);
+                }
+            }
+            Intake::Promote { slot, .. } => slots.drop_received(slot),
+            _ => {}
+        }
+        self.conns.end(id);
+        self.stats.open.set(u64::from(self.conns.open()));
+        self.freed = true;
+    }
+
+    /// Ends connections whose peer is too slow to send a frame, to read its replies, or to go.
+    fn sweep(&mut self, now: Time) {
+        for index in 0..self.conns.len() {
+            let id = ConnId(index);
+            let Some(conn) = self.conns.open_mut(id) else { continue };
+            let older = |since: Time, limit: Time| since != 0 && now >= since + limit;
+            if conn.finishing && older(conn.write_since, LINGER) {
+                self.close(id, CloseCause::Fault);
+            } else if older(conn.write_since, self.limits.write_timeout) {
+                self.close(id, CloseCause::SlowReader);
+            } else if older(conn.frame_since, self.limits.frame_timeout) {
+                self.close(id, CloseCause::SlowSender);
+            }
+        }
+    }
+
+    fn retry_deferred<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
+        for _ in 0..self.deferred.len() {
+            let Some(d) = self.deferred.pop_front() else { break };
+            let same_life = self.conns.open_mut(d.conn).is_some_and(|c| c.life == d.life);
+            if same_life
+                && !self.report(cx, d.conn, d.message_id, Kind::QueryRequest, d.code, d.actual)
+            {
+                self.deferred.push_front(d);
+                break;
+            }
+            if same_life {
+                self.credit_back(d.conn, d.life);
+            }
+        }
+    }
+
+    fn stream_stopped(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.open_mut(id) else { return };
+        if conn.lane != Lane::Stopping {
+            return;
+        }
+        match &conn.intake {
+            Intake::Body { slot, at, .. } => {
+                let slot = slot.id();
+                let (from, total) = (*at, header_payload_len(&conn.head));
+                conn.lane = Lane::Direct;
+                self.stats.to_bulk.add(1);
+                let len = total - from;
+                self.orders.push_back((id, Order::FillSlot { slot, from, len }));
+            }
+            Intake::Header => {
+                conn.lane = Lane::Direct;
+                self.stats.to_bulk.add(1);
+                let len = (wire::HEADER_LEN - conn.head_len as usize) as u32;
+                self.orders.push_back((id, Order::FillHeader { len }));
+            }
+            // It waits for room, or ignores what comes: the stream is started again when it goes on.
+            Intake::Waiting | Intake::Promote { .. } => conn.lane = Lane::Stream,
+            Intake::Skip { .. } | Intake::Discard => {
+                conn.lane = Lane::Stream;
+                self.orders.push_back((id, Order::StartStream));
+            }
+        }
+    }
+}
+
+/// The payload length a stored header states.
+pub(crate) fn header_payload_len(head: &[u8; wire::HEADER_LEN]) -> u32 {
+    wire::Header::peek(head).map_or(0, wire::Header::payload_len)
+}

@@ -1,0 +1,510 @@
+//! Plain counters with one writer, the shard. Others read them whenever they like; nothing is
+//! copied out and nothing is ever read back into a decision.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use wire::{ErrorCode, Operation};
+
+/// A counter with a single writer: an increment is a plain load, add, store.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owner of the counter calls it.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Sets, for gauges.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
+    }
+
+    /// The present value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Why a batch closed (recorded for each).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// It has `batch_max` requests.
+    Full,
+    /// It has `batch_bytes` bytes.
+    Bytes,
+    /// A worker had nothing to do.
+    WorkerIdle,
+    /// `batch_wait` passed since its first request.
+    Age,
+    /// Waiting longer would miss a deadline.
+    Deadline,
+    /// The node is draining.
+    Drain,
+    /// Its place was needed for another shape class.
+    Displaced,
+    /// Its worker died; the requests go to another one at once.
+    Retry,
+}
+
+impl CloseReason {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [Self; 8] = [
+        Self::Full,
+        Self::Bytes,
+        Self::WorkerIdle,
+        Self::Age,
+        Self::Deadline,
+        Self::Drain,
+        Self::Displaced,
+        Self::Retry,
+    ];
+
+    /// Label value.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Bytes => "bytes",
+            Self::WorkerIdle => "worker_idle",
+            Self::Age => "age",
+            Self::Deadline => "deadline",
+            Self::Drain => "drain",
+            Self::Displaced => "displaced",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// Where a copy of payload bytes was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copy {
+    /// A small frame, from the receive buffer into its slot.
+    SmallLane,
+    /// The part of a bulk frame that came before its connection changed lanes.
+    LaneSwitch,
+    /// A compressed payload, restored into a second slot.
+    Restore,
+    /// A small request whose reply needs a bulk slot.
+    Promote,
+    /// A short reply, from its slot into an egress chunk.
+    ReplyInline,
+    /// A heartbeat whose archive lay misaligned.
+    Realign,
+    /// Whatever the worker copied besides computing (echo).
+    Worker,
+}
+
+impl Copy {
+    /// Every stage, in the order of the counters.
+    pub const ALL: [Self; 7] = [
+        Self::SmallLane,
+        Self::LaneSwitch,
+        Self::Restore,
+        Self::Promote,
+        Self::ReplyInline,
+        Self::Realign,
+        Self::Worker,
+    ];
+
+    /// Label value.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SmallLane => "small_lane",
+            Self::LaneSwitch => "lane_switch",
+            Self::Restore => "restore",
+            Self::Promote => "promote",
+            Self::ReplyInline => "reply_inline",
+            Self::Realign => "realign",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// Where a request was when its deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In an open batch.
+    Batch,
+    /// In a closed batch that waits for a worker.
+    Queue,
+    /// With a worker.
+    Worker,
+}
+
+impl Place {
+    /// Every place, in the order of the counters.
+    pub const ALL: [Self; 3] = [Self::Batch, Self::Queue, Self::Worker];
+
+    /// Label value.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Queue => "queue",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseCause {
+    /// The peer ended it between frames.
+    Peer,
+    /// The peer ended it inside a frame.
+    Truncated,
+    /// The socket failed.
+    Io,
+    /// A fault that makes the stream untrustworthy.
+    Fault,
+    /// Too slow to send a frame.
+    SlowSender,
+    /// Too slow to read its replies.
+    SlowReader,
+    /// No room for another connection.
+    Full,
+}
+
+impl CloseCause {
+    /// Every cause, in the order of the counters.
+    pub const ALL: [Self; 7] = [
+        Self::Peer,
+        Self::Truncated,
+        Self::Io,
+        Self::Fault,
+        Self::SlowSender,
+        Self::SlowReader,
+        Self::Full,
+    ];
+
+    /// Label value.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Truncated => "truncated",
+            Self::Io => "io",
+            Self::Fault => "fault",
+            Self::SlowSender => "slow_sender",
+            Self::SlowReader => "slow_reader",
+            Self::Full => "full",
+        }
+    }
+}
+
+const SUB_BITS: u32 = 5;
+const SUB: usize = 1 << SUB_BITS;
+const BUCKETS: usize = SUB * (64 - SUB_BITS as usize + 1);
+
+/// A log-linear histogram of nanoseconds: 32 buckets per power of two, so a quantile is at most 3%
+/// off. One writer, like [`Counter`].
+#[derive(Debug)]
+pub struct Histogram(Box<[Counter]>);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self((0..BUCKETS).map(|_| Counter::default()).collect())
+    }
+}
+
+impl Histogram {
+    /// Records one value.
+    #[inline]
+    pub fn record(&self, ns: u64) {
+        self.0[Self::bucket(ns)].add(1);
+    }
+
+    #[inline]
+    const fn bucket(ns: u64) -> usize {
+        if ns < SUB as u64 {
+            return ns as usize;
+        }
+        let shift = 63 - ns.leading_zeros() - SUB_BITS;
+        (shift as usize + 1) * SUB + ((ns >> shift) as usize - SUB)
+    }
+
+    /// Largest value that falls into a bucket.
+    const fn upper(bucket: usize) -> u64 {
+        if bucket < SUB {
+            return bucket as u64;
+        }
+        let shift = (bucket / SUB - 1) as u32;
+        let base = (SUB + bucket % SUB) as u64;
+        (base << shift) + ((1u64 << shift) - 1)
+    }
+
+    /// The value below which each of the fractions lies, over several histograms together.
+    #[must_use]
+    pub fn quantiles<const N: usize>(parts: &[&Self], fractions: [f64; N]) -> [u64; N] {
+        let at = |b: usize| parts.iter().map(|h| h.0[b].get()).sum::<u64>();
+        let total: u64 = (0..BUCKETS).map(at).sum();
+        fractions.map(|fraction| {
+            let rank = (fraction * total as f64).ceil() as u64;
+            let mut seen = 0;
+            for bucket in 0..BUCKETS {
+                seen += at(bucket);
+                if seen >= rank && seen > 0 {
+                    return Self::upper(bucket);
+                }
+            }
+            0
+        })
+    }
+}
+
+/// One measured value for exposition: name, label pair (or none), value.
+pub type Visit<'a> = &'a mut dyn FnMut(&'static str, &'static str, &str, u64);
+
+/// Something with counters to show: a shard, a driver, a supervisor.
+pub trait Source: Send + Sync {
+    /// Shows each counter once. Equal name and label from several sources are added up.
+    fn visit(&self, visit: Visit<'_>);
+}
+
+const CODES: usize = 64;
+const OPERATIONS: usize = 8;
+
+/// The counters of one shard.
+#[derive(Debug, Default)]
+pub struct Stats {
+    requests: [Counter; OPERATIONS],
+    refusals: Box<[Counter]>,
+    batches: [Counter; CloseReason::ALL.len()],
+    copies: [Counter; Copy::ALL.len()],
+    copied_bytes: [Counter; Copy::ALL.len()],
+    expired: [Counter; Place::ALL.len()],
+    worker_busy_ns: Box<[Counter]>,
+    closes: [Counter; CloseCause::ALL.len()],
+    /// Requests in all closed batches.
+    pub batched: Counter,
+    /// Requests answered by a worker.
+    pub replies: Counter,
+    /// Empty heartbeats answered.
+    pub pings: Counter,
+    /// Heartbeats with a payload answered.
+    pub heartbeats: Counter,
+    /// Frames received in the small lane.
+    pub frames_small: Counter,
+    /// Frames received in the bulk lane.
+    pub frames_bulk: Counter,
+    /// Changes into the bulk lane.
+    pub to_bulk: Counter,
+    /// Changes back into the small lane.
+    pub to_small: Counter,
+    /// Bytes received.
+    pub bytes_in: Counter,
+    /// Bytes the OS took.
+    pub bytes_out: Counter,
+    /// Transmits ordered.
+    pub transmits: Counter,
+    /// Connections accepted.
+    pub accepted: Counter,
+    /// Connections open now.
+    pub open: Counter,
+    /// Times a connection had to wait for a slot, a chunk or credit.
+    pub waits: Counter,
+    /// Slots lent again after a worker died.
+    pub reclaimed: Counter,
+    /// Answers whose connection was gone.
+    pub orphaned: Counter,
+    /// Completions that no lending matches.
+    pub link_faults: Counter,
+    /// Turns of the loop.
+    pub turns: Counter,
+    /// Workers that are up, as this shard knows.
+    pub workers_up: Counter,
+    /// Rows of answered requests (a row is a token's worth of work).
+    pub rows_out: Counter,
+    /// Row bytes of admitted requests.
+    pub row_bytes: Counter,
+    /// Bytes of their replies.
+    pub reply_bytes: Counter,
+    /// From complete request to queued reply.
+    pub latency: Histogram,
+}
+
+impl Stats {
+    /// All zero, to be shared with readers.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let zeros = |n| (0..n).map(|_| Counter::default()).collect();
+        let (refusals, worker_busy_ns) = (zeros(CODES), zeros(Self::WORKERS));
+        Arc::new(Self { refusals, worker_busy_ns, ..Self::default() })
+    }
+
+    /// Workers whose business is counted one by one.
+    pub const WORKERS: usize = 64;
+
+    /// A worker computed for so long.
+    pub fn busy(&self, worker: usize, ns: u64) {
+        if let Some(counter) = self.worker_busy_ns.get(worker) {
+            counter.add(ns);
+        }
+    }
+
+    /// Nanoseconds a worker computed for this shard.
+    #[must_use]
+    pub fn worker_busy(&self, worker: usize) -> u64 {
+        self.worker_busy_ns.get(worker).map_or(0, Counter::get)
+    }
+
+    /// A request was admitted.
+    #[inline]
+    pub fn request(&self, operation: Operation) {
+        self.requests[operation as usize].add(1);
+    }
+
+    /// Requests admitted of one operation.
+    #[must_use]
+    pub fn requests(&self, operation: Operation) -> u64 {
+        self.requests[operation as usize].get()
+    }
+
+    /// An ERROR_REPORT was queued.
+    pub fn refusal(&self, code: ErrorCode) {
+        self.refusals[code as usize].add(1);
+    }
+
+    /// ERROR_REPORTs of one code.
+    #[must_use]
+    pub fn refusals(&self, code: ErrorCode) -> u64 {
+        self.refusals[code as usize].get()
+    }
+
+    /// A batch closed with so many requests.
+    pub fn batch(&self, reason: CloseReason, requests: usize) {
+        self.batches[reason as usize].add(1);
+        self.batched.add(requests as u64);
+    }
+
+    /// Batches closed for one reason.
+    #[must_use]
+    pub fn batches(&self, reason: CloseReason) -> u64 {
+        self.batches[reason as usize].get()
+    }
+
+    /// Payload bytes were copied in user space.
+    #[inline]
+    pub fn copy(&self, stage: Copy, bytes: u64) {
+        self.copies[stage as usize].add(1);
+        self.copied_bytes[stage as usize].add(bytes);
+    }
+
+    /// Copies made at one stage.
+    #[must_use]
+    pub fn copies(&self, stage: Copy) -> u64 {
+        self.copies[stage as usize].get()
+    }
+
+    /// A deadline passed.
+    pub fn expire(&self, place: Place) {
+        self.expired[place as usize].add(1);
+    }
+
+    /// Deadlines that passed in one place.
+    #[must_use]
+    pub fn expired(&self, place: Place) -> u64 {
+        self.expired[place as usize].get()
+    }
+
+    /// A connection ended.
+    pub fn close(&self, cause: CloseCause) {
+        self.closes[cause as usize].add(1);
+    }
+
+    /// Connections that ended for one cause.
+    #[must_use]
+    pub fn closes(&self, cause: CloseCause) -> u64 {
+        self.closes[cause as usize].get()
+    }
+}
+
+impl Source for Stats {
+    fn visit(&self, visit: Visit<'_>) {
+        for op in Operation::ALL {
+            let n = self.requests[*op as usize].get();
+            visit("butterfly_requests_total", "operation", op.name(), n);
+        }
+        for code in ErrorCode::ALL {
+            visit("butterfly_refusals_total", "reason", code.name(), self.refusals(*code));
+        }
+        for reason in CloseReason::ALL {
+            visit("butterfly_batches_total", "closed_by", reason.name(), self.batches(reason));
+        }
+        for stage in Copy::ALL {
+            let bytes = self.copied_bytes[stage as usize].get();
+            visit("butterfly_copies_total", "stage", stage.name(), self.copies(stage));
+            visit("butterfly_copied_bytes_total", "stage", stage.name(), bytes);
+        }
+        for place in Place::ALL {
+            visit("butterfly_expired_total", "place", place.name(), self.expired(place));
+        }
+        for cause in CloseCause::ALL {
+            visit("butterfly_connections_closed_total", "cause", cause.name(), self.closes(cause));
+        }
+        let frames = "butterfly_frames_total";
+        visit(frames, "lane", "small", self.frames_small.get());
+        visit(frames, "lane", "bulk", self.frames_bulk.get());
+        visit("butterfly_lane_switches_total", "to", "bulk", self.to_bulk.get());
+        visit("butterfly_lane_switches_total", "to", "small", self.to_small.get());
+        visit("butterfly_bytes_total", "direction", "in", self.bytes_in.get());
+        visit("butterfly_bytes_total", "direction", "out", self.bytes_out.get());
+        for (name, counter) in [
+            ("butterfly_batched_requests_total", &self.batched),
+            ("butterfly_replies_total", &self.replies),
+            ("butterfly_pings_total", &self.pings),
+            ("butterfly_heartbeats_total", &self.heartbeats),
+            ("butterfly_transmits_total", &self.transmits),
+            ("butterfly_connections_accepted_total", &self.accepted),
+            ("butterfly_connections_open", &self.open),
+            ("butterfly_waits_total", &self.waits),
+            ("butterfly_reclaimed_total", &self.reclaimed),
+            ("butterfly_orphaned_replies_total", &self.orphaned),
+            ("butterfly_link_faults_total", &self.link_faults),
+            ("butterfly_turns_total", &self.turns),
+            ("butterfly_rows_total", &self.rows_out),
+            ("butterfly_row_bytes_total", &self.row_bytes),
+            ("butterfly_reply_bytes_total", &self.reply_bytes),
+        ] {
+            visit(name, "", "", counter.get());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_holds_its_values_within_three_percent() {
+        let exact = (0..4_096u64).chain((12..63).map(|e| (1u64 << e) + 12_345 % (1 << e)));
+        for value in exact {
+            let upper = Histogram::upper(Histogram::bucket(value));
+            assert!(upper >= value, "{value} above its bucket {upper}");
+            assert!(upper - value <= value / 31, "{value} reads as {upper}");
+        }
+        assert!(Histogram::bucket(u64::MAX) < BUCKETS);
+    }
+
+    #[test]
+    fn quantiles_join_several_shards() {
+        let (a, b) = (Histogram::default(), Histogram::default());
+        (1..=50).for_each(|v| a.record(v * 1_000));
+        (51..=100).for_each(|v| b.record(v * 1_000));
+        let [p50, p99] = Histogram::quantiles(&[&a, &b], [0.5, 0.99]);
+        assert!((50_000..=51_600).contains(&p50), "{p50}");
+        assert!((99_000..=102_200).contains(&p99), "{p99}");
+        assert_eq!(Histogram::quantiles(&[&Histogram::default()], [0.5]), [0]);
+    }
+
+    #[test]
+    fn every_code_and_operation_has_its_counter() {
+        assert!(ErrorCode::ALL.iter().all(|c| (*c as usize) < CODES));
+        assert!(Operation::ALL.iter().all(|o| (*o as usize) < OPERATIONS));
+    }
+}
