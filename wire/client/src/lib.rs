@@ -9,6 +9,7 @@
 mod addr;
 mod buffer;
 mod error;
+mod metrics;
 mod receiver;
 mod sender;
 mod stream;
@@ -16,12 +17,17 @@ mod stream;
 pub use addr::{Addr, AddrError};
 pub use buffer::Buffer;
 pub use error::{ClientError, Refusal};
+pub use metrics::{Metric, Metrics};
 pub use receiver::{Receiver, Reply};
 pub use sender::Sender;
 
 use std::{os::fd::OwnedFd, time::Duration};
 use stream::Stream;
-use wire::Kind;
+use wire::{
+    Kind,
+    payload::{MetricsUpdate, QueryRequest},
+    response::Response,
+};
 
 /// How patient a client is and how much it accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,12 +114,34 @@ impl Client {
     /// As sending and receiving; [`ClientError::Refused`]; [`ClientError::Protocol`] for an answer to something else.
     pub fn call(&mut self, kind: Kind, payload: &[u8]) -> Result<Reply<'_>, ClientError> {
         let id = self.sender.send(kind, payload)?;
+        self.answer(id)
+    }
+
+    fn answer(&mut self, id: u64) -> Result<Reply<'_>, ClientError> {
         let reply = self.receiver.receive()?;
         let got = reply.header.message_id();
-        if got != id {
-            return Err(ClientError::protocol(format!("an answer to {got}, but {id} was asked")));
+        // A refusal of the connection as a whole carries the id 0.
+        match reply.refusal()? {
+            Some(refusal) if got == id || got == 0 => Err(ClientError::Refused(refusal)),
+            _ if got != id => {
+                Err(ClientError::protocol(format!("an answer to {got}, but {id} was asked")))
+            }
+            _ => Ok(reply),
         }
-        Ok(reply)
+    }
+
+    /// Sends a QUERY_REQUEST about these rows and waits for the answer, which must be one frame. Only for a connection
+    /// with nothing under way, and for requests without `streaming`.
+    ///
+    /// # Errors
+    /// As [`Sender::send_request`] and [`Self::call`].
+    pub fn request(
+        &mut self,
+        request: &mut QueryRequest,
+        rows: &[u8],
+    ) -> Result<Response<'_>, ClientError> {
+        let id = self.sender.send_request(request, rows)?;
+        self.answer(id)?.response()
     }
 
     /// Sends a HEARTBEAT without payload and waits for its echo.
@@ -126,5 +154,14 @@ impl Client {
             return Err(ClientError::protocol(format!("a ping was answered by {}", reply.kind)));
         }
         Ok(())
+    }
+
+    /// Asks for the node's figures.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn metrics(&mut self) -> Result<Metrics, ClientError> {
+        let reply = self.call(Kind::MetricsUpdate, &[])?;
+        Ok(Metrics::from(reply.open::<MetricsUpdate>()?))
     }
 }

@@ -1,11 +1,15 @@
 //! The receiving half of a connection: frames, checked before they are shown.
 
-use crate::{Buffer, ClientError, stream::Stream};
+use crate::{Buffer, ClientError, Refusal, stream::Stream};
 use std::{
     io::{self, BufReader, Read},
     time::Duration,
 };
-use wire::{Compression, HEADER_LEN, Header, Kind};
+use wire::{
+    Compression, ErrorCode, HEADER_LEN, Header, Kind,
+    payload::{self, ErrorReport, Payload, PayloadFault},
+    response::{self, Response},
+};
 
 /// One received frame. The payload lies in the receiver's buffer, 64-byte aligned, until the next call.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +20,69 @@ pub struct Reply<'a> {
     pub kind: Kind,
     /// The payload, CRC-16 checked.
     pub payload: &'a [u8],
+}
+
+impl<'a> Reply<'a> {
+    /// The payload as a `T`, its archive and inner CRC-32C checked, read in place.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where the node sent a refusal instead; [`ClientError::Protocol`] for any other kind,
+    /// and for a payload that is not a `T`.
+    pub fn open<T: Payload>(&self) -> Result<&'a rkyv::Archived<T>, ClientError> {
+        if let Some(refusal) = self.refusal()? {
+            return Err(ClientError::Refused(refusal));
+        }
+        self.expect::<T>()
+    }
+
+    /// The answer to a QUERY_REQUEST, with checked views of its tensors, read in place.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn response(&self) -> Result<Response<'a>, ClientError> {
+        if let Some(refusal) = self.refusal()? {
+            return Err(ClientError::Refused(refusal));
+        }
+        self.is(Kind::QueryResponse)?;
+        response::read(self.payload).map_err(|fault| self.unreadable(fault))
+    }
+
+    /// The refusal that this reply is, if it is one.
+    ///
+    /// # Errors
+    /// [`ClientError::Protocol`] for an ERROR_REPORT that cannot be read.
+    pub fn refusal(&self) -> Result<Option<Refusal>, ClientError> {
+        if self.kind != Kind::ErrorReport {
+            return Ok(None);
+        }
+        let report = self.expect::<ErrorReport>()?;
+        let code = report.code.to_native();
+        let code = ErrorCode::from_code(code).ok_or_else(|| {
+            ClientError::protocol(format!("a refusal has the unknown code {code}"))
+        })?;
+        let retry_after = match report.retry_after_ms.to_native() {
+            0 => None,
+            ms => Some(Duration::from_millis(ms.into())),
+        };
+        Ok(Some(Refusal { code, message: report.message.to_string(), retry_after }))
+    }
+
+    fn expect<T: Payload>(&self) -> Result<&'a rkyv::Archived<T>, ClientError> {
+        self.is(T::KIND)?;
+        payload::open::<T>(self.payload).map_err(|fault| self.unreadable(fault))
+    }
+
+    fn is(&self, kind: Kind) -> Result<(), ClientError> {
+        if self.kind == kind {
+            return Ok(());
+        }
+        Err(ClientError::protocol(format!("{} came instead of {kind}", self.kind)))
+    }
+
+    fn unreadable(&self, fault: PayloadFault) -> ClientError {
+        let id = self.header.message_id();
+        ClientError::protocol(format!("the {} to {id} cannot be read: {fault}", self.kind))
+    }
 }
 
 /// Receives frames. A timeout loses nothing: the next call goes on inside the same frame.

@@ -6,7 +6,8 @@ use std::{
     net::Shutdown,
     time::{Duration, SystemTime},
 };
-use wire::{Compression, Header, Kind};
+use wire::{Compression, ErrorCode, Header, Kind, payload::QueryRequest, request};
+use zerocopy::IntoBytes;
 
 /// Sends frames. One per connection, so that its message ids are unique on it.
 #[derive(Debug)]
@@ -14,11 +15,13 @@ pub struct Sender {
     stream: Stream,
     timeout: Option<Duration>,
     next_id: u64,
+    /// What follows the rows of a request, kept for its memory.
+    tail: Vec<u8>,
 }
 
 impl Sender {
     pub(crate) const fn new(stream: Stream, timeout: Option<Duration>) -> Self {
-        Self { stream, timeout, next_id: 1 }
+        Self { stream, timeout, next_id: 1, tail: Vec::new() }
     }
 
     /// Sends one frame of a kind with this payload and returns its message id. Does not wait for the answer.
@@ -43,11 +46,30 @@ impl Sender {
         let id = self.take_id();
         let header =
             Header::for_payload(kind, id, epoch_ns(), payload).with_compression(compression);
-        self.write(&mut [
-            IoSlice::new(zerocopy::IntoBytes::as_bytes(&header)),
-            IoSlice::new(payload),
-        ])?;
+        self.write(&mut [IoSlice::new(header.as_bytes()), IoSlice::new(payload)])?;
         Ok(id)
+    }
+
+    /// Sends a QUERY_REQUEST about these rows, which are not copied, and returns its message id. `request.data` is set
+    /// here, the rest is the caller's.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; [`ClientError::Request`] for rows of 2 GiB and more, when nothing was sent.
+    pub fn send_request(
+        &mut self,
+        request: &mut QueryRequest,
+        rows: &[u8],
+    ) -> Result<u64, ClientError> {
+        let id = self.take_id();
+        let mut tail = std::mem::take(&mut self.tail);
+        let header = request::around(rows, request, id, epoch_ns(), &mut tail)
+            .map_err(|_| ClientError::Request(ErrorCode::PayloadTooLong));
+        let sent = header.and_then(|header| {
+            let parts = [header.as_bytes(), rows, &tail];
+            self.write(&mut parts.map(IoSlice::new))
+        });
+        self.tail = tail;
+        sent.map(|()| id)
     }
 
     /// Sends bytes as they are: whole frames made elsewhere, with ids from [`Self::take_id`], or deliberate nonsense.

@@ -8,7 +8,11 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
-use wire::{HEADER_LEN, Header, Kind};
+use wire::{
+    Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation, Work, error, frame as whole,
+    payload::{Counter, MetricsUpdate, QueryRequest, TensorWork, Text},
+    reply, request,
+};
 use zerocopy::IntoBytes;
 
 fn frame(kind: Kind, id: u64, payload: &[u8]) -> Vec<u8> {
@@ -241,4 +245,126 @@ fn nobody_listening_says_where_and_what_to_do() {
     drop(listener);
     let fault = Client::connect(&addr, Options::default()).expect_err("nobody listens").to_string();
     assert!(fault.contains(&addr.to_string()) && fault.contains("butterfly serve"), "{fault}");
+}
+
+/// What a worker would answer to an echo.
+fn echo(header: &Header, work: &Work, rows: &[u8]) -> Vec<u8> {
+    let chunk = reply::chunks(work).next().expect("one chunk");
+    let layout = reply::Layout::of(work, &chunk).expect("a layout");
+    let mut out = vec![0; reply::reply_len(work) as usize];
+    out[HEADER_LEN..HEADER_LEN + rows.len()].copy_from_slice(rows);
+    let stamp = reply::Stamp {
+        message_id: header.message_id(),
+        timestamp_ns: 1,
+        query_id: [7; 16],
+        operation: Operation::Echo,
+        compute_ns: 1,
+        chunk,
+    };
+    let mut author = reply::Author::new("w0", "cpu", "test");
+    let len = reply::finish(&mut out, &layout, &mut author, &stamp).expect("room");
+    out.truncate(len);
+    out
+}
+
+#[test]
+fn a_request_carries_its_rows_and_the_answer_is_read_in_place() {
+    let (addr, server) = serve(|mut stream| {
+        for _ in 0..3 {
+            let (header, payload) = read_frame(&mut stream);
+            let payload = client::Buffer::copy_of(&payload);
+            let (_, work) = request::work(payload.as_slice()).expect("sound work");
+            assert!(request::verify(payload.as_slice(), &work));
+            let rows = request::rows(payload.as_slice(), &work).expect("rows");
+            stream.write_all(&echo(&header, &work, rows)).expect("sent");
+        }
+    });
+    let mut client = connect(&addr);
+    for cols in [1_usize, 100, 20_000] {
+        let rows: Vec<u8> = (0..2 * cols).map(|n| n as u8).collect();
+        let work = TensorWork::echo(Dtype::U8, 2, cols as u32);
+        let mut request = QueryRequest { work, ..QueryRequest::default() };
+        let response = client.request(&mut request, &rows).expect("an answer");
+        assert_eq!(response.echo.expect("an echo").data, rows);
+        assert!(response.logits.is_none());
+    }
+    server.join().expect("server");
+}
+
+#[test]
+fn a_refusal_is_an_error_with_its_reason_and_the_connection_lives() {
+    let (addr, server) = serve(|mut stream| {
+        let mut out = [0; error::FRAME_MAX];
+        let (header, _) = read_frame(&mut stream);
+        let refusal = error::Refusal::new(ErrorCode::Overloaded, header.raw_kind()).retry_after(50);
+        let len = error::write_frame(&mut out, header.message_id(), 0, &refusal);
+        stream.write_all(&out[..len]).expect("sent");
+        let (header, _) = read_frame(&mut stream);
+        stream.write_all(&frame(Kind::Heartbeat, header.message_id(), &[])).expect("sent");
+        // The connection as a whole is refused: no message id.
+        read_frame(&mut stream);
+        let refusal = error::Refusal::new(ErrorCode::PeerTooSlow, 0);
+        let len = error::write_frame(&mut out, 0, 0, &refusal);
+        stream.write_all(&out[..len]).expect("sent");
+    });
+    let mut client = connect(&addr);
+    let mut request = QueryRequest::default();
+    match client.request(&mut request, &[]) {
+        Err(ClientError::Refused(refusal)) => {
+            assert_eq!(refusal.code, ErrorCode::Overloaded);
+            assert_eq!(refusal.retry_after, Some(Duration::from_millis(50)));
+            assert!(refusal.to_string().contains("try again"), "{refusal}");
+        }
+        other => panic!("{other:?}"),
+    }
+    client.ping().expect("the connection lives");
+    match client.ping() {
+        Err(ClientError::Refused(refusal)) => assert_eq!(refusal.code, ErrorCode::PeerTooSlow),
+        other => panic!("{other:?}"),
+    }
+    server.join().expect("server");
+}
+
+#[test]
+fn metr_08_metrics_are_asked_for_and_read() {
+    let (addr, server) = serve(|mut stream| {
+        let (header, payload) = read_frame(&mut stream);
+        assert_eq!((header.kind(), payload.len()), (Ok(Kind::MetricsUpdate), 0));
+        let name = Text::literal("butterfly_copies_total");
+        let stage =
+            |stage: &str, n| Counter::count(name.clone(), format!("stage=\"{stage}\"").into(), n);
+        let update = MetricsUpdate {
+            taken_ns: 5,
+            query_latency_p99: 2.5,
+            active_workers: 3,
+            counters: vec![stage("small_lane", 4), stage("worker", 6)],
+            ..MetricsUpdate::default()
+        };
+        let mut out = Vec::new();
+        whole::append(&mut out, &update, header.message_id(), 0).expect("room");
+        stream.write_all(&out).expect("sent");
+    });
+    let metrics = connect(&addr).metrics().expect("metrics");
+    assert_eq!((metrics.taken_ns, metrics.active_workers), (5, 3));
+    assert_eq!(metrics.query_latency_ms, [0.0, 0.0, 2.5]);
+    assert_eq!(metrics.total("butterfly_copies_total"), Some(10));
+    assert_eq!(metrics.by_label("butterfly_copies_total", "stage")["worker"], 6);
+    server.join().expect("server");
+}
+
+#[test]
+fn an_answer_that_is_no_archive_is_a_fault_not_a_panic() {
+    for payload in [vec![0; 16], vec![0xFF; 512], vec![0x41; 4_112]] {
+        for kind in [Kind::QueryResponse, Kind::ErrorReport, Kind::MetricsUpdate] {
+            let answer = frame(kind, 1, &payload);
+            let (addr, server) = serve(move |mut stream| {
+                read_frame(&mut stream);
+                stream.write_all(&answer).expect("sent");
+            });
+            let mut client = connect(&addr);
+            let fault = client.request(&mut QueryRequest::default(), &[]).expect_err("a fault");
+            assert!(matches!(fault, ClientError::Protocol { .. }), "{fault}");
+            server.join().expect("server");
+        }
+    }
 }
