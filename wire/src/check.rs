@@ -19,3 +19,23 @@ pub fn crc16(payload: &[u8]) -> u16 {
 pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
+
+/// [`crc16`] of several stretches as if they were one.
+#[must_use]
+pub fn crc16_of(stretches: &[&[u8]]) -> u16 {
+    digest(CrcAlgorithm::Crc16Ibm3740, stretches) as u16
+}
+
+/// [`crc32c`] of several stretches as if they were one.
+#[must_use]
+pub fn crc32c_of(stretches: &[&[u8]]) -> u32 {
+    digest(CrcAlgorithm::Crc32Iscsi, stretches) as u32
+}
+
+fn digest(algorithm: CrcAlgorithm, stretches: &[&[u8]]) -> u64 {
+    let mut digest = crc_fast::Digest::new(algorithm);
+    for stretch in stretches {
+        digest.update(stretch);
+    }
+    digest.finalize()
+}

@@ -4,15 +4,28 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod error;
+pub mod flags;
+pub mod frame;
 pub mod header;
+pub mod heartbeat;
 pub mod kind;
 pub mod order;
+pub mod payload;
+pub mod reply;
+pub mod request;
+pub mod response;
 pub mod work;
 
 pub use header::{HEADER_LEN, Header, HeaderFault};
 pub use kind::{Compression, ErrorCode, Kind};
 pub use order::{Order, Outcome};
+pub use payload::{Full, Payload, PayloadFault};
 pub use work::{Dtype, Operation, Work};
+
+// Tensors are read and written where they lie, and the format is little-endian.
+#[cfg(not(target_endian = "little"))]
+compile_error!("wire needs a little-endian machine");
 
 /// Protocol version carried in every header.
 pub const VERSION: u16 = 0x0001;
@@ -20,8 +33,12 @@ pub const VERSION: u16 = 0x0001;
 /// Every payload is a multiple of this, so that frames stay aligned in a stream.
 pub const PAYLOAD_ALIGN: usize = 16;
 
-/// Payloads longer than this carry a 32-bit check inside (CRC-16 loses its two-bit guarantee).
+/// Payloads of this length and more carry a 32-bit check inside: two flipped bits 32,767 apart, which first fit
+/// into 4,096 bytes, escape every CRC-16.
 pub const CHECKED_PAYLOAD_MIN: usize = 4_096;
+
+/// Tensor data starts at a multiple of this within its payload, and payloads at a multiple of it within a slot.
+pub const DATA_ALIGN: usize = 64;
 
 /// Rounds `len` up to the payload granule.
 #[must_use]

@@ -83,6 +83,10 @@ impl Work {
     /// # Errors
     /// `BadK`, `BadShape`, `BadRequest`: see `FORMAT.md`, rules on requests.
     pub fn check(self) -> Result<Self, ErrorCode> {
+        if self.operation == Operation::Generate {
+            let bare = self.rows == 0 && self.cols == 0 && self.k == 0 && self.data_len == 0;
+            return if bare { Ok(self) } else { Err(ErrorCode::BadRequest) };
+        }
         if self.rows == 0 || self.rows > ROWS_MAX || self.cols == 0 {
             return Err(ErrorCode::BadShape);
         }
