@@ -172,6 +172,7 @@ impl Shard {
         let Some(conn) = self.conns.open_mut(id).filter(|c| c.life == life) else { return };
         conn.inflight = conn.inflight.saturating_sub(1);
         self.freed = true;
+        self.own_credit(id);
     }
 
     /// Answers a request for metrics. Building it allocates: it is not on the data path.

@@ -80,8 +80,10 @@ pub(crate) struct Conn {
     pub eof: bool,
     /// Half-close once everything is sent, then linger until `since` is too old.
     pub finishing: bool,
-    /// Is in the list of those that wait for room.
+    /// Waits for room: in the shard's list, or for its own credit.
     pub waiting: bool,
+    /// Waits for its own credit, and so is not in the list.
+    pub waits_own: bool,
     /// Is in the list of those with something to send.
     pub dirty: bool,
     /// A transmit is under way.
@@ -108,6 +110,7 @@ impl Conn {
             eof: false,
             finishing: false,
             waiting: false,
+            waits_own: false,
             dirty: false,
             sending: false,
             inflight: 0,

@@ -18,15 +18,27 @@ enum Step {
     /// So many were used; go on.
     Used(usize),
     /// So many were used; no more can be until something is freed.
-    Blocked(usize),
+    Blocked(usize, Wait),
 }
+
+/// What a blocked connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Its own credit: it asked for too much, or reads too little.
+    Own,
+    /// A slot or a chunk of the shard, first come first served.
+    Shared,
+}
+
+/// Waiting connections looked at in one turn.
+const RETRIES_PER_TURN: usize = 256;
 
 /// What a header leads to.
 enum Begin {
     /// The frame goes on (or is done) with so many bytes of what follows the header.
     Used(usize),
     /// A slot, a chunk or credit is missing.
-    Blocked,
+    Blocked(Wait),
 }
 
 /// Why a complete request is not run.
@@ -53,17 +65,17 @@ impl Shard {
         let mut at = 0;
         let blocked = loop {
             match self.step(cx, id, &bytes[at..]) {
-                Step::Used(0) => break false,
+                Step::Used(0) => break None,
                 Step::Used(n) => at += n,
-                Step::Blocked(n) => {
+                Step::Blocked(n, wait) => {
                     at += n;
-                    break true;
+                    break Some(wait);
                 }
             }
         };
         self.stats.bytes_in.add(at as u64);
-        if blocked {
-            self.wait(id);
+        if let Some(wait) = blocked {
+            self.wait(id, wait);
         } else if let Some(conn) = self.conns.open_mut(id) {
             let partial = !conn.at_boundary() && !matches!(conn.intake, Intake::Discard);
             if !partial {
@@ -96,9 +108,9 @@ impl Shard {
                 };
                 match self.begin(cx, id, &header, &bytes[used..]) {
                     Begin::Used(more) => Step::Used(used + more),
-                    Begin::Blocked => {
+                    Begin::Blocked(wait) => {
                         self.keep_header(id, &header);
-                        Step::Blocked(used)
+                        Step::Blocked(used, wait)
                     }
                 }
             }
@@ -120,7 +132,7 @@ impl Shard {
                 }
                 self.body_grew(cx, id, take)
             }
-            Intake::Waiting | Intake::Promote { .. } => Step::Blocked(0),
+            Intake::Waiting | Intake::Promote { .. } => Step::Blocked(0, Wait::Shared),
             Intake::Discard => Step::Used(bytes.len()),
         }
     }
@@ -137,7 +149,7 @@ impl Shard {
         }
         if done {
             self.stats.frames_small.add(1);
-            return if self.finish_body(cx, id) { Step::Used(take) } else { Step::Blocked(take) };
+            return if self.finish_body(cx, id) { Step::Used(take) } else { Step::Blocked(take, Wait::Shared) };
         }
         if conn.lane == Lane::Stream && bulk {
             conn.lane = Lane::Stopping;
@@ -161,7 +173,7 @@ impl Shard {
         }
         self.stats.frames_bulk.add(1);
         if !self.finish_body(cx, id) {
-            self.wait(id);
+            self.wait(id, Wait::Shared);
         }
     }
 
@@ -176,7 +188,7 @@ impl Shard {
         let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(rest.len()) };
         // Every way on from here may have to answer at once.
         if !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX) {
-            return Begin::Blocked;
+            return Begin::Blocked(Wait::Shared);
         }
         if let Err(fault) = header.check(self.geometry.bulk_request) {
             let actual = match fault.code {
@@ -216,7 +228,7 @@ impl Shard {
             }
             (Kind::MetricsUpdate, 0) => {
                 if !self.metrics(cx, id, header.message_id()) {
-                    return Begin::Blocked;
+                    return Begin::Blocked(Wait::Shared);
                 }
                 self.head_done(id);
                 Begin::Used(0)
@@ -227,7 +239,7 @@ impl Shard {
                     return self.skip(cx, id, header, ErrorCode::Draining);
                 }
                 if conn_over_limit(self, id) {
-                    return Begin::Blocked;
+                    return Begin::Blocked(Wait::Own);
                 }
                 let bulk = len > self.geometry.small_request;
                 self.begin_body(id, header, bulk, compression != Compression::None)
@@ -238,11 +250,11 @@ impl Shard {
 
     /// Takes slots for a payload: one for the bytes as carried, one more to restore them into.
     fn begin_body(&mut self, id: ConnId, header: &Header, bulk: bool, compressed: bool) -> Begin {
-        let Some(slot) = self.slots.receive(bulk) else { return Begin::Blocked };
+        let Some(slot) = self.slots.receive(bulk) else { return Begin::Blocked(Wait::Shared) };
         let spare = if compressed { self.slots.receive(true) } else { None };
         if compressed && spare.is_none() {
             self.slots.drop_received(slot);
-            return Begin::Blocked;
+            return Begin::Blocked(Wait::Shared);
         }
         self.keep_header(id, header);
         let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
@@ -473,7 +485,7 @@ impl Shard {
         }
     }
 
-    fn wait(&mut self, id: ConnId) {
+    fn wait(&mut self, id: ConnId, wait: Wait) {
         let Some(conn) = self.conns.open_mut(id) else { return };
         if matches!(conn.intake, Intake::Header) {
             conn.intake = Intake::Waiting;
@@ -482,14 +494,26 @@ impl Shard {
         conn.frame_since = 0;
         if !conn.waiting {
             conn.waiting = true;
-            self.waiting.push_back(id);
+            conn.waits_own = wait == Wait::Own;
+            if wait == Wait::Shared {
+                self.waiting.push_back(id);
+            }
             self.stats.waits.add(1);
         }
     }
 
-    /// Lets those that waited for a slot, a chunk or credit try again, first come first served.
+    /// A connection that waits for its own credit has some again: it goes first.
+    pub(crate) fn own_credit(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.open_mut(id) else { return };
+        if core::mem::take(&mut conn.waits_own) {
+            self.waiting.push_front(id);
+        }
+    }
+
+    /// Lets those that waited for a slot, a chunk or credit try again, first come first served. Bounded: those
+    /// not reached have their turn at the next thing that is freed, and the list goes round.
     pub(crate) fn retry_waiting<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
-        for _ in 0..self.waiting.len() {
+        for _ in 0..self.waiting.len().min(RETRIES_PER_TURN) {
             let Some(id) = self.waiting.pop_front() else { return };
             let Some(conn) = self.conns.get(id) else { continue };
             conn.waiting = false;
@@ -506,7 +530,7 @@ impl Shard {
                     let len = header.payload_len();
                     conn.head_len = 0;
                     if !self.promote(cx, id, &header, slot, work, timeout_ms, len) {
-                        self.wait(id);
+                        self.wait(id, Wait::Shared);
                     }
                 }
                 other => {

@@ -276,6 +276,8 @@ impl Shard {
         let advanced = |slot| slots.drop_sent(slot);
         self.egress.advance(&mut conn.outbox, u64::from(bytes), advanced);
         self.freed = true;
+        self.own_credit(id);
+        let Some(conn) = self.conns.open_mut(id) else { return };
         if !conn.outbox.is_empty() {
             conn.write_since = cx.now;
             if !conn.dirty {
