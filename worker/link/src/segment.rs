@@ -1,0 +1,413 @@
+//! The segment: one sealed memfd that the node creates and every worker maps.
+//!
+//! Its length is fixed by seals, so no process can make an access of another one fault. Its head names
+//! magic, version, layout and a hash over all that two builds could disagree about; [`Segment::attach`]
+//! maps nothing before these are right.
+
+use crate::layout::{self, Areas, Layout, LayoutError, Map, RingAt, WordAt};
+use crate::ring::Places;
+use crate::sync::{AtomicU32, Ordering};
+use core::{
+    ffi::c_void,
+    ops::Deref,
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicBool, AtomicU64},
+};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create},
+    io::{pread, pwrite},
+    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
+};
+use std::{fs, io, sync::Arc};
+use wire::{Order, Outcome};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+
+/// The first bytes of a segment, native byte order.
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Head {
+    magic: [u8; 8],
+    version: u32,
+    shards: u16,
+    workers: u16,
+    hash: u64,
+    total: u64,
+    /// small slots, request, reply; bulk slots, request, reply.
+    sizes: [u32; 6],
+}
+
+/// Why a segment cannot be used by this process.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// It could shrink under our feet.
+    #[error("the segment is not sealed against resizing: it was not made by a butterfly node")]
+    Unsealed,
+    /// The first bytes are not a segment's.
+    #[error("not a butterfly segment: its first bytes are {0:02x?}")]
+    Magic([u8; 8]),
+    /// Made by another release.
+    #[error(
+        "segment of another version: {theirs}, this program has {ours}; start node and workers from one build"
+    )]
+    Version {
+        /// The segment's.
+        theirs: u32,
+        /// This program's.
+        ours: u32,
+    },
+    /// Same version number, but the places differ.
+    #[error(
+        "segment of another layout: hash {theirs:016x}, this program has {ours:016x}; start node and workers from one build"
+    )]
+    Hash {
+        /// The segment's.
+        theirs: u64,
+        /// This program's.
+        ours: u64,
+    },
+    /// Head and file disagree.
+    #[error("the segment has {actual} bytes where its layout needs {expected}")]
+    Length {
+        /// By the layout.
+        expected: u64,
+        /// Of the file.
+        actual: u64,
+    },
+    /// The layout in the head is impossible.
+    #[error("the segment's layout is impossible: {0}")]
+    Layout(#[from] LayoutError),
+    /// The OS refused.
+    #[error("cannot map the segment: {0}")]
+    Os(#[from] rustix::io::Errno),
+}
+
+/// What the supervisor sees of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// Moves while the worker lives: at least four times a second, and with every order it takes up.
+    pub count: u64,
+    /// True while it sleeps or is about to.
+    pub parked: bool,
+    /// Lies that shards caught it telling since the start of the node (impossible positions, slots it does not
+    /// hold). Not 0 for a new value means: end that process.
+    pub faults: u32,
+}
+
+/// The mapped segment. Hands out places; who may touch them when is for the two sides.
+#[derive(Debug)]
+pub struct Segment {
+    base: NonNull<u8>,
+    map: Map,
+    fd: OwnedFd,
+    huge_bytes: u64,
+    /// One flag per shard whose side was given out; none in a process that attached.
+    taken: Box<[AtomicBool]>,
+    /// One count per worker, private to this process.
+    faults: Box<[AtomicU32]>,
+}
+
+// SAFETY: the mapping belongs to the process, not to a thread. `Segment` itself reads and writes only atomics in it.
+unsafe impl Send for Segment {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Segment {}
+
+impl Segment {
+    /// Creates, seals, maps and populates a segment. Memory that is not there fails here and not later.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an impossible layout; otherwise the OS's error with the number of bytes asked for.
+    pub fn create(layout: &Layout) -> io::Result<Self> {
+        let map = Map::new(*layout)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let total = map.total();
+        let named = |what: &'static str| {
+            move |error: rustix::io::Errno| {
+                let kind = io::Error::from(error).kind();
+                io::Error::new(kind, format!("{what} a shared segment of {total} bytes: {error}"))
+            }
+        };
+        let fd = memfd_create("butterfly-segment", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+            .map_err(named("create"))?;
+        ftruncate(&fd, total as u64).map_err(named("size"))?;
+        let head = Head {
+            magic: layout::MAGIC,
+            version: layout::VERSION,
+            shards: layout.shards,
+            workers: layout.workers,
+            hash: layout.hash(),
+            total: total as u64,
+            sizes: [
+                layout.small_slots,
+                layout.small_request,
+                layout.small_reply,
+                layout.bulk_slots,
+                layout.bulk_request,
+                layout.bulk_reply,
+            ],
+        };
+        pwrite(&fd, head.as_bytes(), 0).map_err(named("write"))?;
+        fcntl_add_seals(&fd, SEALS).map_err(named("seal"))?;
+        let mut segment = Self::map(fd, map, layout.shards).map_err(named("map"))?;
+        // Huge pages are a wish; whether it was granted is read back below.
+        let _ = segment.advise(Advice::LinuxHugepage);
+        segment.advise(Advice::LinuxPopulateWrite).map_err(named("populate"))?;
+        segment.huge_bytes = huge_bytes(segment.base.as_ptr() as usize);
+        Ok(segment)
+    }
+
+    /// Maps a segment that another process made, once everything about it is right.
+    ///
+    /// # Errors
+    /// [`AttachError`], each with what differs.
+    pub fn attach(fd: OwnedFd) -> Result<Self, AttachError> {
+        if !fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(SEALS)) {
+            return Err(AttachError::Unsealed);
+        }
+        let mut bytes = [0_u8; size_of::<Head>()];
+        let read = pread(&fd, &mut bytes, 0)?;
+        let actual = u64::try_from(fstat(&fd)?.st_size).unwrap_or(0);
+        if read < bytes.len() {
+            return Err(AttachError::Length { expected: bytes.len() as u64, actual });
+        }
+        let head: Head = zerocopy::transmute!(bytes);
+        if head.magic != layout::MAGIC {
+            return Err(AttachError::Magic(head.magic));
+        }
+        if head.version != layout::VERSION {
+            return Err(AttachError::Version { theirs: head.version, ours: layout::VERSION });
+        }
+        let [small_slots, small_request, small_reply, bulk_slots, bulk_request, bulk_reply] =
+            head.sizes;
+        let layout = Layout {
+            shards: head.shards,
+            workers: head.workers,
+            small_slots,
+            small_request,
+            small_reply,
+            bulk_slots,
+            bulk_request,
+            bulk_reply,
+        };
+        if head.hash != layout.hash() {
+            return Err(AttachError::Hash { theirs: head.hash, ours: layout.hash() });
+        }
+        let map = Map::new(layout)?;
+        let expected = map.total() as u64;
+        if head.total != expected || actual != expected {
+            return Err(AttachError::Length { expected, actual });
+        }
+        let segment = Self::map(fd, map, 0)?;
+        // Fills this process's page table; without it the first touch of each page costs a fault.
+        let _ = segment.advise(Advice::LinuxPopulateWrite);
+        Ok(segment)
+    }
+
+    fn map(fd: OwnedFd, map: Map, sides: u16) -> rustix::io::Result<Self> {
+        // SAFETY: a new mapping at an address of the OS's choice touches no existing memory.
+        let base = unsafe {
+            mmap(
+                ptr::null_mut(),
+                map.total(),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                &fd,
+                0,
+            )?
+        };
+        let base = NonNull::new(base.cast()).ok_or(rustix::io::Errno::NOMEM)?;
+        let taken = (0..sides).map(|_| AtomicBool::new(false)).collect();
+        let faults = (0..map.layout.workers).map(|_| AtomicU32::new(0)).collect();
+        Ok(Self { base, map, fd, huge_bytes: 0, taken, faults })
+    }
+
+    fn advise(&self, advice: Advice) -> rustix::io::Result<()> {
+        // SAFETY: exactly our mapping; both advices used here keep its content.
+        unsafe { madvise(self.base.as_ptr().cast::<c_void>(), self.map.total(), advice) }
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub const fn layout(&self) -> &Layout {
+        &self.map.layout
+    }
+
+    /// All of it, for registering with the OS. Dereferencing is for who knows the owner of each slot.
+    #[must_use]
+    pub const fn range(&self) -> (*mut u8, usize) {
+        (self.base.as_ptr(), self.map.total())
+    }
+
+    /// Bytes that lie on huge pages; 0 also where the OS does not tell.
+    #[must_use]
+    pub const fn huge_bytes(&self) -> u64 {
+        self.huge_bytes
+    }
+
+    /// To be passed on to workers.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// How a worker does, as far as shared memory tells.
+    ///
+    /// # Panics
+    /// If there is no such worker.
+    #[must_use]
+    pub fn pulse(self: &Arc<Self>, worker: u16) -> Pulse {
+        Pulse {
+            count: self.pulse_word(worker).load(Ordering::Relaxed),
+            parked: self.word(self.map.worker_parked(worker)).load(Ordering::Relaxed) != 0,
+            faults: self.faults[usize::from(worker)].load(Ordering::Relaxed),
+        }
+    }
+
+    /// Counts a lie of a worker, for its supervisor to act upon.
+    pub(crate) fn accuse(&self, worker: u16) {
+        self.faults[usize::from(worker)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes the right to be a shard; false where it is taken, or where this process is a worker.
+    pub(crate) fn take_shard(&self, shard: u16) -> bool {
+        self.taken.get(usize::from(shard)).is_some_and(|taken| !taken.swap(true, Ordering::Relaxed))
+    }
+
+    pub(crate) const fn offsets(&self) -> &Map {
+        &self.map
+    }
+
+    pub(crate) fn word(self: &Arc<Self>, at: WordAt) -> Shared<AtomicU32> {
+        Shared { place: self.place(at.0, 1), _segment: Arc::clone(self) }
+    }
+
+    pub(crate) fn pulse_word(self: &Arc<Self>, worker: u16) -> Shared<AtomicU64> {
+        Shared { place: self.place(self.map.pulse(worker).0, 1), _segment: Arc::clone(self) }
+    }
+
+    pub(crate) fn ring(self: &Arc<Self>, at: RingAt) -> SharedPlaces {
+        let capacity = self.map.capacity as usize;
+        let first = self.place::<AtomicU32>(at.entries.0, capacity);
+        let entries = Shared {
+            place: NonNull::slice_from_raw_parts(first, capacity),
+            _segment: Arc::clone(self),
+        };
+        Places::new(self.word(at.tail), self.word(at.head), entries)
+    }
+
+    /// The place of `count` values of `T`, inside and aligned.
+    fn place<T>(&self, at: usize, count: usize) -> NonNull<T> {
+        let end = count.checked_mul(size_of::<T>()).and_then(|len| at.checked_add(len));
+        assert!(end.is_some_and(|end| end <= self.map.total()), "place outside the segment");
+        assert!(at.is_multiple_of(align_of::<T>()), "place not aligned");
+        // SAFETY: `at` is inside the mapping, by the assertion above.
+        unsafe { self.base.add(at) }.cast()
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // SAFETY: exactly the range that `map` mapped. Everything that points into it holds an `Arc` of the segment.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.map.total()) };
+    }
+}
+
+/// Bytes on huge pages of the mapping that starts at `base`, as the OS says.
+fn huge_bytes(base: usize) -> u64 {
+    let Ok(maps) = fs::read_to_string("/proc/self/smaps") else { return 0 };
+    let start = format!("{base:x}-");
+    maps.lines()
+        .skip_while(|line| !line.starts_with(&start))
+        .find_map(|line| line.strip_prefix("ShmemPmdMapped:"))
+        .and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
+}
+
+/// A control word (or a row of them) in the segment. Always an atomic, so that whatever another process
+/// writes at whatever time is no data race here.
+pub(crate) struct Shared<T: ?Sized> {
+    place: NonNull<T>,
+    _segment: Arc<Segment>,
+}
+
+/// A ring's memory in the segment.
+pub(crate) type SharedPlaces = Places<Shared<AtomicU32>, Shared<[AtomicU32]>>;
+
+// SAFETY: gives out `&T` only, and the mapping belongs to the process.
+unsafe impl<T: ?Sized + Sync> Send for Shared<T> {}
+// SAFETY: as for `Send`.
+unsafe impl<T: ?Sized + Sync> Sync for Shared<T> {}
+
+impl<T: ?Sized> Deref for Shared<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: made by `Segment::place` from an offset of the map: inside, aligned, and never part of a slot, so
+        // that no `&mut` to it exists. Any bytes are a valid atomic integer. `_segment` keeps it mapped.
+        unsafe { self.place.as_ref() }
+    }
+}
+
+impl<T: ?Sized> core::fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_tuple("Shared").field(&self.place).finish()
+    }
+}
+
+/// The slots of one shard as addresses. Whoever makes a reference of one says why it may.
+#[derive(Clone, Debug)]
+pub(crate) struct Slots {
+    segment: Arc<Segment>,
+    areas: Areas,
+}
+
+impl Slots {
+    pub(crate) fn new(segment: &Arc<Segment>, shard: u16) -> Self {
+        Self { segment: Arc::clone(segment), areas: segment.map.areas(shard) }
+    }
+
+    pub(crate) const fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// A slot's order: inside the segment, aligned.
+    #[inline]
+    pub(crate) fn order(&self, slot: u32) -> NonNull<Order> {
+        self.segment.place(self.areas.order(slot), 1)
+    }
+
+    /// A slot's outcome: inside the segment, aligned.
+    #[inline]
+    pub(crate) fn outcome(&self, slot: u32) -> NonNull<Outcome> {
+        self.segment.place(self.areas.outcome(slot), 1)
+    }
+
+    /// A slot's payload: inside the segment, 64-byte aligned.
+    #[inline]
+    pub(crate) fn request(&self, slot: u32) -> NonNull<[u8]> {
+        let (at, len) = self.areas.request(slot);
+        NonNull::slice_from_raw_parts(self.segment.place(at, len), len)
+    }
+
+    /// A slot's reply area: inside the segment, 64-byte aligned.
+    #[inline]
+    pub(crate) fn reply(&self, slot: u32) -> NonNull<[u8]> {
+        let (at, len) = self.areas.reply(slot);
+        NonNull::slice_from_raw_parts(self.segment.place(at, len), len)
+    }
+
+    /// All request areas of the shard, headers' room included.
+    pub(crate) fn requests(&self) -> NonNull<[u8]> {
+        let (at, len) = self.areas.requests;
+        NonNull::slice_from_raw_parts(self.segment.place(at, len), len)
+    }
+
+    /// All reply areas of the shard.
+    pub(crate) fn replies(&self) -> NonNull<[u8]> {
+        let (at, len) = self.areas.replies;
+        NonNull::slice_from_raw_parts(self.segment.place(at, len), len)
+    }
+}
