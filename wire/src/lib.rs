@@ -11,6 +11,7 @@ pub mod header;
 pub mod heartbeat;
 pub mod kind;
 pub mod order;
+pub mod pack;
 pub mod payload;
 pub mod reply;
 pub mod request;

@@ -8,7 +8,7 @@ use crate::{
 use wire::{HEADER_LEN, Work};
 
 /// Places in the table beyond the limit, so that a connection too many can still be told so.
-pub const SPARE_CONNECTIONS: u32 = 64;
+pub(crate) const SPARE_CONNECTIONS: u32 = 64;
 
 /// How a connection's bytes come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
