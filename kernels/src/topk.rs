@@ -1,0 +1,432 @@
+//! The k best entries of a row and its normaliser, in one call.
+//!
+//! # Which entries
+//! Value descending, then index ascending. -0 equals +0 and is returned as +0. NaN is never chosen
+//! and sets [`flags::NAN`]. -inf is a value like any other. With fewer than k entries that are
+//! not NaN, `count` says how many there are and [`flags::FEWER_THAN_K`] is set; the places beyond
+//! `count` keep what they held.
+//!
+//! # The normaliser
+//! `max` is the largest entry and `log_sum = ln(sum of exp(x - max))`, so that
+//! `x - max - log_sum` is a log-probability and `max + log_sum` the usual logsumexp. Exactly:
+//!
+//! - the *anchor* a is 0 if max lies in -48..=64, else max: with a = 0 no term overflows and none
+//!   that matters is lost, and a row can be summed before its maximum is known;
+//! - entry i adds e(x_i - a) to lane i mod 4096, in order of i, by f32 addition from +0, where e is
+//!   the polynomial of `exp.rs` (terms below exp(-86), and NaN, are +0);
+//! - the lanes are folded: lane j += lane j + 2048 for j < 2048, then 1024, and so on down to 1;
+//! - `log_sum` is `ln(s) + (a - max)` in f64 by the series of `exp.rs`, rounded to f32.
+//!
+//! If max is infinite ([`flags::INFINITY`]), each entry equal to it counts 1 and every other 0:
+//! `log_sum` is the logarithm of their number. A row without any valid entry has max and log_sum
+//! -inf.
+//!
+//! # How
+//! One pass keeps the largest entry of up to 4,096 groups and sums the exponentials. At least k
+//! groups reach their k-th largest maximum, so at least k entries do: it bounds the answer from
+//! below. A second pass looks only into groups that reach the bound, and collects about k entries
+//! in index order. If more come than there is room for (ties, clusters), the k best so far are kept
+//! and from then on an entry must be strictly better than the worst of them, as a later equal one
+//! would lose: this keeps every input linear.
+
+use crate::cpu::Level;
+use crate::exp;
+use crate::flags;
+use crate::row::{AsBf16, AsF16, AsF32, Entries, Format, Row};
+use crate::simd::{self, Op, Simd, WIDTH};
+
+/// The largest k.
+pub const MAX_K: usize = 1024;
+
+/// Vectors of lanes for the sum: 4,096 lanes.
+const LANES: usize = 4096 / WIDTH;
+/// Groups of entries, in vectors: 4,096 groups.
+const GROUPS: usize = 4096 / WIDTH;
+/// Room for entries that reach the bound. Well above `MAX_K`, so that making room is rare.
+const ROOM: usize = 4096;
+/// The anchor is 0 for maxima in this range.
+const UNANCHORED: std::ops::RangeInclusive<f32> = -48.0..=exp::CEILING;
+
+/// What a row gave besides its entries.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowSummary {
+    /// Number of entries written: k, or fewer if the row has fewer that are not NaN.
+    pub count: u32,
+    /// The largest entry, -inf if there is none.
+    pub max: f32,
+    /// `ln(sum of exp(x - max))`, in nats.
+    pub log_sum: f32,
+    /// [`flags::NAN`], [`flags::FEWER_THAN_K`], [`flags::INFINITY`].
+    pub flags: u8,
+}
+
+/// The scratch of top-k: 64 KiB, allocated once, used for any number of rows.
+#[derive(Debug)]
+pub struct TopK {
+    level: Level,
+    scratch: Box<Scratch>,
+}
+
+#[derive(Debug)]
+struct Scratch {
+    lanes: [[f32; WIDTH]; LANES],
+    maxima: [[f32; WIDTH]; GROUPS],
+    /// Entries as `pack` makes them, so that the smallest is the best.
+    keys: [u64; ROOM],
+}
+
+impl Default for TopK {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TopK {
+    /// Scratch for the highest level of this machine.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_level(Level::detect())
+    }
+
+    /// Scratch for `level`, or the highest level of this machine if that is lower.
+    #[must_use]
+    pub fn with_level(level: Level) -> Self {
+        let scratch = Scratch {
+            lanes: [[0.0; WIDTH]; LANES],
+            maxima: [[0.0; WIDTH]; GROUPS],
+            keys: [0; ROOM],
+        };
+        Self { level: level.min(Level::detect()), scratch: Box::new(scratch) }
+    }
+
+    /// The level that rows are computed at.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Writes the k best entries of `row` into `indices` and `values`, best first.
+    ///
+    /// `k` is lowered to [`MAX_K`] and to the room in `indices` and `values`; an answer of fewer
+    /// than the `k` asked for is flagged. A row has at most 2^32 entries; further ones are ignored.
+    pub fn run(
+        &mut self,
+        row: Row<'_>,
+        k: usize,
+        indices: &mut [u32],
+        values: &mut [f32],
+    ) -> RowSummary {
+        let room = k.min(MAX_K).min(indices.len()).min(values.len());
+        let scratch = &mut *self.scratch;
+        let find = Find { scratch, entries: row.entries(), k: room };
+        let Found { count, nan, max, log_sum } = simd::dispatch(self.level, find);
+        let best = scratch.keys[..count].iter();
+        for ((key, index), value) in best.zip(indices).zip(values) {
+            (*index, *value) = unpack(*key);
+        }
+        let mut seen = 0;
+        for (flag, is_set) in [
+            (flags::NAN, nan),
+            (flags::FEWER_THAN_K, count < k),
+            (flags::INFINITY, max.is_infinite() && !row.is_empty()),
+        ] {
+            seen |= if is_set { flag } else { 0 };
+        }
+        RowSummary { count: count as u32, max, log_sum, flags: seen }
+    }
+}
+
+/// A key that is smaller for larger values and, among equal ones, for smaller indices.
+#[inline(always)]
+fn pack(value: f32, index: u32) -> u64 {
+    u64::from(!order(value)) << 32 | u64::from(index)
+}
+
+/// The index and the value of a key.
+#[inline(always)]
+fn unpack(key: u64) -> (u32, f32) {
+    (key as u32, value_at(!(key >> 32) as u32))
+}
+
+/// An integer that orders like `value`, which is not NaN.
+#[inline(always)]
+fn order(value: f32) -> u32 {
+    // Adding +0 makes -0 the same as +0.
+    let bits = (value + 0.0).to_bits();
+    let negative = (bits.cast_signed() >> 31).cast_unsigned();
+    bits ^ (negative | 0x8000_0000)
+}
+
+/// The inverse of [`order`].
+#[inline(always)]
+const fn value_at(order: u32) -> f32 {
+    let positive = (order.cast_signed() >> 31).cast_unsigned();
+    f32::from_bits(order ^ (!positive | 0x8000_0000))
+}
+
+struct Find<'a, 'b> {
+    scratch: &'b mut Scratch,
+    entries: Entries<'a>,
+    k: usize,
+}
+
+struct Found {
+    count: usize,
+    nan: bool,
+    max: f32,
+    log_sum: f32,
+}
+
+impl Op for Find<'_, '_> {
+    type Output = Found;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Found {
+        match self.entries {
+            Entries::F32(entries) => find::<S, AsF32>(s, entries, self.k, self.scratch),
+            Entries::F16(entries) => find::<S, AsF16>(s, entries, self.k, self.scratch),
+            Entries::Bf16(entries) => find::<S, AsBf16>(s, entries, self.k, self.scratch),
+        }
+    }
+}
+
+#[inline(always)]
+fn find<S: Simd, T: Format>(s: S, entries: &[T::Bytes], k: usize, scratch: &mut Scratch) -> Found {
+    let entries = &entries[..entries.len().min(u32::MAX as usize)];
+    let grouping = Grouping::of(entries.len());
+    let nan = scan::<S, T>(s, entries, grouping, scratch);
+    let maxima = &scratch.maxima[..grouping.groups];
+    let max = largest(s, maxima);
+    let log_sum = if !max.is_finite() {
+        let mut equal = 0_u32;
+        for entry in entries {
+            equal += u32::from(T::widen(*entry) == max);
+        }
+        exp::ln(f64::from(equal)) as f32
+    } else if UNANCHORED.contains(&max) {
+        (exp::ln(fold(s, &mut scratch.lanes)) - f64::from(max)) as f32
+    } else {
+        sum_anchored::<S, T>(s, entries, max, &mut scratch.lanes);
+        exp::ln(fold(s, &mut scratch.lanes)) as f32
+    };
+    let bound = bound(s, maxima, k, max);
+    let mut best = Best { k, bound, len: 0, keys: &mut scratch.keys };
+    if k > 0 {
+        collect::<S, T>(s, entries, grouping, maxima, &mut best);
+    }
+    Found { count: best.finish(), nan, max, log_sum }
+}
+
+/// How a row is cut: group g * 16 + l holds lane l of `size` consecutive vectors from g * `size`.
+#[derive(Clone, Copy)]
+struct Grouping {
+    size: usize,
+    groups: usize,
+}
+
+impl Grouping {
+    const fn of(entries: usize) -> Self {
+        let vectors = entries.div_ceil(WIDTH);
+        let size = if vectors <= GROUPS { 1 } else { vectors.div_ceil(GROUPS) };
+        Self { size, groups: vectors.div_ceil(size) }
+    }
+}
+
+/// Fills the maxima of all groups, and the lanes with anchor 0; tells whether there was a NaN.
+#[inline(always)]
+fn scan<S: Simd, T: Format>(
+    s: S,
+    entries: &[T::Bytes],
+    grouping: Grouping,
+    scratch: &mut Scratch,
+) -> bool {
+    scratch.lanes.fill([0.0; WIDTH]);
+    let (vectors, tail) = entries.as_chunks::<WIDTH>();
+    let lowest = s.splat(f32::NEG_INFINITY);
+    let mut nan = s.is_nan(lowest);
+    let mut lane = 0;
+    let groups = vectors.chunks(grouping.size);
+    for (group, maximum) in groups.zip(&mut scratch.maxima) {
+        let mut top = lowest;
+        for vector in group {
+            let x = T::load(s, vector);
+            top = s.max(x, top);
+            nan = s.or(nan, s.is_nan(x));
+            let sum = &mut scratch.lanes[lane % LANES];
+            s.store(s.add(s.load(sum), exp::exp(s, x)), sum);
+            lane += 1;
+        }
+        s.store(top, maximum);
+    }
+    if !tail.is_empty() {
+        let x = T::load(s, &T::pad(tail, T::LOWEST));
+        nan = s.or(nan, s.is_nan(x));
+        let sum = &mut scratch.lanes[lane % LANES];
+        s.store(s.add(s.load(sum), exp::exp(s, x)), sum);
+        // The tail's group may have been started by whole vectors.
+        let started = !vectors.len().is_multiple_of(grouping.size);
+        let maximum = &mut scratch.maxima[grouping.groups - 1];
+        let top = if started { s.load(maximum) } else { lowest };
+        s.store(s.max(x, top), maximum);
+    }
+    s.bits(nan) != 0
+}
+
+/// Fills the lanes with anchor `max`.
+#[inline(always)]
+fn sum_anchored<S: Simd, T: Format>(
+    s: S,
+    entries: &[T::Bytes],
+    max: f32,
+    lanes: &mut [[f32; WIDTH]; LANES],
+) {
+    lanes.fill([0.0; WIDTH]);
+    let max = s.splat(max);
+    let (vectors, tail) = entries.as_chunks::<WIDTH>();
+    let padded = T::pad(tail, T::LOWEST);
+    for (lane, vector) in vectors.iter().chain([&padded]).enumerate() {
+        let sum = &mut lanes[lane % LANES];
+        let term = exp::exp(s, s.sub(T::load(s, vector), max));
+        s.store(s.add(s.load(sum), term), sum);
+    }
+}
+
+/// Folds the lanes onto the first.
+#[inline(always)]
+fn fold<S: Simd>(s: S, lanes: &mut [[f32; WIDTH]; LANES]) -> f64 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        let (low, high) = lanes.split_at_mut(half);
+        for (low, high) in low.iter_mut().zip(high) {
+            s.store(s.add(s.load(low), s.load(high)), low);
+        }
+        half /= 2;
+    }
+    f64::from(s.sum(s.load(&lanes[0])))
+}
+
+/// The largest of all maxima, +0 rather than -0.
+#[inline(always)]
+fn largest<S: Simd>(s: S, maxima: &[[f32; WIDTH]]) -> f32 {
+    let mut top = s.splat(f32::NEG_INFINITY);
+    for maximum in maxima {
+        top = s.max(s.load(maximum), top);
+    }
+    s.largest(top) + 0.0
+}
+
+/// A value that at least `k` entries reach and, ties aside, not many more; -inf if there is none.
+#[inline(always)]
+fn bound<S: Simd>(s: S, maxima: &[[f32; WIDTH]], k: usize, max: f32) -> f32 {
+    /// Halvings of the value range before those of the bit range, which always end.
+    const BY_VALUE: usize = 12;
+    let reach = |bound: f32| -> usize {
+        let bound = s.splat(bound);
+        let mut reached = 0;
+        for maximum in maxima {
+            reached += s.bits(s.at_least(s.load(maximum), bound)).count_ones() as usize;
+        }
+        reached
+    };
+    // Invariant: at least k reach `low`, or it is -inf; fewer than k reach `high`.
+    let (mut low, mut high) = (f32::NEG_INFINITY, max);
+    if reach(high) >= k {
+        return high;
+    }
+    let mut steps = 0;
+    loop {
+        let (below, above) = (order(low), order(high));
+        if above - below <= 1 {
+            return low;
+        }
+        let by_value = low.midpoint(high);
+        let middle = if steps < BY_VALUE && low < by_value && by_value < high {
+            by_value
+        } else {
+            value_at(below + (above - below) / 2)
+        };
+        let reached = reach(middle);
+        if reached < k {
+            high = middle;
+        } else if reached <= k + k / 8 + WIDTH {
+            return middle;
+        } else {
+            low = middle;
+        }
+        steps += 1;
+    }
+}
+
+/// The best entries so far.
+struct Best<'a> {
+    k: usize,
+    /// What an entry must reach to be taken; NaN when none can.
+    bound: f32,
+    len: usize,
+    keys: &'a mut [u64; ROOM],
+}
+
+impl Best<'_> {
+    /// Keeps the k best, and asks of later entries to be better than all but those.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self) {
+        let (_, worst, _) = self.keys[..self.len].select_nth_unstable(self.k - 1);
+        let (_, value) = unpack(*worst);
+        self.bound = if value == f32::INFINITY { f32::NAN } else { value.next_up() };
+        self.len = self.k;
+    }
+
+    /// Sorts; gives the number of entries found.
+    fn finish(&mut self) -> usize {
+        let count = self.len.min(self.k);
+        if self.len > 2 * self.k && self.k > 0 {
+            self.keys[..self.len].select_nth_unstable(self.k - 1);
+            self.len = self.k;
+        }
+        self.keys[..self.len].sort_unstable();
+        count
+    }
+
+    #[inline(always)]
+    fn take<T: Format>(&mut self, vector: &[T::Bytes; WIDTH], first: usize, mut reached: u32) {
+        while reached != 0 {
+            let lane = reached.trailing_zeros() as usize % WIDTH;
+            reached &= reached - 1;
+            let key = pack(T::widen(vector[lane]), (first + lane) as u32);
+            self.keys[self.len % ROOM] = key;
+            self.len += 1;
+        }
+        if self.len > ROOM - WIDTH {
+            self.make_room();
+        }
+    }
+}
+
+/// Takes every entry that reaches the bound, in order of index.
+#[inline(always)]
+fn collect<S: Simd, T: Format>(
+    s: S,
+    entries: &[T::Bytes],
+    grouping: Grouping,
+    maxima: &[[f32; WIDTH]],
+    best: &mut Best<'_>,
+) {
+    let (vectors, tail) = entries.as_chunks::<WIDTH>();
+    let groups = vectors.chunks(grouping.size).zip(maxima).enumerate();
+    for (number, (group, maximum)) in groups {
+        if s.bits(s.at_least(s.load(maximum), s.splat(best.bound))) == 0 {
+            continue;
+        }
+        let first = number * grouping.size * WIDTH;
+        for (place, vector) in group.iter().enumerate() {
+            let reached = s.at_least(T::load(s, vector), s.splat(best.bound));
+            best.take::<T>(vector, first + place * WIDTH, s.bits(reached));
+        }
+    }
+    if !tail.is_empty() {
+        let vector = T::pad(tail, T::LOWEST);
+        let reached = s.at_least(T::load(s, &vector), s.splat(best.bound));
+        let real = (1 << tail.len()) - 1;
+        best.take::<T>(&vector, vectors.len() * WIDTH, s.bits(reached) & real);
+    }
+}
