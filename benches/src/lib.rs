@@ -1,1 +1,6 @@
-//! .
+//! What the benches share: a bare io_uring floor to compare with, one client for both, and the
+//! report.
+
+pub mod cores;
+pub mod floor;
+pub mod report;
