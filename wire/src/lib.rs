@@ -16,11 +16,13 @@ pub mod payload;
 pub mod reply;
 pub mod request;
 pub mod response;
+pub mod tokens;
 pub mod work;
 
 pub use header::{HEADER_LEN, Header, HeaderFault};
 pub use kind::{Compression, ErrorCode, Kind};
 pub use order::{Order, Outcome};
+pub use pack::PackFault;
 pub use payload::{Full, Payload, PayloadFault};
 pub use work::{Dtype, Operation, Work};
 

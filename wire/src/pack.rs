@@ -1,73 +1,126 @@
-//! Compressed payloads: LZ4 and Zstandard frames, restored into memory of fixed size.
+//! Compressed payloads (WIRE-08, COMP-08, COMP-09): official LZ4 and Zstandard frames, filled up to a multiple of 16.
 
-use crate::Compression;
-use std::io::{Read, Write};
+mod lz4;
 
-/// Why a payload cannot be compressed or restored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use crate::{Compression, PAYLOAD_ALIGN};
+use std::cell::RefCell;
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::{DCtx, get_error_name};
+
+/// Zstandard's own default: three quarters of the gain of its slow levels.
+const ZSTD_LEVEL: i32 = 3;
+
+/// The first of the sixteen magic numbers of skippable frames, which LZ4 and Zstandard share.
+const SKIPPABLE: u32 = 0x184D_2A50;
+/// Bytes of a skippable frame without content: magic number and length.
+const SKIPPABLE_LEN: usize = 8;
+
+/// Why bytes could not be compressed or restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PackFault {
-    /// The bytes are no whole frame of that format.
-    Corrupt,
-    /// The restored payload would be longer than the room for it.
+    /// The restored bytes would not fit; what fitted is in the output.
     TooLong,
+    /// A checksum or a stated size does not match what was restored.
+    Mismatch,
+    /// Not a frame of that compression, or a damaged one.
+    Corrupt,
+    /// A dictionary is needed, or a feature outside the official format.
+    Unsupported,
 }
 
-/// Replaces `out` by the compressed form of `payload`.
+impl core::fmt::Display for PackFault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::TooLong => "the restored payload would be longer than allowed",
+            Self::Mismatch => "the restored payload has another size or checksum than stated",
+            Self::Corrupt => "the compressed payload is damaged",
+            Self::Unsupported => "the compressed payload needs a dictionary or an unknown feature",
+        })
+    }
+}
+
+impl core::error::Error for PackFault {}
+
+thread_local! {
+    /// Tables that cost more to make than to use: about 100 KiB, made on a thread's first Zstandard payload.
+    static RESTORER: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+}
+
+/// Replaces `out` by `bytes` in this compression, filled up to a multiple of 16 by a frame that readers skip. The
+/// frame states its content's size and checksum.
 ///
 /// # Errors
-/// `Corrupt` where the encoder fails; it has no reason to.
-pub fn compress(compression: Compression, payload: &[u8], out: &mut Vec<u8>) -> Result<(), PackFault> {
+/// `Unsupported` where the compressor itself fails, which takes more memory than there is.
+pub fn compress(
+    compression: Compression,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), PackFault> {
     out.clear();
     match compression {
-        Compression::None => out.extend_from_slice(payload),
-        Compression::Zstd => {
-            zstd::stream::copy_encode(payload, out, 3).map_err(|_| PackFault::Corrupt)?;
+        Compression::None => {
+            out.extend_from_slice(bytes);
+            return Ok(());
         }
-        Compression::Lz4 => {
-            let info = lz4_flex::frame::FrameInfo::new()
-                .content_size(Some(payload.len() as u64))
-                .content_checksum(true);
-            let mut encoder = lz4_flex::frame::FrameEncoder::with_frame_info(info, out);
-            encoder.write_all(payload).map_err(|_| PackFault::Corrupt)?;
-            encoder.finish().map_err(|_| PackFault::Corrupt)?;
-        }
+        Compression::Lz4 => lz4::compress(bytes, out)?,
+        Compression::Zstd => zstd_compress(bytes, out)?,
     }
+    fill_up(out);
     Ok(())
 }
 
-/// Restores into `out`, never past its end; returns how many bytes it wrote.
+/// Restores a compressed payload into `out` and returns how many bytes it has. Never writes past `out`, and needs
+/// no memory in proportion to what the payload claims. `None` is a plain copy.
 ///
 /// # Errors
-/// See [`PackFault`].
+/// A [`PackFault`]; `out` then holds unspecified bytes.
 pub fn restore_into(
     compression: Compression,
-    packed: &[u8],
+    bytes: &[u8],
     out: &mut [u8],
 ) -> Result<usize, PackFault> {
     match compression {
         Compression::None => {
-            out.get_mut(..packed.len()).ok_or(PackFault::TooLong)?.copy_from_slice(packed);
-            Ok(packed.len())
+            out.get_mut(..bytes.len()).ok_or(PackFault::TooLong)?.copy_from_slice(bytes);
+            Ok(bytes.len())
         }
-        Compression::Zstd => {
-            let decoder =
-                zstd::stream::read::Decoder::with_buffer(packed).map_err(|_| PackFault::Corrupt)?;
-            fill(decoder.single_frame(), out)
-        }
-        Compression::Lz4 => fill(lz4_flex::frame::FrameDecoder::new(packed), out),
+        Compression::Lz4 => lz4::restore_into(bytes, out),
+        Compression::Zstd if bytes.is_empty() => Err(PackFault::Corrupt),
+        Compression::Zstd => RESTORER.with_borrow_mut(|restorer| {
+            restorer.decompress(out, bytes).map_err(|code| zstd_fault(get_error_name(code)))
+        }),
     }
 }
 
-fn fill(mut source: impl Read, out: &mut [u8]) -> Result<usize, PackFault> {
-    let mut at = 0;
-    while at < out.len() {
-        match source.read(&mut out[at..]).map_err(|_| PackFault::Corrupt)? {
-            0 => return Ok(at),
-            n => at += n,
+fn zstd_compress(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), PackFault> {
+    let mut compressor = Compressor::new(ZSTD_LEVEL).map_err(|_| PackFault::Unsupported)?;
+    compressor.include_checksum(true).map_err(|_| PackFault::Unsupported)?;
+    out.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
+    compressor.compress_to_buffer(bytes, out).map_err(|_| PackFault::Unsupported)?;
+    Ok(())
+}
+
+/// The library's codes are not stable across versions; its names are.
+fn zstd_fault(name: &str) -> PackFault {
+    match name {
+        "Destination buffer is too small" => PackFault::TooLong,
+        "Restored data doesn't match checksum" => PackFault::Mismatch,
+        "Dictionary mismatch" | "Unsupported parameter" | "Version not supported" => {
+            PackFault::Unsupported
         }
+        _ => PackFault::Corrupt,
     }
-    match source.read(&mut [0; 1]).map_err(|_| PackFault::Corrupt)? {
-        0 => Ok(at),
-        _ => Err(PackFault::TooLong),
+}
+
+/// Ends `out` at a multiple of 16 with one skippable frame of zeros, where it does not already.
+fn fill_up(out: &mut Vec<u8>) {
+    let missing = out.len().next_multiple_of(PAYLOAD_ALIGN) - out.len();
+    if missing == 0 {
+        return;
     }
+    let frame = if missing < SKIPPABLE_LEN { missing + PAYLOAD_ALIGN } else { missing };
+    let content = frame - SKIPPABLE_LEN;
+    out.extend_from_slice(&SKIPPABLE.to_le_bytes());
+    out.extend_from_slice(&(content as u32).to_le_bytes());
+    out.resize(out.len() + content, 0);
 }
