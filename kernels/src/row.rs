@@ -107,6 +107,13 @@ impl<'a> Row<'a> {
         written
     }
 
+    /// The largest entry, NaN aside; -inf if there is none. One bare pass: the floor that memory
+    /// sets for everything that must look at a whole row.
+    #[must_use]
+    pub fn max(&self) -> f32 {
+        simd::dispatch(Level::detect(), Max(self.entries()))
+    }
+
     /// The entries of `range`. `None` if it reaches beyond the row or is reversed.
     #[must_use]
     pub fn part(&self, range: Range<usize>) -> Option<Self> {
@@ -258,4 +265,38 @@ fn widen<S: Simd, T: Format>(s: S, from: &[T::Bytes], out: &mut [f32]) {
     for (from, to) in from_tail.iter().zip(out_tail) {
         *to = T::widen(*from);
     }
+}
+
+struct Max<'a>(Entries<'a>);
+
+impl Op for Max<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        match self.0 {
+            Entries::F32(entries) => max::<S, AsF32>(s, entries),
+            Entries::F16(entries) => max::<S, AsF16>(s, entries),
+            Entries::Bf16(entries) => max::<S, AsBf16>(s, entries),
+        }
+    }
+}
+
+#[inline(always)]
+fn max<S: Simd, T: Format>(s: S, entries: &[T::Bytes]) -> f32 {
+    // Independent maxima, so that the latency of one does not bound the pass.
+    const CHAINS: usize = 4;
+    let mut tops = [s.splat(f32::NEG_INFINITY); CHAINS];
+    let (vectors, tail) = entries.as_chunks::<{ simd::WIDTH }>();
+    let (quads, rest) = vectors.as_chunks::<CHAINS>();
+    for quad in quads {
+        for (top, vector) in tops.iter_mut().zip(quad) {
+            *top = s.max(T::load(s, vector), *top);
+        }
+    }
+    let padded = T::pad(tail, T::LOWEST);
+    for vector in rest.iter().chain([&padded]) {
+        tops[0] = s.max(T::load(s, vector), tops[0]);
+    }
+    let top = tops.into_iter().reduce(|a, b| s.max(a, b)).unwrap_or(tops[0]);
+    s.largest(top) + 0.0
 }
