@@ -5,8 +5,10 @@
 //! driver keeps the rest, stops the stream by itself, and offers the rest again first after the next
 //! `start_stream`. Reading, in the bulk lane: the shard orders exactly one `fill_header` or `fill_slot` at a time.
 //!
-//! Changing lanes: `stop_stream`; bytes already received still come as [`Event::Bytes`] (and must be consumed
-//! whole, the shard has room for them); then [`Event::StreamStopped`]; from there on fills may be ordered.
+//! Changing lanes: `stop_stream`; bytes already received still come as [`Event::Bytes`]; then
+//! [`Event::StreamStopped`]. When all of them were used, fills may be ordered from there on. When the shard used
+//! fewer (it waits for room), the driver keeps the rest as always, offers it no more before `StreamStopped`, and
+//! the shard goes on with `start_stream`, never with a fill.
 //!
 //! Writing: at most one `transmit` per connection is under way; [`Event::Sent`] ends it.
 //!
