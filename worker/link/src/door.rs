@@ -19,8 +19,10 @@ use crate::sync::{AtomicU32, Ordering, fence};
 
 /// Announces sleep. After it, look for work once more, and sleep only if there is none.
 pub fn park(flag: &AtomicU32) {
-    flag.store(1, Ordering::Relaxed);
-    // SYNC POINT doze: pairs with the fence in `take`. The store above is ordered before the re-check that follows.
+    // A swap where a store would do: sleeping is rare, and the model checker can then tell this announcement from
+    // an older one that a ringer is just taking down.
+    flag.swap(1, Ordering::Relaxed);
+    // SYNC POINT doze: pairs with the fence in `take`. The swap above is ordered before the re-check that follows.
     fence(Ordering::SeqCst);
 }
 

@@ -159,6 +159,7 @@ impl<W: Deref<Target = AtomicU32>, E: Deref<Target = [AtomicU32]>> Producer<W, E
     /// Starts again on an empty ring.
     ///
     /// Only while the other side's process does not exist; whoever comes next learns of it by the lane's state.
+    #[cfg(not(loom))]
     pub(crate) fn reset(&mut self) {
         self.tail = 0;
         self.head_seen = 0;
@@ -223,6 +224,7 @@ impl<W: Deref<Target = AtomicU32>, E: Deref<Target = [AtomicU32]>> Consumer<W, E
     }
 
     /// Starts again on an empty ring; as [`Producer::reset`].
+    #[cfg(not(loom))]
     pub(crate) fn reset(&mut self) {
         self.head = 0;
         self.tail_seen = 0;
