@@ -1,1 +1,198 @@
-fn main() {}
+//! The full frame path against the bare io_uring floor: same client, same bytes, same cores, in
+//! alternation.
+//!
+//! `cargo bench --bench loopback -- [--test] [--seconds S] [--rounds N] [--json] [NAME...]`
+
+use benches::{
+    floor::{BulkFloor, EchoFloor, Load, Measured, Timing, drive},
+    frames, ours,
+    ours::{Ours, Served},
+    report::{Comparison, HEADING, quantile},
+};
+use std::{io, process::ExitCode, time::Duration};
+use wire::Kind;
+
+const ROW: usize = 512 * 1024;
+
+/// What is read from a run.
+#[derive(Clone, Copy)]
+enum Reading {
+    /// Microseconds within which half of the answers came.
+    Median,
+    /// Millions of messages per second.
+    Rate,
+    /// Gigabytes of rows per second.
+    Rows,
+}
+
+/// One line of the table.
+struct Question {
+    name: &'static str,
+    connections: usize,
+    depth: usize,
+    reading: Reading,
+}
+
+const QUESTIONS: [Question; 5] = [
+    Question { name: "heartbeat-1x1-p50", connections: 1, depth: 1, reading: Reading::Median },
+    Question { name: "heartbeat-64x16", connections: 64, depth: 16, reading: Reading::Rate },
+    Question { name: "heartbeat-64x256", connections: 64, depth: 256, reading: Reading::Rate },
+    Question { name: "row-512KiB-1x4", connections: 1, depth: 4, reading: Reading::Rows },
+    Question { name: "row-512KiB-4x4", connections: 4, depth: 4, reading: Reading::Rows },
+];
+
+struct Options {
+    timing: Timing,
+    rounds: usize,
+    json: bool,
+    names: Vec<String>,
+}
+
+impl Options {
+    /// A smoke run with `--test`, and wherever cargo runs benches as tests (then without
+    /// `--bench`).
+    fn parse(arguments: &[String]) -> Result<Self, String> {
+        let smoke =
+            arguments.iter().any(|a| a == "--test") || arguments.iter().all(|a| a != "--bench");
+        let mut seconds = if smoke { 0.01 } else { 1.0 };
+        let mut rounds = if smoke { 1 } else { 7 };
+        let (mut json, mut names) = (false, Vec::new());
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--test" | "--bench" | "--quiet" => {}
+                "--json" => json = true,
+                "--seconds" => {
+                    seconds = value()?.parse().map_err(|error| format!("--seconds: {error}"))?;
+                }
+                "--rounds" => {
+                    rounds = value()?.parse().map_err(|error| format!("--rounds: {error}"))?;
+                }
+                flag if flag.starts_with('-') => return Err(format!("unknown argument {flag}")),
+                name => names.push(name.to_owned()),
+            }
+        }
+        let measured = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+        let timing = Timing { warmup: measured / 4, measured };
+        Ok(Self { timing, rounds, json, names })
+    }
+
+    fn takes(&self, question: &Question) -> bool {
+        self.names.is_empty() || self.names.iter().any(|name| question.name.contains(name.as_str()))
+    }
+}
+
+impl Question {
+    const fn is_bulk(&self) -> bool {
+        matches!(self.reading, Reading::Rows)
+    }
+
+    const fn unit(&self) -> &'static str {
+        match self.reading {
+            Reading::Median => "us",
+            Reading::Rate => "M/s",
+            Reading::Rows => "GB/s",
+        }
+    }
+
+    fn burst(&self) -> Vec<u8> {
+        if self.is_bulk() { frames::row(ROW) } else { frames::heartbeats(self.depth) }
+    }
+
+    /// Heartbeats go as bursts of `depth`, each answered before the next; rows one by one, `depth`
+    /// under way.
+    fn load<'a>(&self, burst: &'a [u8], reply: usize) -> Load<'a> {
+        let (messages, window) = if self.is_bulk() { (1, self.depth) } else { (self.depth, 1) };
+        Load { connections: self.connections, burst, messages, reply, window }
+    }
+
+    fn read(&self, measured: &mut Measured) -> f64 {
+        match self.reading {
+            Reading::Median => quantile(&mut measured.latency_ns, 0.5) / 1e3,
+            Reading::Rate => measured.rate() / 1e6,
+            Reading::Rows => measured.rate() * ROW as f64 / 1e9,
+        }
+    }
+
+    fn floor(&self, timing: Timing) -> io::Result<f64> {
+        let burst = self.burst();
+        let mut measured = if self.is_bulk() {
+            let server = BulkFloor::start(self.connections, burst.len() - wire::HEADER_LEN)?;
+            let measured = drive(server.address(), &self.load(&burst, wire::HEADER_LEN), timing)?;
+            server.finish()?;
+            measured
+        } else {
+            let server = EchoFloor::start(self.connections, burst.len())?;
+            let measured = drive(server.address(), &self.load(&burst, burst.len()), timing)?;
+            server.finish()?;
+            frames::check(&measured.first, Kind::Heartbeat, self.depth)
+                .map_err(io::Error::other)?;
+            measured
+        };
+        Ok(self.read(&mut measured))
+    }
+
+    fn ours(&self, timing: Timing) -> io::Result<(f64, Served)> {
+        let burst = self.burst();
+        let (kind, count, reply) = if self.is_bulk() {
+            (Kind::QueryResponse, 1, ours::template()?.len())
+        } else {
+            (Kind::Heartbeat, self.depth, burst.len())
+        };
+        let server = Ours::start()?;
+        let mut measured = drive(server.address(), &self.load(&burst, reply), timing)?;
+        let served = server.finish()?;
+        frames::check(&measured.first, kind, count).map_err(io::Error::other)?;
+        Ok((self.read(&mut measured), served))
+    }
+}
+
+/// Copies of request bytes and system calls, each per message of the last round.
+fn costs(question: &Question, served: &Served) -> String {
+    let messages = (served.requests + served.heartbeats).max(1) as f64;
+    format!(
+        "    {}: {:.4} copies before the worker and {:.4} ring entries per message",
+        question.name,
+        served.copies_in as f64 / messages,
+        served.driver.enters as f64 / messages,
+    )
+}
+
+fn run(options: &Options) -> io::Result<Vec<Comparison>> {
+    println!("{HEADING}");
+    let mut table = Vec::new();
+    for question in QUESTIONS.iter().filter(|question| options.takes(question)) {
+        let (name, unit) = (question.name.to_owned(), question.unit());
+        let mut line = Comparison { name, unit, floor: Vec::new(), ours: Vec::new() };
+        let mut note = String::new();
+        for _ in 0..options.rounds {
+            line.floor.push(question.floor(options.timing)?);
+            let (value, served) = question.ours(options.timing)?;
+            line.ours.push(value);
+            note = costs(question, &served);
+        }
+        println!("{}\n{note}", line.row());
+        table.push(line);
+    }
+    Ok(table)
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = Options::parse(&arguments).map_err(io::Error::other).and_then(|options| {
+        let table = run(&options)?;
+        if options.json {
+            let lines: Vec<_> = table.iter().map(Comparison::json).collect();
+            println!("[{}]", lines.join(","));
+        }
+        Ok(())
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("loopback: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -3,4 +3,6 @@
 
 pub mod cores;
 pub mod floor;
+pub mod frames;
+pub mod ours;
 pub mod report;

@@ -33,7 +33,8 @@ pub struct Load<'a> {
 /// How long to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// Runs first and is not counted.
+    /// Runs first and is not counted; begins with the first answer, so that no server's start is
+    /// counted.
     pub warmup: Duration,
     /// What is counted; longer where nothing was answered in this time.
     pub measured: Duration,
@@ -83,6 +84,8 @@ struct Client<'a> {
     table: Vec<Connection>,
     result: Measured,
     open: usize,
+    /// When the first answer of all came.
+    answered_at: Option<Instant>,
     counting: bool,
     stopping: bool,
 }
@@ -121,6 +124,7 @@ pub fn drive(address: SocketAddr, load: &Load<'_>, timing: Timing) -> io::Result
         open: table.len(),
         table,
         result,
+        answered_at: None,
         counting: false,
         stopping: false,
     };
@@ -139,7 +143,8 @@ impl Client<'_> {
         while self.open > 0 {
             self.ring.turn(&mut done)?;
             let now = Instant::now();
-            if !self.counting && !self.stopping && now - begun >= timing.warmup {
+            let warm = self.answered_at.is_some_and(|first| now - first >= timing.warmup);
+            if warm && !self.counting && !self.stopping {
                 (self.counting, counted_from) = (true, now);
             }
             let enough = now - counted_from >= timing.measured && self.result.messages > 0;
@@ -195,6 +200,7 @@ impl Client<'_> {
             let Some(started) = connection.started.pop_front() else {
                 return Err(io::Error::other("more came back than was asked for"));
             };
+            self.answered_at.get_or_insert(now);
             if self.counting {
                 self.result.messages += self.load.messages as u64;
                 if self.result.latency_ns.len() < SAMPLES_MAX {
