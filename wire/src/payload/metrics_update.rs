@@ -63,14 +63,15 @@ pub struct Utilization {
 #[rkyv(derive(Debug))]
 pub struct Counter {
     /// The value's 64 bits.
-    bits: u64,
+    pub bits: u64,
     /// What is counted, in snake case with its unit last.
     pub name: Text,
     /// Comma-separated `key="value"` pairs, or empty.
     pub labels: Text,
     /// 0: `bits` is a u64. 1: `bits` is a binary64.
-    form: u8,
-    reserved: [u8; 7],
+    pub form: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
 }
 
 /// A counter's value.
