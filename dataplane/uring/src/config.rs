@@ -1,0 +1,43 @@
+//! Sizes and habits of a driver, with the defaults of a node.
+
+use crate::policy::Policy;
+
+/// What a driver is built with. Memory per driver: `buffers * buffer_len` for receiving, 32 bytes and a table
+/// entry of under 100 bytes per connection, 16 bytes per completion entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Direct descriptors for accepted connections. Lowered to what RLIMIT_NOFILE allows.
+    pub accepted: u32,
+    /// Direct descriptors for connections made by the caller (see [`UringDriver::adopt`](crate::UringDriver::adopt)).
+    pub adopted: u32,
+    /// Receive buffers: a power of two, at most 32,768.
+    pub buffers: u16,
+    /// Bytes of a receive buffer.
+    pub buffer_len: u32,
+    /// Entries of the submission queue.
+    pub submissions: u32,
+    /// Entries of the completion queue.
+    pub completions: u32,
+    /// When to poll and when to sleep.
+    pub policy: Policy,
+    /// Gives the core away between two polls: for machines with fewer cores than busy threads.
+    pub yields: bool,
+    /// Wakes this many nanoseconds ahead of a due time and polls the rest, so that it is met precisely.
+    pub early_ns: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            accepted: 20_000,
+            adopted: 0,
+            buffers: 1_024,
+            buffer_len: 16 << 10,
+            submissions: 4_096,
+            completions: 65_536,
+            policy: Policy::default(),
+            yields: false,
+            early_ns: 80_000,
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Connections: listening, accepting into the table of direct descriptors, adopting, closing.
+
+use crate::{
+    UringDriver,
+    op::{Op, Tag},
+    ring::Completion,
+    table::Life,
+    told::Told,
+};
+use dataplane_core::driver::ConnId;
+use io_uring::{opcode, squeue::Flags, types};
+use rustix::net::{AddressFamily, getsockname, sockopt};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+};
+
+/// A socket that connections come from.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// `None` once it is closed.
+    fd: Option<OwnedFd>,
+    armed: bool,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    all: Vec<Listener>,
+    /// Some listener may have to be armed.
+    pub(crate) idle: bool,
+}
+
+/// Small messages must not wait for more to come. Accepted sockets inherit it from their listener.
+fn no_delay(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let family = getsockname(fd)?.address_family();
+    if family == AddressFamily::INET || family == AddressFamily::INET6 {
+        sockopt::set_tcp_nodelay(fd, true)?;
+    }
+    Ok(())
+}
+
+impl UringDriver {
+    /// Accepts connections from this listening socket from the next turn on.
+    ///
+    /// # Errors
+    /// The OS's, where it is no socket.
+    pub fn listen(&mut self, fd: OwnedFd) -> io::Result<()> {
+        self.ring.counters.other_calls += 2;
+        no_delay(fd.as_fd())?;
+        self.listeners.all.push(Listener { fd: Some(fd), armed: false });
+        self.listeners.idle = true;
+        Ok(())
+    }
+
+    /// Stops accepting. Connections that the kernel already accepted still come as events.
+    pub(crate) fn unlisten(&mut self) {
+        for (index, listener) in self.listeners.all.iter_mut().enumerate() {
+            if !listener.armed {
+                listener.fd = None;
+                continue;
+            }
+            let index = index as u32;
+            let accept = Tag::new(Op::Accept, 0, index).pack();
+            let entry = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(accept))
+                .build()
+                .user_data(Tag::new(Op::Unlisten, 0, index).pack());
+            // SAFETY: the entry names no memory.
+            unsafe { self.ring.push(&entry) };
+        }
+    }
+
+    /// The accept is cancelled, or was over before: the socket can go.
+    pub(crate) fn on_unlisten(&mut self, tag: Tag) {
+        if let Some(listener) = self.listeners.all.get_mut(tag.index as usize) {
+            listener.fd = None;
+            self.ring.counters.other_calls += 1;
+        }
+    }
+
+    /// Arms every listener that is not.
+    pub(crate) fn accept_more(&mut self) {
+        if !std::mem::take(&mut self.listeners.idle) {
+            return;
+        }
+        for (index, listener) in self.listeners.all.iter_mut().enumerate() {
+            let Some(fd) = listener.fd.as_ref().filter(|_| !listener.armed) else { continue };
+            let tag = Tag::new(Op::Accept, 0, index as u32);
+            let entry = opcode::AcceptMulti::new(types::Fd(fd.as_raw_fd()))
+                .allocate_file_index(true)
+                .build()
+                .user_data(tag.pack());
+            listener.armed = true;
+            // SAFETY: the entry names no memory.
+            unsafe { self.ring.push(&entry) };
+        }
+    }
+
+    pub(crate) fn on_accept(&mut self, done: Completion, tag: Tag) -> Option<Told> {
+        if !done.more()
+            && let Some(listener) = self.listeners.all.get_mut(tag.index as usize)
+        {
+            listener.armed = false;
+            self.listeners.idle = true;
+        }
+        let Ok(index) = u32::try_from(done.result) else {
+            self.accept_fault(-done.result, tag.index);
+            return None;
+        };
+        let conn = self.table.get_mut(index)?;
+        self.ring.counters.accepts += 1;
+        let late = conn.life == Life::Leaving;
+        conn.open();
+        if !late {
+            return Some(Told::Accepted(index));
+        }
+        // The kernel gave the entry out again before its close was reported: tell both, in this order.
+        conn.arrived = true;
+        self.queue(index);
+        self.ring.counters.closed += 1;
+        Some(Told::Closed(index))
+    }
+
+    fn accept_fault(&mut self, error: i32, listener: u32) {
+        match error {
+            // No free entry. The kernel has accepted and closed the connection: its peer learns at once. Going on
+            // accepting turns the next ones away as quickly, until an entry is free.
+            libc::ENFILE => self.ring.counters.refused += 1,
+            libc::ECANCELED => {}
+            // The socket itself is of no use: not to be tried again.
+            libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP => {
+                self.ring.counters.accept_faults += 1;
+                if let Some(listener) = self.listeners.all.get_mut(listener as usize) {
+                    listener.fd = None;
+                }
+            }
+            // The peer gave up while waiting, or memory is short for a moment.
+            _ => self.ring.counters.accept_faults += 1,
+        }
+    }
+
+    /// Takes over a connected stream socket. No `Accepted` comes for it; start its stream, or order a header.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` where all entries for adopted sockets are taken, otherwise the OS's.
+    pub fn adopt(&mut self, fd: OwnedFd) -> io::Result<ConnId> {
+        let Some(&index) = self.table.free.last() else {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        };
+        // The option, its check, the installation and the close of `fd`.
+        self.ring.counters.other_calls += 4;
+        no_delay(fd.as_fd())?;
+        self.ring.inner().submitter().register_files_update(index, &[fd.as_raw_fd()])?;
+        self.table.free.pop();
+        self.ring.counters.adopted += 1;
+        if let Some(conn) = self.table.get_mut(index) {
+            conn.open();
+        }
+        Ok(ConnId(index))
+    }
+
+    pub(crate) fn close_conn(&mut self, index: u32) {
+        let Some(conn) = self.table.open(index) else { return };
+        conn.life = Life::Closing;
+        self.ring.counters.recycled += self.pool.drop_stash(&mut conn.stash);
+        self.wind_down(index);
+    }
+
+    /// One step of closing: cancel what is under way; when nothing is, leave.
+    pub(crate) fn wind_down(&mut self, index: u32) {
+        let Some(conn) = self.table.get_mut(index).filter(|conn| conn.life == Life::Closing) else {
+            return;
+        };
+        if conn.busy() {
+            // Sent again after each completion until all have ended: a cancellation does not see an operation that is between
+            // two steps inside the kernel.
+            let which = types::CancelBuilder::fd(types::Fixed(index)).all();
+            let entry = opcode::AsyncCancel2::new(which)
+                .build()
+                .flags(Flags::SKIP_SUCCESS)
+                .user_data(Tag::new(Op::Abort, conn.generation, index).pack());
+            // SAFETY: the entry names no memory.
+            unsafe { self.ring.push(&entry) };
+            return;
+        }
+        self.leave(index);
+    }
+
+    /// The cancellation of everything failed: it found nothing, though not everything has ended.
+    pub(crate) fn on_abort(&mut self, tag: Tag) {
+        if let Some(conn) = self.table.of(tag.index, tag.generation)
+            && conn.life == Life::Closing
+            && conn.busy()
+        {
+            self.ring.counters.cancel_retries += 1;
+            self.wind_down(tag.index);
+        }
+    }
+
+    /// Ends our direction of the stream, behind what is being sent.
+    pub(crate) fn half_close(&mut self, index: u32) {
+        let Some(conn) = self.table.open(index) else { return };
+        if conn.sending {
+            conn.finishing = true;
+            return;
+        }
+        conn.finishing = false;
+        let tag = Tag::new(Op::Shutdown, conn.generation, index);
+        let entry = opcode::Shutdown::new(types::Fixed(index), libc::SHUT_WR);
+        // That it fails where the peer is gone already is as good as success, which is silent.
+        let entry = entry.build().flags(Flags::SKIP_SUCCESS).user_data(tag.pack());
+        // SAFETY: the entry names no memory.
+        unsafe { self.ring.push(&entry) };
+    }
+
+    fn leave(&mut self, index: u32) {
+        let Some(conn) = self.table.get_mut(index) else { return };
+        conn.life = Life::Leaving;
+        let tag = Tag::new(Op::Close, conn.generation, index);
+        let entry = opcode::Close::new(types::Fixed(index)).build().user_data(tag.pack());
+        // SAFETY: the entry names no memory.
+        unsafe { self.ring.push(&entry) };
+    }
+
+    pub(crate) fn on_close(&mut self, tag: Tag) -> Option<Told> {
+        let Some(conn) = self.table.of(tag.index, tag.generation) else {
+            self.ring.counters.stale += 1;
+            return None;
+        };
+        conn.life = Life::Free;
+        self.ring.counters.closed += 1;
+        if tag.index >= self.table.accepted {
+            self.table.free.push(tag.index);
+        }
+        Some(Told::Closed(tag.index))
+    }
+}
+
+/// Keeps the kernel's own choice of table entries, for accepted sockets, off those of adopted ones.
+pub(crate) fn fence_off(ring: i32, accepted: u32) -> io::Result<()> {
+    #[repr(C)]
+    struct Range {
+        from: u32,
+        len: u32,
+        zero: u64,
+    }
+    const REGISTER_FILE_ALLOC_RANGE: u32 = 25;
+    let range = Range { from: 0, len: accepted, zero: 0 };
+    let range = std::ptr::from_ref(&range);
+    // SAFETY: the call reads one structure of the kernel's `io_uring_file_index_range` form, which lives across it.
+    let result = unsafe {
+        libc::syscall(libc::SYS_io_uring_register, ring, REGISTER_FILE_ALLOC_RANGE, range, 0)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
