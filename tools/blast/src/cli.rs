@@ -1,0 +1,275 @@
+//! The command line.
+
+use crate::config::{BlastError, Config, Op, Pace, TensorRef};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use client::Addr;
+use std::{path::PathBuf, time::Duration};
+use wire::{Dtype, Operation};
+
+/// Load for a Butterfly node: planned, checked and counted.
+#[derive(Debug, Parser)]
+#[command(name = "blast", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send requests to a node, check every reply, and report rates and latencies.
+    Run(Box<RunArgs>),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  How long does a ping take, at 10,000 a second?
+    blast run --addr 127.0.0.1:7171 --op ping --connections 1 --depth 1
+  How many pings can the node take?
+    blast run --addr 127.0.0.1:7171 --op ping --closed --connections 64 --depth 256 --threads 2
+  Top-100 of real logits, 2,000 rows a second, over a Unix socket:
+    blast run --addr unix:///run/butterfly.sock --op topk --k 100 --rate 2000 \\
+      --tensor wire/samples/logits.safetensors:head.f32 --connections 8
+  As JSON, to standard output:
+    blast run --addr 127.0.0.1:7171 --op echo --size 524288 --closed --depth 4 --json -
+
+Exit status: 0 all answered and right (refusals allowed), 1 errors or lost requests, 2 wrong usage or no connection.";
+
+/// Options of `blast run`.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct RunArgs {
+    /// The node: 127.0.0.1:7171, [::1]:7171, host:7171 or unix:///path
+    #[arg(long, value_name = "ADDR")]
+    pub addr: Addr,
+    /// What each request asks for
+    #[arg(long, value_enum)]
+    pub op: OpArg,
+    /// Requests per second over all connections, planned ahead: latency counts from the planned time
+    #[arg(long, value_name = "R", default_value_t = 10_000.0)]
+    pub rate: f64,
+    /// Send as fast as answers come, with --depth requests under way on each connection
+    #[arg(long, conflicts_with = "rate")]
+    pub closed: bool,
+    /// Connections
+    #[arg(long, value_name = "C", default_value_t = 1)]
+    pub connections: u32,
+    /// Most requests under way on one connection
+    #[arg(long, value_name = "D", default_value_t = 16)]
+    pub depth: u32,
+    /// Bytes of a row, made up [default: 64 for echo, 524288 for topk, 16384 for int8]
+    #[arg(long, value_name = "B", conflicts_with = "tensor")]
+    pub size: Option<u32>,
+    /// Rows to send, in turn: FILE.safetensors:NAME
+    #[arg(long, value_name = "F:NAME")]
+    pub tensor: Option<TensorRef>,
+    /// Rows of one request
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub rows: u32,
+    /// Entries per row, for topk and lm-head
+    #[arg(long, value_name = "K", default_value_t = 100)]
+    pub k: u32,
+    /// Type of returned values, for topk and lm-head
+    #[arg(long, value_enum, default_value_t = ValuesArg::F16)]
+    pub values: ValuesArg,
+    /// Milliseconds after which the node may give a request up; 0 for its default
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub timeout_ms: u32,
+    /// Threads, each with a ring of its own
+    #[arg(long, value_name = "T", default_value_t = 1)]
+    pub threads: u32,
+    /// How long requests count: 10s, 500ms, 2m
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub duration: Duration,
+    /// How long requests flow before they count
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub warmup: Duration,
+    /// How long to wait for late answers at the end
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub grace: Duration,
+    /// Connect from so many local addresses (127.0.0.1, 127.0.0.2, ...), for over 20,000 connections
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub sources: u32,
+    /// Replace connections that die
+    #[arg(long)]
+    pub reconnect: bool,
+    /// Write the report as JSON to a file, or to standard output for -
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Show no progress
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// `--op`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OpArg {
+    /// Empty heartbeat: 32 bytes there and back
+    Ping,
+    /// Heartbeat with timestamps: 96 bytes there and back
+    Heartbeat,
+    /// A tensor through a worker and back
+    Echo,
+    /// The k largest logits of each row
+    Topk,
+    /// Hidden states to 8 bits
+    Int8,
+    /// Hidden states times the node's weights, then top-k
+    LmHead,
+}
+
+impl From<OpArg> for Op {
+    fn from(op: OpArg) -> Self {
+        match op {
+            OpArg::Ping => Self::Ping,
+            OpArg::Heartbeat => Self::Heartbeat,
+            OpArg::Echo => Self::Work(Operation::Echo),
+            OpArg::Topk => Self::Work(Operation::TopK),
+            OpArg::Int8 => Self::Work(Operation::Int8),
+            OpArg::LmHead => Self::Work(Operation::LmHead),
+        }
+    }
+}
+
+/// `--values`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ValuesArg {
+    /// IEEE half precision
+    F16,
+    /// bfloat16
+    Bf16,
+    /// IEEE single precision
+    F32,
+}
+
+impl From<ValuesArg> for Dtype {
+    fn from(values: ValuesArg) -> Self {
+        match values {
+            ValuesArg::F16 => Self::F16,
+            ValuesArg::Bf16 => Self::Bf16,
+            ValuesArg::F32 => Self::F32,
+        }
+    }
+}
+
+impl RunArgs {
+    /// The run that these options describe, checked as a whole.
+    ///
+    /// # Errors
+    /// [`BlastError::Usage`].
+    pub fn config(&self) -> Result<Config, BlastError> {
+        let pace = if self.closed { Pace::Closed } else { Pace::Open { rate: self.rate } };
+        let config = Config {
+            pace,
+            connections: self.connections,
+            depth: self.depth,
+            threads: self.threads,
+            size: self.size,
+            tensor: self.tensor.clone(),
+            rows: self.rows,
+            k: self.k,
+            values: self.values.into(),
+            timeout_ms: self.timeout_ms,
+            duration: self.duration,
+            warmup: self.warmup,
+            grace: self.grace,
+            sources: self.sources,
+            reconnect: self.reconnect,
+            progress: !self.quiet,
+            ..Config::new(self.addr.clone(), self.op.into())
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// Reads `10s`, `500ms`, `0.5s`, `2m`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 1e-3,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        other => return Err(format!("`{other}` is no unit of time: use ms, s, m or h")),
+    };
+    let number: f64 =
+        digits.parse().map_err(|_| format!("`{text}` is no time, like 10s or 500ms"))?;
+    let seconds = number * unit;
+    if !(0.0..=31_536_000.0).contains(&seconds) {
+        return Err("a time is between 0 and a year".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<RunArgs, clap::Error> {
+        let words = ["blast", "run"].into_iter().chain(line.split_whitespace());
+        Cli::try_parse_from(words).map(|cli| match cli.command {
+            Command::Run(args) => *args,
+        })
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_reaches_the_run() {
+        let args = parse(
+            "--addr unix:///s --op lm-head --closed --connections 8 --depth 4 --tensor f.st:x --rows 2 --k 7 \
+             --values bf16 --timeout-ms 9 --threads 3 --duration 1m --warmup 0 --grace 250ms --sources 2 \
+             --reconnect --json - --quiet",
+        )
+        .expect("a run");
+        let config = args.config().expect("sound");
+        assert_eq!(config.op, Op::Work(Operation::LmHead));
+        assert_eq!(config.pace, Pace::Closed);
+        assert_eq!((config.connections, config.depth, config.threads), (8, 4, 3));
+        assert_eq!((config.rows, config.k, config.timeout_ms, config.sources), (2, 7, 9, 2));
+        assert_eq!(config.values, Dtype::Bf16);
+        assert_eq!(config.duration, Duration::from_secs(60));
+        assert_eq!((config.warmup, config.grace), (Duration::ZERO, Duration::from_millis(250)));
+        assert!(config.reconnect && !config.progress);
+        assert_eq!(config.tensor, "f.st:x".parse().ok());
+        assert_eq!(args.json, Some("-".into()));
+    }
+
+    #[test]
+    fn the_default_is_an_open_loop() {
+        let config = parse("--addr h:1 --op ping").expect("a run").config().expect("sound");
+        assert_eq!(config.pace, Pace::Open { rate: 10_000.0 });
+        assert_eq!(config.duration, Duration::from_secs(10));
+        assert_eq!(config.warmup, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn contradictions_and_nonsense_are_refused() {
+        for line in [
+            "--op ping",
+            "--addr h:1",
+            "--addr nonsense --op ping",
+            "--addr h:1 --op sing",
+            "--addr h:1 --op ping --closed --rate 5",
+            "--addr h:1 --op topk --size 4 --tensor f:x",
+            "--addr h:1 --op ping --duration 5parsecs",
+            "--addr h:1 --op ping --duration -1s",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert!(parse("--addr h:1 --op ping --depth 0").expect("parses").config().is_err());
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1_500)));
+        assert_eq!(duration("3"), Ok(Duration::from_secs(3)));
+        assert!(duration("").is_err() && duration("s").is_err() && duration("NaN").is_err());
+    }
+}
