@@ -87,7 +87,7 @@ const COMPRESS: &str = "\
 Examples:
   butterfly compress --addr 127.0.0.1:7171 --in logits.safetensors --tensor logits --topk 100 --out top.safetensors
   butterfly compress --addr 127.0.0.1:7171 --in hidden.safetensors --tensor hidden --int8 row --out int8.safetensors
-  butterfly compress --addr unix:/run/butterfly.sock --in hidden.safetensors --tensor hidden \\
+  butterfly compress --addr unix:///run/butterfly.sock --in hidden.safetensors --tensor hidden \\
       --lm-head --topk 256 --values bf16 --out top.safetensors
 
 The last axis of the tensor is the row; all axes before it are counted together as rows.
@@ -117,7 +117,7 @@ pub(crate) enum Int8 {
 /// Arguments of `compress`.
 #[derive(Args, Debug)]
 pub(crate) struct CompressArgs {
-    /// The node: HOST:PORT or unix:PATH
+    /// The node: HOST:PORT or unix:///PATH
     #[arg(long)]
     pub(crate) addr: String,
     /// safetensors file to read
@@ -158,14 +158,14 @@ pub(crate) struct CompressArgs {
 const STATUS: &str = "\
 Examples:
   butterfly status --addr 127.0.0.1:7171
-  butterfly status --addr unix:/run/butterfly.sock --json
+  butterfly status --addr unix:///run/butterfly.sock --json
 
 Exit codes: 0 shown, 1 no answer";
 
 /// Arguments of `status`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
-    /// The node: HOST:PORT or unix:PATH
+    /// The node: HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
     /// Print one JSON object instead of tables

@@ -25,7 +25,7 @@ const REPLY_ROOM: u32 = 4 << 10;
 const CHUNKS: u32 = 512;
 const CHUNK_LEN: u32 = 16 << 10;
 /// Longest batch that a shard's state machine holds.
-const BATCH_CAP: u32 = 256;
+const BATCH_CAP: u32 = dataplane_core::limits::BATCH_CAP as u32;
 
 /// A value outside its bounds, said in one sentence with the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ fn sized(
     default: u32,
     bounds: std::ops::RangeInclusive<u32>,
 ) -> Result<u32, PlanError> {
-    let value = value.unwrap_or(Bytes(u64::from(default)));
+    let value = value.unwrap_or_else(|| Bytes(default.into()));
     match u32::try_from(value.0) {
         Ok(bytes) if bounds.contains(&bytes) => Ok(bytes),
         _ => Err(refuse(
@@ -178,6 +178,9 @@ fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>, PlanError> {
 }
 
 impl Limits {
+    /// Every node accepts payloads of this length.
+    pub(crate) const PAYLOAD_MIN: u64 = 16 << 10;
+
     fn from_settings(settings: &Settings, shards: u32) -> Result<Self, PlanError> {
         let ms = Duration::from_millis;
         let max_payload = sized(
@@ -185,7 +188,7 @@ impl Limits {
             settings.max_payload,
             // Two rows of 262,144 f32, and room for their root.
             (2 << 20) + (4 << 10),
-            (16 << 10)..=(256 << 20),
+            (Self::PAYLOAD_MIN as u32)..=(256 << 20),
         )?
         .next_multiple_of(64);
         let connections =
@@ -313,7 +316,7 @@ mod tests {
         let plan = plan(&Settings::default()).expect("defaults stand");
         assert_eq!(plan.shard_cpus, [0, 1]);
         assert_eq!(plan.workers, 6);
-        assert_eq!(plan.listen, ["127.0.0.1:7171".parse().expect("address")]);
+        assert_eq!(plan.listen, [SocketAddr::from(([127, 0, 0, 1], 7171))]);
         let one = Plan::new(&Settings::default(), &[5]).expect("defaults stand");
         assert_eq!((one.shard_cpus, one.workers), (vec![5], 1));
         // The widest row that an operation takes fits, twice.

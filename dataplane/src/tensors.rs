@@ -94,6 +94,8 @@ pub(crate) struct Rows<'a> {
     pub(crate) rows: u64,
     /// Elements of a row.
     pub(crate) cols: u32,
+    /// Axes of the tensor.
+    pub(crate) axes: usize,
     start: u64,
 }
 
@@ -147,6 +149,11 @@ impl TensorFile {
         names
     }
 
+    /// True where there is a tensor of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.metadata.info(name).is_some()
+    }
+
     fn unfit(&self, name: &str, what: impl Into<String>) -> TensorError {
         TensorError::Unfit { path: self.path.clone(), name: name.to_owned(), what: what.into() }
     }
@@ -180,7 +187,7 @@ impl TensorFile {
         let cols = u32::try_from(cols)
             .map_err(|_| self.unfit(name, format!("rows of {cols} elements are too long")))?;
         let start = self.data_start + info.data_offsets.0 as u64;
-        Ok(Rows { file: self, dtype, rows: rows as u64, cols, start })
+        Ok(Rows { file: self, dtype, rows: rows as u64, cols, axes: info.shape.len(), start })
     }
 }
 
@@ -203,9 +210,26 @@ impl Rows<'_> {
         count: u64,
         into: &mut Vec<u8>,
     ) -> Result<(), TensorError> {
+        into.resize((count * self.row_bytes()) as usize, 0);
+        self.read_into(first, count, into)
+    }
+
+    /// As [`Rows::read`], into memory of exactly the right length.
+    ///
+    /// # Errors
+    /// As [`Rows::read`].
+    ///
+    /// # Panics
+    /// As [`Rows::read`], and for another length.
+    pub(crate) fn read_into(
+        &self,
+        first: u64,
+        count: u64,
+        into: &mut [u8],
+    ) -> Result<(), TensorError> {
         assert!(first + count <= self.rows, "rows {first}+{count} of {}", self.rows);
         let bytes = self.row_bytes();
-        into.resize((count * bytes) as usize, 0);
+        assert_eq!(into.len() as u64, count * bytes, "room for {count} rows");
         self.file.file.read_exact_at(into, self.start + first * bytes).map_err(|source| {
             TensorError::Io { doing: "read", path: self.file.path.clone(), source }
         })

@@ -1,0 +1,215 @@
+//! `butterfly check`: what this host offers, what will be used, what to do about the rest.
+
+use crate::{
+    cli::CheckArgs, failure::Failure, host, memory, plan::Plan, settings::Settings, table, threads,
+    units::Bytes,
+};
+use dataplane_uring::probe::Probe;
+use rustix::process::Resource;
+use serde::Serialize;
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Grade {
+    /// As it should be.
+    Good,
+    /// Works, but something is slower or smaller than it could be.
+    Limited,
+    /// `serve` cannot work.
+    Missing,
+}
+
+/// One line of the report.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Finding {
+    /// What was looked at.
+    pub(crate) what: String,
+    /// What there is.
+    pub(crate) found: String,
+    /// What the node does with it.
+    pub(crate) used_for: String,
+    /// What a person can do; empty where nothing need be done.
+    pub(crate) remedy: String,
+    /// How much it matters.
+    pub(crate) grade: Grade,
+}
+
+impl Finding {
+    fn new(what: &str, found: impl Into<String>, used_for: &str) -> Self {
+        Self {
+            what: what.to_owned(),
+            found: found.into(),
+            used_for: used_for.to_owned(),
+            remedy: String::new(),
+            grade: Grade::Good,
+        }
+    }
+
+    fn but(mut self, grade: Grade, remedy: impl Into<String>) -> Self {
+        self.grade = grade;
+        self.remedy = remedy.into();
+        self
+    }
+}
+
+fn cores() -> Finding {
+    let cpus = host::cpus().len();
+    let quota = host::quota();
+    let found = quota.map_or_else(
+        || format!("{cpus} usable"),
+        |quota| format!("{cpus} usable, quota {quota:.1}"),
+    );
+    let finding = Finding::new("cores", found, "shards, each pinned to one, and workers");
+    match quota {
+        Some(quota) if quota < cpus as f64 => finding.but(
+            Grade::Limited,
+            "the control group gives less time than cores: raise its cpu.max, or set --shards and --workers to \
+             fit the quota and --poll frugal",
+        ),
+        _ if cpus < 2 => {
+            finding.but(Grade::Limited, "shard and worker share a core; give the process two or more")
+        }
+        _ => finding,
+    }
+}
+
+fn descriptors() -> Finding {
+    let (soft, hard) = host::limit(Resource::Nofile);
+    let show = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
+    let finding = Finding::new(
+        "open files",
+        format!("{} (hard {})", show(soft), show(hard)),
+        "rings, listeners, doorbells, workers",
+    );
+    match soft {
+        Some(soft) if soft < 64 => {
+            finding.but(Grade::Missing, "raise it: ulimit -n 1024, or LimitNOFILE= in the unit")
+        }
+        _ => finding,
+    }
+}
+
+fn locked_memory() -> Finding {
+    let (soft, _) = host::limit(Resource::Memlock);
+    let found = soft.map_or_else(|| "unlimited".to_owned(), |bytes| Bytes(bytes).to_string());
+    let finding = Finding::new("locked memory", found, "registered buffers, pinning for a GPU");
+    match soft {
+        Some(bytes) if bytes < 8 << 20 => finding.but(
+            Grade::Limited,
+            "raise it for the best throughput: ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit",
+        ),
+        _ => finding,
+    }
+}
+
+fn memory_sum(plan: &Plan) -> Finding {
+    let available = host::meminfo("MemAvailable").unwrap_or(0);
+    let needed: u64 = memory::sum(plan).iter().flatten().map(|(_, bytes)| bytes).sum();
+    let finding = Finding::new(
+        "memory",
+        format!("{} available", Bytes(available)),
+        "slots and buffers, all taken at start",
+    );
+    if available != 0 && needed > available {
+        return finding.but(
+            Grade::Missing,
+            format!(
+                "the default node takes {}: lower --bulk-slots, --small-slots or --max-payload",
+                Bytes(needed)
+            ),
+        );
+    }
+    finding
+}
+
+fn huge_pages() -> Finding {
+    const SHMEM: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+    let choice = host::chosen(SHMEM);
+    let finding = Finding::new(
+        "huge pages",
+        choice
+            .clone()
+            .map_or_else(|| "not in this kernel".to_owned(), |mode| format!("shmem {mode}")),
+        "the segment of request slots: fewer page-table walks on long rows",
+    );
+    match choice.as_deref() {
+        Some("advise" | "always" | "within_size" | "force") => finding,
+        Some(_) => finding
+            .but(Grade::Limited, format!("small pages are used; to change: echo advise > {SHMEM}")),
+        None => finding.but(Grade::Limited, "small pages are used"),
+    }
+}
+
+/// What the kernel offers to a shard's driver.
+fn kernel(plan: &Plan) -> Vec<Finding> {
+    let mut findings = vec![Finding::new("kernel", host::release(), "io_uring")];
+    for feature in Probe::run(&threads::config(plan)).features {
+        let found = if feature.present { "yes" } else { "no" };
+        let finding = Finding::new(&feature.name, found, &feature.purpose);
+        findings.push(match (feature.present, feature.required) {
+            (true, _) => finding,
+            (false, true) => finding.but(Grade::Missing, feature.remedy),
+            (false, false) => finding.but(Grade::Limited, feature.remedy),
+        });
+    }
+    findings
+}
+
+fn instructions() -> Finding {
+    let level = kernels::Level::detect();
+    let finding = Finding::new("CPU features", level.name(), "top-k, int8 and lm-head on the CPU");
+    match level {
+        kernels::Level::Avx512 => finding,
+        kernels::Level::Avx2 => finding.but(Grade::Limited, "a CPU with AVX-512 computes faster"),
+        kernels::Level::Scalar => finding.but(
+            Grade::Limited,
+            "a CPU (or a virtual machine's CPU model) with AVX2 is many times faster",
+        ),
+    }
+}
+
+/// What must be there for `serve`, as one sentence where it is not.
+///
+/// # Errors
+/// The first thing that is missing, with its remedy.
+pub(crate) fn required(plan: &Plan) -> Result<(), String> {
+    match kernel(plan).into_iter().find(|finding| finding.grade == Grade::Missing) {
+        None => Ok(()),
+        Some(lack) => {
+            Err(format!("this host lacks {} ({}): {}", lack.what, lack.used_for, lack.remedy))
+        }
+    }
+}
+
+/// Everything, in the order of the report.
+fn findings(plan: &Plan) -> Vec<Finding> {
+    let mut findings = vec![cores(), instructions(), memory_sum(plan), huge_pages()];
+    findings.extend([descriptors(), locked_memory()]);
+    findings.extend(kernel(plan));
+    findings
+}
+
+/// Runs the command; true where `serve` would work.
+pub(crate) fn run(args: &CheckArgs) -> Result<bool, Failure> {
+    let plan = Plan::for_host(&Settings::default()).map_err(Failure::setup)?;
+    let findings = findings(&plan);
+    let works = findings.iter().all(|finding| finding.grade != Grade::Missing);
+    if args.json {
+        let report = serde_json::json!({ "works": works, "findings": findings });
+        println!("{report:#}");
+        return Ok(works);
+    }
+    let mut rows = vec![["", "what", "found", "used for", "remedy"].map(str::to_owned)];
+    for finding in findings {
+        let mark = match finding.grade {
+            Grade::Good => "ok",
+            Grade::Limited => "limited",
+            Grade::Missing => "MISSING",
+        };
+        rows.push([mark.to_owned(), finding.what, finding.found, finding.used_for, finding.remedy]);
+    }
+    println!("{}", table::plain(&rows));
+    println!("{}", if works { "serve works here" } else { "serve does not work here" });
+    Ok(works)
+}

@@ -1,0 +1,182 @@
+//! Requests out on one thread, answers in on another, a bounded number between them.
+
+use super::{
+    Setup,
+    job::{self, Job},
+    outcome::Outcome,
+};
+use crate::failure::Failure;
+use client::{Client, ClientError, Options, Receiver, Sender};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+use wire::{HEADER_LEN, payload::QueryRequest};
+
+/// Shortest and longest pause before something is tried again.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How a connection's life ended.
+enum End {
+    /// Every row has its answer.
+    Done,
+    /// Worth another connection after a pause.
+    Again(Duration, String),
+}
+
+/// What is still to do, across connections.
+struct Ledger {
+    fresh: Box<dyn Iterator<Item = Job>>,
+    again: VecDeque<Job>,
+    in_flight: HashMap<u64, Job>,
+    last_progress: Instant,
+}
+
+impl Ledger {
+    fn next(&mut self) -> Option<Job> {
+        self.again.pop_front().or_else(|| self.fresh.next())
+    }
+
+    /// A retry is due; an error once nothing has moved for as long as the user is patient.
+    fn check_patience(&self, patience: Duration, why: &str) -> Result<(), Failure> {
+        if self.last_progress.elapsed() > patience {
+            let waited = format!("nothing moved for {patience:?}; the last word was: {why}");
+            return Err(Failure::run(waited));
+        }
+        Ok(())
+    }
+}
+
+/// Gets every row answered.
+pub(super) fn run(setup: &Setup<'_>, outcome: &mut Outcome) -> Result<(), Failure> {
+    let mut ledger = Ledger {
+        fresh: Box::new(job::jobs(setup.tensor.rows, setup.per_request)),
+        again: VecDeque::new(),
+        in_flight: HashMap::new(),
+        last_progress: Instant::now(),
+    };
+    loop {
+        let end = match Client::connect(&setup.addr, Options::default()) {
+            Ok(client) => connection(setup, client, &mut ledger, outcome)?,
+            Err(error) => End::Again(PAUSE_MAX, error.to_string()),
+        };
+        match end {
+            End::Done => return Ok(()),
+            End::Again(pause, why) => {
+                let lost = ledger.in_flight.drain().map(|(_, job)| job);
+                ledger.again.extend(lost);
+                outcome.retries += ledger.again.len() as u64;
+                ledger.check_patience(setup.args.patience.0, &why)?;
+                setup.progress.set_message(format!(" ({why})"));
+                thread::sleep(pause);
+            }
+        }
+    }
+}
+
+/// Drives one connection until all is done, or until it ends.
+fn connection(
+    setup: &Setup<'_>,
+    client: Client,
+    ledger: &mut Ledger,
+    outcome: &mut Outcome,
+) -> Result<End, Failure> {
+    let (sender, mut receiver) = client.into_halves();
+    thread::scope(|scope| {
+        let (orders, to_send) = mpsc::channel();
+        let sending = scope.spawn(move || send_all(setup, sender, &to_send));
+        // The sender numbers its requests from 1 in the order in which they are ordered.
+        let mut next_id = 1;
+        let end = loop {
+            while ledger.in_flight.len() < setup.args.depth {
+                let Some(job) = ledger.next() else { break };
+                ledger.in_flight.insert(next_id, job);
+                // A sender that is gone has a reason, which it returns; the receiver sees the end of the stream.
+                let _ = orders.send(job);
+                next_id += 1;
+            }
+            if ledger.in_flight.is_empty() {
+                break Ok(End::Done);
+            }
+            match answer(setup, &mut receiver, ledger, outcome) {
+                Ok(None) => {}
+                Ok(Some(end)) => break Ok(end),
+                Err(failure) => break Err(failure),
+            }
+        };
+        drop(orders);
+        drop(receiver);
+        match sending.join() {
+            // The file failed, not the node: that is what the user must hear.
+            Ok(Err(failure)) => Err(failure),
+            Ok(Ok(())) => end,
+            Err(_) => Err(Failure::run("the sending thread panicked")),
+        }
+    })
+}
+
+/// Takes in one frame.
+fn answer(
+    setup: &Setup<'_>,
+    receiver: &mut Receiver,
+    ledger: &mut Ledger,
+    outcome: &mut Outcome,
+) -> Result<Option<End>, Failure> {
+    let reply = match receiver.receive() {
+        Ok(reply) => reply,
+        Err(error @ ClientError::Protocol { .. }) => return Err(Failure::run(error)),
+        Err(error) => return Ok(Some(End::Again(PAUSE_MAX, error.to_string()))),
+    };
+    let id = reply.header.message_id();
+    match reply.response() {
+        Ok(response) => {
+            let Some(job) = ledger.in_flight.remove(&id) else {
+                return Err(Failure::run(format!("an answer to {id}, which was not asked")));
+            };
+            outcome.take(setup, job, &response, HEADER_LEN + reply.payload.len())?;
+            ledger.last_progress = Instant::now();
+            setup.progress.inc(job.rows.into());
+            Ok(None)
+        }
+        Err(ClientError::Refused(refusal)) if refusal.code.retryable() => {
+            let pause = refusal.retry_after.unwrap_or(PAUSE_MIN).clamp(PAUSE_MIN, PAUSE_MAX);
+            if refusal.code.closes() {
+                return Ok(Some(End::Again(pause, refusal.to_string())));
+            }
+            if let Some(job) = ledger.in_flight.remove(&id) {
+                ledger.again.push_back(job);
+                outcome.retries += 1;
+            }
+            ledger.check_patience(setup.args.patience.0, &refusal.to_string())?;
+            thread::sleep(pause);
+            Ok(None)
+        }
+        Err(error) => Err(Failure::run(error)),
+    }
+}
+
+/// Reads and sends the rows that are ordered, until there are no more orders.
+fn send_all(
+    setup: &Setup<'_>,
+    mut sender: Sender,
+    orders: &mpsc::Receiver<Job>,
+) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    for job in orders {
+        if let Err(error) = setup.tensor.read(job.first, job.rows.into(), &mut rows) {
+            // Ends the receiver's wait; its own error gives way to this one.
+            let _ = sender.finish();
+            return Err(Failure::run(error));
+        }
+        let work = setup.ask.work(setup.tensor.dtype, job.rows, setup.tensor.cols);
+        let mut request = QueryRequest { work, ..QueryRequest::default() };
+        // The receiver tells why a connection failed, better than a broken pipe could.
+        if sender.send_request(&mut request, &rows).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

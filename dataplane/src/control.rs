@@ -1,0 +1,276 @@
+//! The control thread: everything of a node that is not the data path, on a tokio runtime over io_uring.
+
+use crate::{
+    failure::Failure,
+    host,
+    listen::Bound,
+    memory,
+    plan::Plan,
+    settings::Backend,
+    threads::Threads,
+    weights,
+    workers::{FirstAnswers, Ready, Team, WorkerStats, supervise},
+};
+use dataplane_core::{NodeStats, Stats, stats::Source};
+use link::{Segment, SharedFile, door::Door};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::{cell::RefCell, io::Write as _, rc::Rc, sync::Arc, time::Duration};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{
+        mpsc::{UnboundedReceiver, unbounded_channel},
+        watch,
+    },
+    task::JoinHandle,
+    time::{Instant, sleep, timeout_at},
+};
+
+/// How often start-up looks whether the workers have answered.
+const LOOK: Duration = Duration::from_millis(2);
+/// After the last answer of a drain has left, how long its bytes may take to reach their readers.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// The signals that end a node.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(Failure::setup);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// A started node.
+struct Node {
+    threads: Threads,
+    team: Rc<Team>,
+    first: FirstAnswers,
+    stop_workers: watch::Sender<bool>,
+    supervisors: Vec<JoinHandle<()>>,
+    finished: UnboundedReceiver<u16>,
+    stats: Arc<NodeStats>,
+}
+
+/// Runs a node until it is told to end.
+///
+/// # Errors
+/// Why it could not start, or how it failed.
+pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
+    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(|error| {
+        Failure::setup(format!(
+            "cannot set up io_uring for the control thread: {error}; run `butterfly check`"
+        ))
+    })?;
+    runtime.block_on(serve(plan))
+}
+
+async fn serve(plan: &Plan) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let mut bound = Bound::new(plan).map_err(Failure::Setup)?;
+    announce(plan, &bound)?;
+    let weights = match &plan.lm_head {
+        None => None,
+        Some(path) => Some(weights::load(path).await.map_err(Failure::Setup)?),
+    };
+    let mut node = Node::start(plan, weights)?;
+    let ready = tokio::select! {
+        ready = node.workers_ready() => ready,
+        name = signals.next() => {
+            eprintln!("{name} during start-up");
+            node.end().await;
+            return Ok(());
+        }
+    };
+    let ready = match ready {
+        Ok(ready) => ready,
+        Err(why) => {
+            node.end().await;
+            return Err(Failure::Setup(why));
+        }
+    };
+    node.stats.set_facts(facts(plan, &node, &ready));
+    node.threads.shards.listen(bound.open().map_err(Failure::Setup)?);
+    for place in bound.places() {
+        say(&format!("listening {place}"));
+    }
+    say(&format!("ready: {} shards, {} workers, {}", plan.shards(), plan.workers, ready.text));
+
+    let name = signals.next().await;
+    say(&format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
+    let deadline = Instant::now() + plan.limits.drain_timeout;
+    let drained = tokio::select! {
+        drained = node.drain(deadline) => drained,
+        name = signals.next() => {
+            eprintln!("{name} again: ending at once");
+            false
+        }
+    };
+    node.end().await;
+    if drained {
+        say("drained");
+        Ok(())
+    } else {
+        Err(Failure::run("the drain was cut off: requests under way got no answer"))
+    }
+}
+
+/// One line on standard output, at once. A closed pipe is no reason to end a node.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// What will be taken and where, before anything is.
+fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
+    let items = memory::sum(plan).map_err(Failure::Setup)?;
+    say(&memory::describe(&items));
+    for place in bound.places() {
+        say(&format!("address {place}"));
+    }
+    if plan.insecure && plan.listen.iter().any(|address| !address.ip().is_loopback()) {
+        eprintln!(
+            "insecure: plaintext on other addresses than loopback; anyone on the way can read and change it"
+        );
+    }
+    let needed: u64 = items.iter().map(|(_, bytes)| bytes).sum();
+    match host::meminfo("MemAvailable") {
+        Some(available) if needed > available => Err(Failure::setup(format!(
+            "this node needs {} and the host has {} available: lower --bulk-slots, --small-slots or --max-payload",
+            crate::units::Bytes(needed),
+            crate::units::Bytes(available),
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What the node says of itself beside its counters.
+fn facts(plan: &Plan, node: &Node, ready: &Ready) -> Vec<(&'static str, String)> {
+    vec![
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("backend", ready.backend.clone()),
+        ("backend_reason", ready.text.clone()),
+        ("backend_asked", plan.backend.name().to_owned()),
+        ("poll", plan.poll.name().to_owned()),
+        ("shards", plan.shards().to_string()),
+        ("workers", plan.workers.to_string()),
+        ("max_payload", plan.limits.max_payload.to_string()),
+        ("lm_head", plan.lm_head.as_ref().map_or("off", |_| "on").to_owned()),
+        (
+            "security",
+            if plan.insecure { "plaintext, insecure" } else { "plaintext, loopback" }.to_owned(),
+        ),
+        ("huge_page_bytes", node.team.segment.huge_bytes().to_string()),
+    ]
+}
+
+fn doors(count: usize) -> Result<Vec<Arc<Door>>, Failure> {
+    (0..count).map(|_| Door::new().map(Arc::new)).collect::<Result<_, _>>().map_err(|error| {
+        Failure::setup(format!("cannot create a doorbell: {error}; raise ulimit -n"))
+    })
+}
+
+/// Leaves the shards' cores to the shards: this thread and the workers that it starts run elsewhere, where there is an
+/// elsewhere.
+fn make_room(plan: &Plan) {
+    let others: Vec<usize> =
+        host::cpus().into_iter().filter(|cpu| !plan.shard_cpus.contains(cpu)).collect();
+    if others.is_empty() {
+        return;
+    }
+    let mut set = CpuSet::new();
+    others.into_iter().for_each(|cpu| set.set(cpu));
+    // Staying on all cores is slower, not wrong.
+    let _ = sched_setaffinity(None, &set);
+}
+
+impl Node {
+    fn start(plan: &Plan, weights: Option<SharedFile>) -> Result<Self, Failure> {
+        let segment = Segment::create(&memory::layout(plan)).map(Arc::new).map_err(|error| {
+            Failure::setup(format!("{error}; lower --bulk-slots or --max-payload"))
+        })?;
+        let shard_doors = doors(plan.shard_cpus.len())?;
+        let worker_doors = doors(plan.workers as usize)?;
+        let shard_stats = plan.shard_cpus.iter().map(|_| Stats::new()).collect();
+        let workers = u16::try_from(plan.workers).unwrap_or(u16::MAX);
+        let stats = NodeStats::new(shard_stats, workers);
+        let (tell, finished) = unbounded_channel();
+        let threads = Threads::start(plan, &segment, &shard_doors, &worker_doors, &stats, &tell)
+            .map_err(Failure::Setup)?;
+        make_room(plan);
+        let team = Rc::new(Team {
+            segment,
+            worker_doors,
+            shard_doors,
+            weights,
+            shards: threads.shards.clone(),
+            limits: plan.limits.clone(),
+            backend: plan.backend,
+            stats: Arc::new(WorkerStats::default()),
+        });
+        let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
+        sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
+        stats.set_sources(sources);
+        let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
+        let (stop_workers, stop) = watch::channel(false);
+        let supervisors = (0..workers)
+            .map(|worker| {
+                let (team, first) = (Rc::clone(&team), Rc::clone(&first));
+                tokio_uring::spawn(supervise(team, worker, stop.clone(), first))
+            })
+            .collect();
+        Ok(Self { threads, team, first, stop_workers, supervisors, finished, stats })
+    }
+
+    /// Waits for every worker's first answer; gives a ready one, or the reason of the first that refused when none is.
+    async fn workers_ready(&self) -> Result<Ready, String> {
+        while self.first.borrow().iter().any(Option::is_none) {
+            sleep(LOOK).await;
+        }
+        let answers = self.first.borrow();
+        let mut ready = answers.iter().flatten().filter_map(|said| said.as_ref().ok());
+        if let Some(ready) = ready.next() {
+            return Ok(ready.clone());
+        }
+        let why = answers.iter().flatten().find_map(|said| said.as_ref().err());
+        let why = why.map_or("no worker was configured", String::as_str);
+        let hint = match self.team.backend {
+            Backend::Cuda => "; --backend cpu or auto works without a GPU",
+            Backend::Auto | Backend::Cpu => "",
+        };
+        Err(format!("no worker became ready: {why}{hint}"))
+    }
+
+    /// True once every shard has answered all it had; false when the time is over.
+    async fn drain(&mut self, deadline: Instant) -> bool {
+        self.threads.shards.drain();
+        for _ in 0..self.threads.shards.0.len() {
+            if timeout_at(deadline, self.finished.recv()).await.is_err() {
+                return false;
+            }
+        }
+        sleep(SETTLE).await;
+        true
+    }
+
+    /// Ends shards, then workers: those may only go once nobody lends to them any more.
+    async fn end(self) {
+        self.threads.stop();
+        let _ = self.stop_workers.send(true);
+        for supervisor in self.supervisors {
+            let _ = supervisor.await;
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The memory sum of a node: what `serve` will take at start, item by item, before it takes it.
+
+use crate::{plan::Plan, units::Bytes};
+
+/// One item and its bytes.
+pub(crate) type Item = (&'static str, u64);
+
+/// The layout of the segment that the node shares with its workers.
+pub(crate) fn layout(plan: &Plan) -> link::Layout {
+    let geometry = plan.geometry();
+    link::Layout {
+        shards: u16::try_from(plan.shards()).unwrap_or(u16::MAX),
+        workers: u16::try_from(plan.workers).unwrap_or(u16::MAX),
+        small_slots: geometry.small_slots,
+        small_request: geometry.small_request,
+        small_reply: geometry.small_reply,
+        bulk_slots: geometry.bulk_slots,
+        bulk_request: geometry.bulk_request,
+        bulk_reply: geometry.bulk_reply,
+    }
+}
+
+/// Every item that is more than a page or two, over all shards.
+///
+/// # Errors
+/// A layout that no segment can have, with the limit that it passes.
+pub(crate) fn sum(plan: &Plan) -> Result<Vec<Item>, String> {
+    let shards = u64::from(plan.shards());
+    let geometry = plan.geometry();
+    let segment = layout(plan).bytes().map_err(|error| {
+        format!("{error}; lower --bulk-slots, --small-slots, --max-payload or --shards")
+    })?;
+    let mut items: Vec<Item> = segment.parts.into();
+    let per_shard = |each: u64| each * shards;
+    items.push((
+        "receive buffers",
+        per_shard(u64::from(plan.limits.recv_buffers) * u64::from(plan.limits.recv_buffer)),
+    ));
+    items.push((
+        "egress chunks",
+        per_shard(u64::from(geometry.chunks) * u64::from(geometry.chunk_len)),
+    ));
+    if let Some(bytes) = plan.lm_head.as_deref().and_then(|path| path.metadata().ok()) {
+        items.push(("lm-head weights", bytes.len()));
+    }
+    Ok(items)
+}
+
+/// The sum as lines for people, largest items as they come, total last.
+pub(crate) fn describe(items: &[Item]) -> String {
+    use std::fmt::Write as _;
+    let total = items.iter().map(|(_, bytes)| bytes).sum();
+    let mut text = String::new();
+    for (name, bytes) in items {
+        let _ = writeln!(text, "memory {:<22} {:>11}", name, Bytes(*bytes).to_string());
+    }
+    let _ = write!(text, "memory {:<22} {:>11}", "total", Bytes(total).to_string());
+    text
+}

@@ -1,0 +1,52 @@
+//! The control thread's hold on the shards: one command queue each.
+
+use dataplane_core::driver::WorkerId;
+use dataplane_uring::{Command, Commander, Gone};
+use std::{os::fd::OwnedFd, process::ExitStatus};
+
+/// Room in a shard's queue. Commands are rare (a worker's life is a few, and restarts back off), so a full queue means
+/// a shard that does not run any more.
+pub(crate) const QUEUE: usize = 1024;
+
+/// All shards of a node.
+#[derive(Clone, Debug)]
+pub(crate) struct Shards(pub(crate) Vec<Commander>);
+
+impl Shards {
+    /// A shard that has ended needs no command: both ways a send fails mean that.
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        for commander in &self.0 {
+            let _ = commander.send(command());
+        }
+    }
+
+    /// Work may go to this worker from now on.
+    pub(crate) fn worker_up(&self, worker: u16, operations: u32) {
+        self.tell_all(|| Command::WorkerUp { worker: WorkerId(worker), operations });
+    }
+
+    /// This worker's process is gone. Returns once every shard has taken back what it held.
+    pub(crate) async fn worker_down(&self, worker: u16, status: ExitStatus) {
+        let (done, settled) = crossbeam_channel::bounded(self.0.len());
+        self.tell_all(|| Command::WorkerDown(Gone::new(WorkerId(worker), status, done.clone())));
+        drop(done);
+        // Ends when the last shard has answered, or dropped its command because it has ended.
+        let wait = move || while settled.recv().is_ok() {};
+        // The only failure is a runtime that shuts down, when nobody waits any more.
+        let _ = tokio::task::spawn_blocking(wait).await;
+    }
+
+    /// Opens the doors: `sockets` by shard.
+    pub(crate) fn listen(&self, sockets: Vec<Vec<OwnedFd>>) {
+        for (commander, sockets) in self.0.iter().zip(sockets) {
+            for socket in sockets {
+                let _ = commander.send(Command::Listen(socket));
+            }
+        }
+    }
+
+    /// No new connections, no new work. Also wakes every shard.
+    pub(crate) fn drain(&self) {
+        self.tell_all(|| Command::Drain);
+    }
+}

@@ -1,0 +1,179 @@
+//! `butterfly status`: a node's counters, grouped for people or as JSON for programs.
+
+use crate::{cli::StatusArgs, failure::Failure, table, units::Bytes};
+use client::{Addr, Client, Metrics, Options};
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, time::Duration};
+use wire::payload::Number;
+
+/// The pseudo-counter whose labels are the node's facts.
+const INFO: &str = "butterfly_info";
+
+/// Runs the command.
+pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let addr: Addr = args.addr.parse().map_err(Failure::setup)?;
+    // A person waits.
+    let options = Options { io_timeout: Some(Duration::from_secs(10)), ..Options::default() };
+    let metrics = Client::connect(&addr, options)
+        .and_then(|mut client| client.metrics())
+        .map_err(Failure::run)?;
+    if args.json {
+        println!("{:#}", as_json(&metrics));
+    } else {
+        println!("{}", as_text(&metrics));
+    }
+    Ok(())
+}
+
+/// The node's facts: backend and why, polling, limits.
+pub(crate) fn facts(metrics: &Metrics) -> BTreeMap<String, String> {
+    let info = metrics.metrics.iter().find(|metric| metric.name == INFO);
+    info.map(|info| info.labels.clone()).unwrap_or_default()
+}
+
+fn number(value: Number) -> Value {
+    match value {
+        Number::Count(count) => json!(count),
+        Number::Real(real) => json!(real),
+    }
+}
+
+/// Counters by name; labelled ones as objects by label value.
+pub(crate) fn as_json(metrics: &Metrics) -> Value {
+    let mut counters = Map::new();
+    for metric in metrics.metrics.iter().filter(|metric| metric.name != INFO) {
+        let value = number(metric.value);
+        let Some(label) = metric.labels.values().next() else {
+            counters.insert(metric.name.clone(), value);
+            continue;
+        };
+        let group =
+            counters.entry(metric.name.clone()).or_insert_with(|| Value::Object(Map::new()));
+        if let Some(group) = group.as_object_mut() {
+            group.insert(label.clone(), value);
+        }
+    }
+    let [p50, p95, p99] = metrics.query_latency_ms;
+    let [received, sent] = metrics.bytes_per_second;
+    json!({
+        "info": facts(metrics),
+        "active_workers": metrics.active_workers,
+        "worker_utilization": metrics.worker_utilization.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "latency_ms": { "p50": p50, "p95": p95, "p99": p99 },
+        "per_second": {
+            "queries": metrics.queries_per_second,
+            "bytes_received": received,
+            "bytes_sent": sent,
+        },
+        "share": { "refused": metrics.error_rate, "expired": metrics.timeout_rate },
+        "counters": counters,
+    })
+}
+
+/// What a counter's name says without the common prefix and suffix.
+fn title(name: &str) -> String {
+    let name = name.strip_prefix("butterfly_").unwrap_or(name);
+    name.strip_suffix("_total").unwrap_or(name).replace('_', " ")
+}
+
+fn shown(name: &str, value: Number) -> String {
+    match value {
+        Number::Count(bytes) if name.contains("bytes") => Bytes(bytes).to_string(),
+        Number::Count(count) => count.to_string(),
+        Number::Real(real) => format!("{real:.3}"),
+    }
+}
+
+fn head(metrics: &Metrics) -> String {
+    let [p50, p95, p99] = metrics.query_latency_ms;
+    let [received, sent] = metrics.bytes_per_second;
+    let mut text = String::new();
+    for (key, value) in facts(metrics) {
+        text.push_str(&format!("{key}: {value}\n"));
+    }
+    text.push_str(&format!("workers: {} ready", metrics.active_workers));
+    for (id, share) in &metrics.worker_utilization {
+        text.push_str(&format!(", {id} {:.0}% busy", share * 100.0));
+    }
+    text.push_str(&format!(
+        "\nlatency: p50 {p50:.3} ms, p95 {p95:.3} ms, p99 {p99:.3} ms\n\
+         now: {:.0} queries/s, {}/s in, {}/s out\n\n",
+        metrics.queries_per_second,
+        Bytes(received as u64),
+        Bytes(sent as u64),
+    ));
+    text
+}
+
+fn as_text(metrics: &Metrics) -> String {
+    let mut groups: Vec<(&str, Vec<[String; 2]>)> = Vec::new();
+    let mut single = vec![["counter", "value"].map(str::to_owned)];
+    for metric in metrics.metrics.iter().filter(|metric| metric.name != INFO) {
+        let value = shown(&metric.name, metric.value);
+        let Some((key, label)) = metric.labels.first_key_value() else {
+            single.push([title(&metric.name), value]);
+            continue;
+        };
+        // A reason that never occurred says nothing; JSON has them all.
+        if metric.value == Number::Count(0) {
+            continue;
+        }
+        let row = [label.clone(), value];
+        match groups.iter_mut().find(|(name, _)| *name == metric.name) {
+            Some((_, rows)) => rows.push(row),
+            None => {
+                let header = [format!("{} by {key}", title(&metric.name)), String::new()];
+                groups.push((&metric.name, vec![header, row]));
+            }
+        }
+    }
+    let mut text = head(metrics);
+    text.push_str(&table::plain(&single));
+    for (_, rows) in groups {
+        text.push_str("\n\n");
+        text.push_str(&table::plain(&rows));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use client::Metric;
+
+    fn sample() -> Metrics {
+        let metric = |name: &str, labels: &[(&str, &str)], value| Metric {
+            name: name.to_owned(),
+            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            value: Number::Count(value),
+        };
+        Metrics {
+            active_workers: 2,
+            metrics: vec![
+                metric("butterfly_pings_total", &[], 7),
+                metric("butterfly_bytes_total", &[("direction", "in")], 2048),
+                metric("butterfly_refusals_total", &[("reason", "bad_k")], 3),
+                metric("butterfly_refusals_total", &[("reason", "overloaded")], 0),
+                metric(INFO, &[("backend", "cpu-avx512"), ("poll", "balanced")], 1),
+            ],
+            ..Metrics::default()
+        }
+    }
+
+    #[test]
+    fn json_has_every_counter_and_the_facts() {
+        let json = as_json(&sample());
+        assert_eq!(json["counters"]["butterfly_pings_total"], 7);
+        assert_eq!(json["counters"]["butterfly_refusals_total"]["bad_k"], 3);
+        assert_eq!(json["counters"]["butterfly_refusals_total"]["overloaded"], 0);
+        assert_eq!(json["info"]["backend"], "cpu-avx512");
+        assert_eq!(json["active_workers"], 2);
+    }
+
+    #[test]
+    fn text_leaves_out_what_never_happened() {
+        let text = as_text(&sample());
+        assert!(text.contains("bad_k") && text.contains("2 KiB") && text.contains("cpu-avx512"));
+        assert!(!text.contains("overloaded"));
+    }
+}

@@ -1,0 +1,282 @@
+//! A pinned thread per shard: builds its memory and its driver there, then turns until told to stop.
+
+use crate::{
+    host,
+    plan::Plan,
+    settings::Poll,
+    shards::{QUEUE, Shards},
+};
+use dataplane_core::{
+    Limits, NodeStats, Shard, Stats, connection_table,
+    stats::{Source, Visit},
+};
+use dataplane_uring::{Commands, Config, DriverCounters, Policy, SharedMemory, UringDriver};
+use link::{Segment, ShardSide, door::Door};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+};
+use tokio::sync::mpsc::UnboundedSender;
+use wire::Operation;
+
+/// Busy turns between two looks at the driver's counters; idle turns always look.
+const TURNS_PER_LOOK: u32 = 64;
+
+/// A driver's counters, copied out for readers on other threads.
+#[derive(Debug, Default)]
+pub(crate) struct DriverStats([AtomicU64; NAMES.len()]);
+
+/// What is shown of a driver, in the order of [`DriverStats::publish`].
+const NAMES: [&str; 14] = [
+    "butterfly_driver_syscalls_total",
+    "butterfly_driver_enters_total",
+    "butterfly_driver_sleeps_total",
+    "butterfly_driver_submissions_total",
+    "butterfly_driver_completions_total",
+    "butterfly_driver_doorbells_total",
+    "butterfly_driver_receives_total",
+    "butterfly_driver_fills_total",
+    "butterfly_driver_filled_bytes_total",
+    "butterfly_driver_sends_total",
+    "butterfly_driver_short_sends_total",
+    "butterfly_driver_no_buffers_total",
+    "butterfly_driver_turned_away_total",
+    "butterfly_driver_accept_faults_total",
+];
+
+impl DriverStats {
+    fn publish(&self, from: &DriverCounters) {
+        let values = [
+            from.syscalls(),
+            from.enters,
+            from.waits,
+            from.submitted,
+            from.completions,
+            from.doorbells,
+            from.receives,
+            from.fills,
+            from.filled_bytes,
+            from.sends,
+            from.short_sends,
+            from.no_buffers,
+            from.refused,
+            from.accept_faults,
+        ];
+        for (cell, value) in self.0.iter().zip(values) {
+            cell.store(value, Relaxed);
+        }
+    }
+}
+
+impl Source for DriverStats {
+    fn visit(&self, visit: Visit<'_>) {
+        for (name, cell) in NAMES.into_iter().zip(&self.0) {
+            visit(name, "", "", cell.load(Relaxed));
+        }
+    }
+}
+
+/// All shard threads of a node.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    /// How to command them.
+    pub(crate) shards: Shards,
+    /// The drivers' counters.
+    pub(crate) drivers: Vec<Arc<DriverStats>>,
+    stop: Arc<AtomicBool>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+/// What one shard's thread starts with.
+struct Seed {
+    index: u16,
+    plan: Plan,
+    segment: Arc<Segment>,
+    door: Arc<Door>,
+    worker_doors: Vec<Arc<Door>>,
+    commands: Commands,
+    stats: Arc<Stats>,
+    node: Arc<NodeStats>,
+    driver_stats: Arc<DriverStats>,
+    stop: Arc<AtomicBool>,
+    finished: UnboundedSender<u16>,
+}
+
+/// The operations that this node's workers serve, bit = operation code.
+fn operations(plan: &Plan) -> u32 {
+    let lm_head = plan.lm_head.as_ref().map(|_| Operation::LmHead);
+    [Operation::Echo, Operation::TopK, Operation::Int8]
+        .into_iter()
+        .chain(lm_head)
+        .fold(0, |bits, operation| bits | 1 << operation.code())
+}
+
+fn nanoseconds(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A shard's bounds.
+fn limits(plan: &Plan) -> Limits {
+    let limits = &plan.limits;
+    Limits {
+        connections: limits.connections,
+        requests_per_connection: limits.in_flight,
+        batch_max: limits.batch_size as usize,
+        batch_wait: nanoseconds(limits.batch_wait),
+        frame_timeout: nanoseconds(limits.peer_timeout),
+        write_timeout: nanoseconds(limits.peer_timeout),
+        operations: operations(plan),
+        ..Limits::default()
+    }
+}
+
+/// A driver's sizes and habits.
+pub(crate) fn config(plan: &Plan) -> Config {
+    let busy = plan.shard_cpus.len() + plan.workers as usize;
+    Config {
+        accepted: connection_table(plan.limits.connections),
+        buffers: u16::try_from(plan.limits.recv_buffers).unwrap_or(u16::MAX),
+        buffer_len: plan.limits.recv_buffer,
+        policy: match plan.poll {
+            Poll::Latency => Policy::Latency,
+            Poll::Balanced => Policy::default(),
+            Poll::Frugal => Policy::Frugal,
+        },
+        // Somebody else wants this core while the shard polls.
+        yields: busy >= host::cpus().len(),
+        ..Config::default()
+    }
+}
+
+/// A shard that panics must not leave a node that looks alive: the supervisor above restarts a dead one.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+/// Runs this thread on one CPU only.
+fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    if let Err(error) = sched_setaffinity(None, &set) {
+        eprintln!("cannot pin to CPU {cpu}: {error}; the shard runs unpinned");
+    }
+}
+
+/// One shard's whole life.
+fn run(seed: Seed, ready: &mpsc::Sender<Result<(), String>>) {
+    let _guard = AbortOnPanic;
+    pin(seed.plan.shard_cpus[usize::from(seed.index)]);
+    let geometry = seed.plan.geometry();
+    let side = ShardSide::new(&seed.segment, seed.index, seed.door, &seed.worker_doors);
+    let built = SharedMemory::new(side, geometry.chunks, geometry.chunk_len)
+        .map_err(|error| format!("cannot map the egress chunks: {error}"))
+        .and_then(|memory| {
+            let config = config(&seed.plan);
+            UringDriver::new(&config, memory.places(), memory.workers(), seed.commands)
+                .map(|driver| (memory, driver))
+                .map_err(|error| error.to_string())
+        });
+    let (mut memory, mut driver) = match built {
+        Ok(built) => built,
+        Err(error) => {
+            let _ = ready.send(Err(format!("shard {}: {error}", seed.index)));
+            return;
+        }
+    };
+    let workers = seed.segment.layout().workers;
+    let mut shard = Shard::new(limits(&seed.plan), geometry, workers, seed.stats, seed.node);
+    let _ = ready.send(Ok(()));
+
+    let mut until_look = TURNS_PER_LOOK;
+    let mut told = false;
+    while !seed.stop.load(Relaxed) {
+        let events = dataplane_core::turn(&mut shard, &mut memory, &mut driver);
+        until_look -= 1;
+        if events == 0 || until_look == 0 {
+            until_look = TURNS_PER_LOOK;
+            seed.driver_stats.publish(driver.counters());
+            if !told && shard.finished() {
+                told = seed.finished.send(seed.index).is_ok();
+            }
+        }
+    }
+}
+
+impl Threads {
+    /// Starts every shard and waits until each has its memory and its ring.
+    ///
+    /// # Errors
+    /// The first shard's reason, with the remedy.
+    pub(crate) fn start(
+        plan: &Plan,
+        segment: &Arc<Segment>,
+        shard_doors: &[Arc<Door>],
+        worker_doors: &[Arc<Door>],
+        node: &Arc<NodeStats>,
+        finished: &UnboundedSender<u16>,
+    ) -> Result<Self, String> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (ready, answers) = mpsc::channel();
+        let mut commanders = Vec::new();
+        let mut drivers = Vec::new();
+        let mut handles = Vec::new();
+        for (index, (door, stats)) in (0..).zip(shard_doors.iter().zip(node.shards())) {
+            let (commander, commands) = Commands::new(QUEUE)
+                .map_err(|error| format!("cannot create a doorbell: {error}; raise ulimit -n"))?;
+            let driver_stats = Arc::new(DriverStats::default());
+            let seed = Seed {
+                index,
+                plan: plan.clone(),
+                segment: Arc::clone(segment),
+                door: Arc::clone(door),
+                worker_doors: worker_doors.to_vec(),
+                commands,
+                stats: Arc::clone(stats),
+                node: Arc::clone(node),
+                driver_stats: Arc::clone(&driver_stats),
+                stop: Arc::clone(&stop),
+                finished: finished.clone(),
+            };
+            let ready = ready.clone();
+            let handle = thread::Builder::new()
+                .name(format!("shard-{index}"))
+                .spawn(move || run(seed, &ready))
+                .map_err(|error| format!("cannot start a thread: {error}"))?;
+            commanders.push(commander);
+            drivers.push(driver_stats);
+            handles.push(handle);
+        }
+        drop(ready);
+        let threads = Self { shards: Shards(commanders), drivers, stop, handles };
+        let failed = answers.iter().take(threads.handles.len()).find_map(Result::err);
+        match failed {
+            None => Ok(threads),
+            Some(error) => {
+                threads.stop();
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends every shard after its present turn and waits for the threads. What is under way is cut off.
+    pub(crate) fn stop(self) {
+        self.stop.store(true, Relaxed);
+        // The command is only there to wake sleepers.
+        self.shards.drain();
+        for handle in self.handles {
+            // A shard that panicked has aborted the process.
+            let _ = handle.join();
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Worker processes: started, watched, replaced. One task per worker, all on the control thread.
+//!
+//! A worker that dies gives its slots back only after the OS has said that its process is gone: until then it might
+//! still write into them. The order is therefore fixed: process reaped, every shard told, every shard done
+//! reclaiming, successor started.
+
+use crate::{plan::Limits, settings::Backend, shards::Shards};
+use dataplane_core::stats::{Source, Visit};
+use link::{
+    Segment, SharedFile,
+    door::Door,
+    hello::{ANSWER_LEN, Answer, Offer, send_offer},
+};
+use std::{
+    cell::RefCell,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream as StdUnixStream,
+    },
+    process::{ExitStatus, Stdio},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::AsyncReadExt,
+    net::UnixStream,
+    process::{Child, Command},
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+/// Longest time a worker may take to say that it is ready: a GPU context and its kernels take seconds.
+const START_MAX: Duration = Duration::from_secs(60);
+/// Pause before the second start in a row; doubles up to the maximum.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A worker that lived this long starts its successor's back-off from the beginning.
+const SETTLED: Duration = Duration::from_secs(10);
+/// A sleeping worker moves its pulse four times a second; less patience than this would kill healthy ones.
+const SLEEPER_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a worker may take to go once its control socket is closed.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Why a worker is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It ended by itself, or somebody killed it.
+    Exited,
+    /// It held work, or slept, and its pulse stood still; it was killed.
+    Hung,
+    /// It said what cannot be true through shared memory; it was killed.
+    Lied,
+    /// It did not become ready; it was killed where necessary.
+    NotReady,
+}
+
+impl End {
+    const ALL: [Self; 4] = [Self::Exited, Self::Hung, Self::Lied, Self::NotReady];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::Hung => "hung",
+            Self::Lied => "lied",
+            Self::NotReady => "not_ready",
+        }
+    }
+}
+
+/// What the supervisor counts.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerStats {
+    starts: AtomicU64,
+    ready: AtomicU64,
+    ends: [AtomicU64; End::ALL.len()],
+}
+
+impl Source for WorkerStats {
+    fn visit(&self, visit: Visit<'_>) {
+        visit("butterfly_worker_starts_total", "", "", self.starts.load(Relaxed));
+        visit("butterfly_workers_ready", "", "", self.ready.load(Relaxed));
+        for end in End::ALL {
+            let count = self.ends[end as usize].load(Relaxed);
+            visit("butterfly_worker_ends_total", "cause", end.name(), count);
+        }
+    }
+}
+
+/// What a ready worker said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ready {
+    /// Process id.
+    pub(crate) pid: u32,
+    /// Bit = operation code.
+    pub(crate) operations: u32,
+    /// `cpu` or `cuda`.
+    pub(crate) backend: String,
+    /// What it computes on and why.
+    pub(crate) text: String,
+}
+
+/// What every worker's task shares.
+#[derive(Debug)]
+pub(crate) struct Team {
+    /// The shared memory.
+    pub(crate) segment: Arc<Segment>,
+    /// What workers sleep on.
+    pub(crate) worker_doors: Vec<Arc<Door>>,
+    /// What shards sleep on.
+    pub(crate) shard_doors: Vec<Arc<Door>>,
+    /// Weights for lm-head.
+    pub(crate) weights: Option<SharedFile>,
+    /// The shards.
+    pub(crate) shards: Shards,
+    /// Bounds.
+    pub(crate) limits: Limits,
+    /// Where to compute.
+    pub(crate) backend: Backend,
+    /// Counters.
+    pub(crate) stats: Arc<WorkerStats>,
+}
+
+/// The first answer of each worker since the start, in worker order: what `serve` waits for.
+pub(crate) type FirstAnswers = Rc<RefCell<Vec<Option<Result<Ready, String>>>>>;
+
+/// A started process with its control socket.
+struct Process {
+    child: Child,
+    control: UnixStream,
+}
+
+impl Team {
+    /// Starts worker `worker` and hands it the shared memory. Its answer is not awaited here.
+    fn start(&self, worker: u16) -> io::Result<Process> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        let child = Command::new(std::env::current_exe()?)
+            .arg("worker")
+            .args(["--backend", self.backend.name()])
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            // Standard output belongs to the node: its lines are read by programs.
+            .stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?))
+            // A Ctrl-C at the terminal is for the node, which drains with its workers' help.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        self.stats.starts.fetch_add(1, Relaxed);
+        let offer = Offer {
+            worker,
+            layout_hash: self.segment.layout().hash(),
+            segment: self.segment.fd(),
+            door: self.worker_doors[usize::from(worker)].fd(),
+            shards: self.shard_doors.iter().map(|door| door.fd()).collect(),
+            weights: self.weights.as_ref().map(SharedFile::fd),
+        };
+        send_offer(&ours, &offer).map_err(io::Error::other)?;
+        ours.set_nonblocking(true)?;
+        Ok(Process { child, control: UnixStream::from_std(ours)? })
+    }
+
+    /// Waits until the pulse of a ready worker gives a reason to end it. Never returns for a healthy one.
+    async fn watch_pulse(&self, worker: u16) -> End {
+        let first = self.segment.pulse(worker);
+        let patience = self.limits.worker_timeout;
+        let step = (patience / 8).clamp(Duration::from_millis(10), Duration::from_millis(250));
+        let (mut count, mut moved) = (first.count, Instant::now());
+        loop {
+            sleep(step).await;
+            let pulse = self.segment.pulse(worker);
+            if pulse.faults != first.faults {
+                return End::Lied;
+            }
+            if pulse.count != count {
+                (count, moved) = (pulse.count, Instant::now());
+            }
+            let limit = if pulse.parked { patience.max(SLEEPER_PATIENCE) } else { patience };
+            if moved.elapsed() > limit {
+                return End::Hung;
+            }
+        }
+    }
+}
+
+/// Waits for the 256 bytes in which a worker says whether it serves.
+async fn answer(control: &mut UnixStream) -> Result<Ready, String> {
+    let mut bytes = [0; ANSWER_LEN];
+    match timeout(START_MAX, control.read_exact(&mut bytes)).await {
+        Err(_) => return Err(format!("no answer within {START_MAX:?}")),
+        Ok(Err(error)) => return Err(format!("it ended before it was ready ({error})")),
+        Ok(Ok(_)) => {}
+    }
+    match Answer::parse(&bytes).map_err(|error| error.to_string())? {
+        Answer::Ready { pid, operations, backend, text } => {
+            Ok(Ready { pid, operations, backend, text })
+        }
+        Answer::Refused { reason } => Err(reason),
+    }
+}
+
+fn describe(status: io::Result<ExitStatus>) -> String {
+    status.map_or_else(|error| format!("unknown: {error}"), |status| status.to_string())
+}
+
+/// One life of a worker, from its start until the OS has reaped it and every shard has reclaimed its slots.
+async fn live(
+    team: &Team,
+    worker: u16,
+    stop: &mut watch::Receiver<bool>,
+    first: &FirstAnswers,
+) -> Result<(), String> {
+    let mut process = team.start(worker).map_err(|error| format!("cannot start it: {error}"))?;
+    let said = tokio::select! {
+        said = answer(&mut process.control) => Some(said),
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    let up = matches!(said, Some(Ok(_)));
+    let end = match said {
+        None => None,
+        Some(said) => {
+            announce(team, worker, &said);
+            first.borrow_mut()[usize::from(worker)].get_or_insert(said);
+            if up {
+                serve(team, worker, &mut process.child, stop).await
+            } else {
+                Some(End::NotReady)
+            }
+        }
+    };
+    let status = match end {
+        None => dismiss(process).await,
+        Some(_) => reap(&mut process.child).await,
+    };
+    if up {
+        team.stats.ready.fetch_sub(1, Relaxed);
+        // Without the OS's word that it is gone, its slots cannot be given to another.
+        let status = status.as_ref().map_err(|error| format!("cannot be waited for: {error}"))?;
+        team.shards.worker_down(worker, *status).await;
+    }
+    if let Some(end) = end {
+        team.stats.ends[end as usize].fetch_add(1, Relaxed);
+        eprintln!("worker {worker} {}: {}", end.name(), describe(status));
+    }
+    Ok(())
+}
+
+/// Tells people, and the shards if it serves, what a worker said of itself.
+fn announce(team: &Team, worker: u16, said: &Result<Ready, String>) {
+    match said {
+        Ok(Ready { pid, operations, backend, text }) => {
+            eprintln!("worker {worker} ready: pid {pid}, {backend} ({text})");
+            team.shards.worker_up(worker, *operations);
+            team.stats.ready.fetch_add(1, Relaxed);
+        }
+        Err(why) => eprintln!("worker {worker} does not serve: {why}"),
+    }
+}
+
+/// Waits while a ready worker serves; why it ended, or `None` when it is to be let go.
+async fn serve(
+    team: &Team,
+    worker: u16,
+    child: &mut Child,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<End> {
+    tokio::select! {
+        end = team.watch_pulse(worker) => Some(end),
+        _ = child.wait() => Some(End::Exited),
+        _ = stop.wait_for(|stop| *stop) => None,
+    }
+}
+
+/// Closing the control socket is the request to go; who does not is made to.
+async fn dismiss(process: Process) -> io::Result<ExitStatus> {
+    let Process { mut child, control } = process;
+    drop(control);
+    match timeout(GOODBYE, child.wait()).await {
+        Ok(status) => status,
+        Err(_) => reap(&mut child).await,
+    }
+}
+
+/// Ends a process and waits until the OS says that it is gone.
+async fn reap(child: &mut Child) -> io::Result<ExitStatus> {
+    // An error means that it is gone already; `wait` tells.
+    let _ = child.start_kill();
+    child.wait().await
+}
+
+/// Keeps worker `worker` alive until told to stop; then lets it go.
+pub(crate) async fn supervise(
+    team: Rc<Team>,
+    worker: u16,
+    mut stop: watch::Receiver<bool>,
+    first: FirstAnswers,
+) {
+    let mut backoff = BACKOFF_MIN;
+    while !*stop.borrow() {
+        let started = Instant::now();
+        if let Err(error) = live(&team, worker, &mut stop, &first).await {
+            eprintln!("worker {worker}: {error}");
+            first.borrow_mut()[usize::from(worker)].get_or_insert(Err(error));
+        }
+        if *stop.borrow() {
+            return;
+        }
+        if started.elapsed() > SETTLED {
+            // The first death after a long life: its successor starts at once.
+            backoff = BACKOFF_MIN;
+            continue;
+        }
+        let _ = timeout(backoff, stop.wait_for(|stop| *stop)).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}

@@ -1,0 +1,4 @@
+//! Real nodes, real workers, real sockets: what operators and peers see.
+
+mod rig;
+mod serve;
