@@ -165,3 +165,89 @@ impl Header {
         self.checksum.get()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wire_01_to_09_every_field_is_big_endian_at_its_offset() {
+        let header = Header::new(
+            Kind::MetricsUpdate,
+            0x0102_0304_0506_0708,
+            0x1112_1314_1516_1718,
+            0x2122_2324,
+            0x3132,
+        )
+        .with_compression(Compression::Lz4);
+        let expected = [
+            0x42, 0x55, 0x54, 0x54, 0x00, 0x01, 0x00, 0x0C, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06,
+            0x07, 0x08, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x21, 0x22, 0x23, 0x24,
+            0x00, 0x02, 0x31, 0x32,
+        ];
+        assert_eq!(header.as_bytes(), expected);
+        let read = Header::peek(&expected).expect("32 bytes");
+        assert_eq!(*read, header);
+        assert_eq!(read.message_id(), 0x0102_0304_0506_0708);
+        assert_eq!(read.timestamp_ns(), 0x1112_1314_1516_1718);
+        assert_eq!(read.payload_len(), 0x2122_2324);
+        assert_eq!(read.compression(), Ok(Compression::Lz4));
+        assert_eq!(read.checksum(), 0x3132);
+    }
+
+    #[test]
+    fn wire_10_a_header_is_read_in_place_at_any_address() {
+        let mut bytes = [0; HEADER_LEN + 8];
+        for at in 0..8 {
+            bytes[at..at + HEADER_LEN].copy_from_slice(crate::frame::ping(9, 9).as_bytes());
+            let read = Header::peek(&bytes[at..]).expect("32 bytes");
+            assert_eq!(core::ptr::from_ref(read).addr(), bytes[at..].as_ptr().addr());
+            assert!(read.check(0).is_ok());
+        }
+        assert!(Header::peek(&bytes[..HEADER_LEN - 1]).is_none());
+    }
+
+    #[test]
+    fn wire_02_03_07_what_cannot_be_followed_closes() {
+        let good = Header::new(Kind::Heartbeat, 1, 2, 64, 3);
+        assert_eq!(good.check(64), Ok(()));
+        let fault = |change: fn(&mut Header)| {
+            let mut bad = good;
+            change(&mut bad);
+            bad.check(64).expect_err("bad").code
+        };
+        assert_eq!(fault(|header| header.magic = *b"HTTP"), ErrorCode::BadMagic);
+        assert_eq!(fault(|header| header.version.set(2)), ErrorCode::UnsupportedVersion);
+        assert_eq!(fault(|header| header.payload_len.set(65)), ErrorCode::PayloadTooLong);
+        for code in [ErrorCode::BadMagic, ErrorCode::UnsupportedVersion, ErrorCode::PayloadTooLong]
+        {
+            assert!(code.closes());
+        }
+    }
+
+    #[test]
+    fn wire_04_08_unknown_types_and_compressions_are_skipped() {
+        let mut header = Header::new(Kind::Heartbeat, 1, 2, 64, 3);
+        for code in [0, 0x000D, 0x0100, 0xFFFF] {
+            header.kind.set(code);
+            assert_eq!(header.kind(), Err(HeaderFault { code: ErrorCode::UnknownType }));
+            assert_eq!(header.raw_kind(), code);
+            assert!(header.check(64).is_ok());
+        }
+        for code in [3, 0x0100, 0xFFFF] {
+            header.compression.set(code);
+            let fault = HeaderFault { code: ErrorCode::UnknownCompression };
+            assert_eq!(header.compression(), Err(fault));
+        }
+        assert!(!ErrorCode::UnknownType.closes() && !ErrorCode::UnknownCompression.closes());
+    }
+
+    #[test]
+    fn wire_09_the_header_carries_the_sum_of_its_payload() {
+        let payload = [7; 48];
+        let header = Header::for_payload(Kind::QueryRequest, 1, 2, &payload);
+        assert_eq!(header.payload_len(), 48);
+        assert_eq!(header.checksum(), crate::check::crc16(&payload));
+        assert_eq!(crate::frame::ping(1, 2).checksum(), 0xFFFF);
+    }
+}

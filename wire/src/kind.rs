@@ -156,3 +156,37 @@ impl ErrorCode {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn types_01_to_12_codes_run_from_one_and_come_back() {
+        let codes: Vec<u16> = Kind::ALL.iter().map(|kind| kind.code()).collect();
+        assert_eq!(codes, (0x0001..=0x000C).collect::<Vec<_>>());
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_code(kind.code()), Some(*kind));
+        }
+        assert!(Kind::from_code(0).is_none() && Kind::from_code(0x000D).is_none());
+    }
+
+    #[test]
+    fn every_name_is_one_of_its_own() {
+        let names: HashSet<&str> = ErrorCode::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(names.len(), ErrorCode::ALL.len());
+        assert_eq!(ErrorCode::Overloaded.to_string(), "overloaded");
+        let sentences: HashSet<&str> =
+            ErrorCode::ALL.iter().map(|code| crate::error::sentence(*code)).collect();
+        assert_eq!(sentences.len(), ErrorCode::ALL.len());
+    }
+
+    #[test]
+    fn wire_08_compressions_are_none_zstd_lz4() {
+        let codes: Vec<u16> = Compression::ALL.iter().map(|it| it.code()).collect();
+        assert_eq!(codes, [0, 1, 2]);
+        assert_eq!(Compression::from_code(1), Some(Compression::Zstd));
+        assert_eq!(Compression::from_code(3), None);
+    }
+}

@@ -120,3 +120,50 @@ pub struct Outcome {
 }
 
 const _: () = assert!(size_of::<Outcome>() == 32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::{FromBytes, IntoBytes};
+
+    fn work() -> Work {
+        Work {
+            operation: Operation::LmHead,
+            dtype: Dtype::Bf16,
+            values: Dtype::F16,
+            streaming: true,
+            k: 100,
+            rows: 3,
+            cols: 384,
+            data_offset: 64,
+            data_len: 3 * 384 * 2,
+            check: Some(0),
+        }
+    }
+
+    #[test]
+    fn an_order_carries_work_through_shared_memory() {
+        for (streaming, check) in [(true, Some(0)), (false, Some(9)), (true, None)] {
+            let work = Work { streaming, check, ..work() };
+            let order = Order::new(&work, 1, 2, 3, 4, 5);
+            let read = Order::read_from_bytes(order.as_bytes()).expect("64 bytes");
+            assert_eq!(read.work(), Ok(work));
+            assert_eq!((read.message_id, read.payload_len, read.lending), (1, 2, 5));
+            assert_eq!((read.arrived_ns, read.deadline_ns), (3, 4));
+        }
+    }
+
+    #[test]
+    fn an_order_is_believed_only_after_a_check() {
+        let order = Order::new(&work(), 1, 2, 3, 4, 5);
+        let bad = |change: fn(&mut Order)| {
+            let mut order = order;
+            change(&mut order);
+            order.work()
+        };
+        assert_eq!(bad(|order| order.operation = 99), Err(ErrorCode::BadRequest));
+        assert_eq!(bad(|order| order.dtype = 99), Err(ErrorCode::BadRequest));
+        assert_eq!(bad(|order| order.k = 0), Err(ErrorCode::BadK));
+        assert_eq!(bad(|order| order.data_len += 1), Err(ErrorCode::BadRequest));
+    }
+}

@@ -112,3 +112,84 @@ impl Work {
         Ok(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topk() -> Work {
+        Work {
+            operation: Operation::TopK,
+            dtype: Dtype::F32,
+            values: Dtype::F16,
+            streaming: false,
+            k: 5,
+            rows: 2,
+            cols: 10,
+            data_offset: 0,
+            data_len: 80,
+            check: None,
+        }
+    }
+
+    /// The verdict on good work after one change.
+    fn verdict(change: impl FnOnce(&mut Work)) -> Result<(), ErrorCode> {
+        let mut work = topk();
+        change(&mut work);
+        work.check().map(|_| ())
+    }
+
+    #[test]
+    fn k_is_between_one_and_its_limit() {
+        assert_eq!(verdict(|_| ()), Ok(()));
+        assert_eq!(verdict(|work| work.k = 0), Err(ErrorCode::BadK));
+        assert_eq!(verdict(|work| work.k = K_MAX + 1), Err(ErrorCode::BadK));
+        assert_eq!(verdict(|work| work.k = K_MAX), Ok(()), "k may exceed the columns");
+    }
+
+    #[test]
+    fn shapes_stay_within_their_limits_and_match_the_data() {
+        assert_eq!(verdict(|work| work.rows = 0), Err(ErrorCode::BadShape));
+        assert_eq!(verdict(|work| work.cols = 0), Err(ErrorCode::BadShape));
+        assert_eq!(verdict(|work| work.rows = ROWS_MAX + 1), Err(ErrorCode::BadShape));
+        assert_eq!(verdict(|work| work.cols = COLS_MAX + 1), Err(ErrorCode::BadShape));
+        assert_eq!(verdict(|work| work.data_len = 79), Err(ErrorCode::BadRequest));
+        assert_eq!(verdict(|work| work.dtype = Dtype::F16), Err(ErrorCode::BadRequest));
+        let one = |work: &mut Work| (work.rows, work.cols, work.data_len) = (1, 1, 4);
+        assert_eq!(verdict(one), Ok(()), "a vocabulary of one");
+        // 65,536 rows of 65,536 columns: the product does not fit 32 bits.
+        let wide = |work: &mut Work| (work.rows, work.cols, work.data_len) = (1 << 16, 1 << 16, 0);
+        assert_eq!(verdict(wide), Err(ErrorCode::BadRequest));
+    }
+
+    #[test]
+    fn bytes_are_for_echo_only_and_echo_may_be_wide() {
+        let bytes = |work: &mut Work| (work.dtype, work.data_len) = (Dtype::U8, 20);
+        assert_eq!(verdict(bytes), Err(ErrorCode::BadRequest));
+        assert_eq!(verdict(|work| work.values = Dtype::U8), Err(ErrorCode::BadRequest));
+        let int8 = |work: &mut Work| {
+            bytes(work);
+            work.operation = Operation::Int8;
+        };
+        assert_eq!(verdict(int8), Err(ErrorCode::BadRequest));
+        let echo = |work: &mut Work| {
+            work.operation = Operation::Echo;
+            (work.dtype, work.rows, work.cols) = (Dtype::U8, 1, COLS_MAX + 1);
+            (work.k, work.data_len) = (0, COLS_MAX + 1);
+        };
+        assert_eq!(verdict(echo), Ok(()));
+    }
+
+    #[test]
+    fn text_brings_no_tensor() {
+        let text = |work: &mut Work| {
+            work.operation = Operation::Generate;
+            (work.k, work.rows, work.cols, work.data_len) = (0, 0, 0, 0);
+        };
+        assert_eq!(verdict(text), Ok(()));
+        assert_eq!(
+            verdict(|work| work.operation = Operation::Generate),
+            Err(ErrorCode::BadRequest)
+        );
+    }
+}
