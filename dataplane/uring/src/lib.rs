@@ -338,6 +338,8 @@ impl UringDriver {
                 if self.yields {
                     self.ring.counters.yields += 1;
                     std::thread::yield_now();
+                } else {
+                    std::hint::spin_loop();
                 }
             }
             Rest::Sleep(limit) => {
@@ -349,6 +351,16 @@ impl UringDriver {
                 }
             }
         }
+    }
+}
+
+impl Drop for UringDriver {
+    /// Ends what is under way before the memory goes that the kernel works on; closing the ring would end it as well,
+    /// but at a time of the kernel's choice.
+    fn drop(&mut self) {
+        let limit = types::Timespec::new().sec(1);
+        let all = types::CancelBuilder::any();
+        let _ = self.ring.inner().submitter().register_sync_cancel(Some(limit), all);
     }
 }
 

@@ -20,7 +20,10 @@ use std::{
 pub(crate) struct Listener {
     /// `None` once it is closed.
     fd: Option<OwnedFd>,
+    /// An accept is under way.
     armed: bool,
+    /// To be closed as soon as none is.
+    closing: bool,
 }
 
 /// All of them.
@@ -48,33 +51,43 @@ impl UringDriver {
     pub fn listen(&mut self, fd: OwnedFd) -> io::Result<()> {
         self.ring.counters.other_calls += 2;
         no_delay(fd.as_fd())?;
-        self.listeners.all.push(Listener { fd: Some(fd), armed: false });
+        self.listeners.all.push(Listener { fd: Some(fd), armed: false, closing: false });
         self.listeners.idle = true;
         Ok(())
     }
 
     /// Stops accepting. Connections that the kernel already accepted still come as events.
     pub(crate) fn unlisten(&mut self) {
-        for (index, listener) in self.listeners.all.iter_mut().enumerate() {
-            if !listener.armed {
-                listener.fd = None;
-                continue;
+        for index in 0..self.listeners.all.len() {
+            if let Some(listener) = self.listeners.all.get_mut(index) {
+                listener.closing = true;
             }
-            let index = index as u32;
-            let accept = Tag::new(Op::Accept, 0, index).pack();
-            let entry = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(accept))
-                .build()
-                .user_data(Tag::new(Op::Unlisten, 0, index).pack());
-            // SAFETY: the entry names no memory.
-            unsafe { self.ring.push(&entry) };
+            self.unlisten_one(index as u32);
         }
     }
 
-    /// The accept is cancelled, or was over before: the socket can go.
+    /// Cancels the accept of a closing listener; closes it where there is none.
+    fn unlisten_one(&mut self, index: u32) {
+        let Some(listener) = self.listeners.all.get_mut(index as usize) else { return };
+        if !listener.armed {
+            self.ring.counters.other_calls += u64::from(listener.fd.take().is_some());
+            return;
+        }
+        let accept = Tag::new(Op::Accept, 0, index).pack();
+        let entry = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(accept))
+            .build()
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(Tag::new(Op::Unlisten, 0, index).pack());
+        // SAFETY: the entry names no memory.
+        unsafe { self.ring.push(&entry) };
+    }
+
+    /// The cancellation found no accept: it was over, or between two steps inside the kernel.
     pub(crate) fn on_unlisten(&mut self, tag: Tag) {
-        if let Some(listener) = self.listeners.all.get_mut(tag.index as usize) {
-            listener.fd = None;
-            self.ring.counters.other_calls += 1;
+        let listener = self.listeners.all.get(tag.index as usize);
+        if listener.is_some_and(|listener| listener.armed && listener.closing) {
+            self.ring.counters.cancel_retries += 1;
+            self.unlisten_one(tag.index);
         }
     }
 
@@ -84,7 +97,8 @@ impl UringDriver {
             return;
         }
         for (index, listener) in self.listeners.all.iter_mut().enumerate() {
-            let Some(fd) = listener.fd.as_ref().filter(|_| !listener.armed) else { continue };
+            let idle = !listener.armed && !listener.closing;
+            let Some(fd) = listener.fd.as_ref().filter(|_| idle) else { continue };
             let tag = Tag::new(Op::Accept, 0, index as u32);
             let entry = opcode::AcceptMulti::new(types::Fd(fd.as_raw_fd()))
                 .allocate_file_index(true)
@@ -102,6 +116,9 @@ impl UringDriver {
         {
             listener.armed = false;
             self.listeners.idle = true;
+            if listener.closing {
+                self.unlisten_one(tag.index);
+            }
         }
         let Ok(index) = u32::try_from(done.result) else {
             self.accept_fault(-done.result, tag.index);

@@ -1,7 +1,7 @@
 //! What the machine must have, found out by trying, each lack with its remedy.
 
 use io_uring::opcode;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::{fmt, io};
 
 pub(crate) const REMEDY_MEMORY: &str = "memory is short: configure fewer or smaller receive buffers, or raise the memory limit of the container";
@@ -164,6 +164,17 @@ pub(crate) fn descriptor_limit() -> u32 {
     getrlimit(Resource::Nofile)
         .current
         .map_or(u32::MAX, |limit| limit.try_into().unwrap_or(u32::MAX))
+}
+
+/// Raises this process's limit of open files to what it may raise it to by itself, and returns the limit then in force.
+///
+/// # Errors
+/// The OS's.
+pub fn raise_descriptor_limit() -> io::Result<u32> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)?;
+    Ok(descriptor_limit())
 }
 
 pub(crate) fn remedy_of_table(wanted: u32, limit: u32) -> String {

@@ -4,7 +4,11 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, ipproto, listen, socket_with,
     sockopt,
 };
-use std::{io, net::SocketAddr, os::fd::OwnedFd, path::Path};
+use std::{io, net::SocketAddr, os::fd::OwnedFd, path::Path, time::Duration};
+
+/// Seconds without a word after which a peer is asked whether it still exists, seconds between two questions, and
+/// questions without an answer after which the connection fails. Accepted sockets inherit them.
+const KEEPALIVE: (u64, u64, u32) = (60, 10, 6);
 
 /// A listening TCP socket. Several shards can listen to one address: each makes its own socket, and the kernel spreads
 /// the connections over them (SO_REUSEPORT). An IPv6 socket takes IPv6 only, so that `[::]` and `0.0.0.0` can both
@@ -21,6 +25,10 @@ pub fn listen_tcp(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&fd, true)?;
     }
+    sockopt::set_socket_keepalive(&fd, true)?;
+    sockopt::set_tcp_keepidle(&fd, Duration::from_secs(KEEPALIVE.0))?;
+    sockopt::set_tcp_keepintvl(&fd, Duration::from_secs(KEEPALIVE.1))?;
+    sockopt::set_tcp_keepcnt(&fd, KEEPALIVE.2)?;
     bind(&fd, &address)?;
     listen(&fd, backlog)?;
     Ok(fd)
