@@ -21,7 +21,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    thread::JoinHandle,
+    thread::{Builder, JoinHandle},
 };
 use wire::{
     Dtype, Operation, Outcome, Work,
@@ -78,7 +78,7 @@ impl Ours {
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || serve(listener, &seen));
+        let thread = Builder::new().name("shard".into()).spawn(move || serve(listener, &seen))?;
         Ok(Self { address, stop, thread })
     }
 

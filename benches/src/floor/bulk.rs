@@ -10,7 +10,7 @@ use std::{
     io,
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::AsRawFd,
-    thread::JoinHandle,
+    thread::{Builder, JoinHandle},
 };
 
 const HEADER: usize = 32;
@@ -35,7 +35,9 @@ impl BulkFloor {
     pub fn start(connections: usize, payload: usize) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let thread = std::thread::spawn(move || serve(&listener, connections, payload));
+        let thread = Builder::new()
+            .name("floor-bulk".into())
+            .spawn(move || serve(&listener, connections, payload))?;
         Ok(Self { address, thread })
     }
 

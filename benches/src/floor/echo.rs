@@ -6,7 +6,7 @@ use std::{
     io,
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::fd::AsRawFd,
-    thread::JoinHandle,
+    thread::{Builder, JoinHandle},
 };
 
 const BUFFER_LEN: u32 = 16 * 1_024;
@@ -26,7 +26,9 @@ impl EchoFloor {
     pub fn start(connections: usize, burst: usize) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let thread = std::thread::spawn(move || serve(&listener, connections, burst));
+        let thread = Builder::new()
+            .name("floor-echo".into())
+            .spawn(move || serve(&listener, connections, burst))?;
         Ok(Self { address, thread })
     }
 
