@@ -137,6 +137,12 @@ impl Shard {
         self.slots.ledger()
     }
 
+    /// Egress chunks that hold nothing.
+    #[must_use]
+    pub fn free_chunks(&self) -> usize {
+        self.egress.free_chunks()
+    }
+
     /// Draining, and nothing is under way any more.
     #[must_use]
     pub fn finished(&self) -> bool {

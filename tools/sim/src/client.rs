@@ -1,0 +1,287 @@
+//! A client: what it still has to do, what it waits for, and its judgement of every answer.
+
+use crate::{
+    memory::aligned,
+    request::{Expect, Message, checked},
+    script::Step,
+    worker,
+};
+use dataplane_core::{driver::Time, limits::MS};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use wire::{
+    ErrorCode, HEADER_LEN, Header, Kind,
+    payload::{self, ErrorReport, Heartbeat, MetricsUpdate, TensorWork},
+    reply::Chunk,
+    response::{self, Response},
+};
+
+/// A message that was sent and not yet answered.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    expect: Expect,
+    asked: Time,
+    timeout_ms: u32,
+    is_query: bool,
+}
+
+/// Why a connection's end is no surprise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doom {
+    /// The client breaks it, or ends it inside a frame: answers may be lost.
+    Broken,
+    /// The client sent something fatal: what came before is still answered, then it ends.
+    Fatal,
+    /// The node had no room for it.
+    Crowded,
+}
+
+/// Refusals that this run's faults make possible.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allowed {
+    /// Workers crash or state impossible outcomes.
+    pub worker_failed: bool,
+    /// The node is told to drain.
+    pub draining: bool,
+    /// The node takes fewer connections than there are clients.
+    pub crowded: bool,
+}
+
+/// An answer as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Which message it answers.
+    pub id: u64,
+    /// Its type.
+    pub kind: Kind,
+    /// The reason of a refusal.
+    pub code: Option<ErrorCode>,
+    /// When it was read.
+    pub at: Time,
+}
+
+/// A simulated client.
+#[derive(Debug, Default)]
+pub struct Client {
+    /// What it still has to do.
+    pub script: VecDeque<Step>,
+    /// Its connection.
+    pub socket: Option<usize>,
+    /// Why its connection may end.
+    pub doom: Option<Doom>,
+    /// It said that nothing more will come.
+    pub fin_sent: bool,
+    /// Reads nothing before this moment.
+    pub stalled_until: Time,
+    /// A step is in the world's list of things due.
+    pub scheduled: bool,
+    /// Everything that was answered, over all its connections.
+    pub answers: Vec<Answer>,
+    /// Messages sent and not answered, of this connection.
+    pub pending: BTreeMap<u64, Pending>,
+    asked: BTreeSet<u64>,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// A client with this script.
+    #[must_use]
+    pub fn new(script: Vec<Step>) -> Self {
+        Self { script: script.into(), ..Self::default() }
+    }
+
+    /// Nothing left to do.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.script.is_empty() && self.socket.is_none()
+    }
+
+    /// A new connection.
+    pub fn connected(&mut self, socket: usize) {
+        self.socket = Some(socket);
+        self.doom = None;
+        self.fin_sent = false;
+        self.pending.clear();
+        self.asked.clear();
+        self.buffer.clear();
+    }
+
+    /// A message leaves.
+    pub fn sent(&mut self, now: Time, message: &Message) {
+        if self.doom == Some(Doom::Fatal) {
+            return;
+        }
+        if matches!(message.expect, Expect::Fatal(_)) {
+            self.doom = Some(Doom::Fatal);
+        }
+        let is_query = message.frame[6..8] == Kind::QueryRequest.code().to_be_bytes();
+        let (expect, timeout_ms) = (message.expect.clone(), message.timeout_ms);
+        self.asked.insert(message.id);
+        self.pending.insert(message.id, Pending { expect, asked: now, timeout_ms, is_query });
+    }
+
+    /// The connection ended: by the node's half close or close, or by a reset.
+    ///
+    /// # Errors
+    /// What was wrong with that.
+    pub fn ended(&mut self, orderly: bool) -> Result<(), String> {
+        let waits = self.pending.keys().next().copied();
+        match self.doom {
+            Some(Doom::Broken | Doom::Crowded) => Ok(()),
+            Some(Doom::Fatal) if !orderly => Ok(()),
+            None if !orderly => Err("a healthy connection was reset".into()),
+            None if !self.fin_sent => Err("a healthy connection was closed".into()),
+            _ if !self.buffer.is_empty() => Err("the connection ended inside a frame".into()),
+            _ => match waits {
+                Some(id) => Err(format!("the connection ended, and {id:x} was never answered")),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Reads bytes that came, and judges each whole frame.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(&mut self, now: Time, bytes: &[u8], allowed: Allowed) -> Result<(), String> {
+        self.buffer.extend_from_slice(bytes);
+        let mut at = 0;
+        while let Some(header) = Header::peek(&self.buffer[at..]).copied() {
+            header.check(1 << 24).map_err(|f| format!("a frame of ours is bad: {f:?}"))?;
+            let from = at + HEADER_LEN;
+            let Some(payload) = self.buffer.get(from..from + header.payload_len() as usize) else {
+                break;
+            };
+            at = from + payload.len();
+            if wire::check::crc16(payload) != header.checksum() {
+                return Err(format!("the answer to {:x} has a bad CRC-16", header.message_id()));
+            }
+            let payload = aligned(payload);
+            self.judge(now, &header, payload.bytes(), allowed)
+                .map_err(|what| format!("answer to {:x}: {what}", header.message_id()))?;
+        }
+        self.buffer.drain(..at);
+        Ok(())
+    }
+
+    fn judge(
+        &mut self,
+        now: Time,
+        header: &Header,
+        payload: &[u8],
+        allowed: Allowed,
+    ) -> Result<(), String> {
+        let id = header.message_id();
+        let kind = header.kind().map_err(|_| format!("type {:x}", header.raw_kind()))?;
+        let mut answer = Answer { id, kind, code: None, at: now };
+        if kind == Kind::ErrorReport {
+            let report = payload::open::<ErrorReport>(payload).map_err(|f| f.to_string())?;
+            let code = ErrorCode::from_code(report.code.to_native()).ok_or("an unknown code")?;
+            answer.code = Some(code);
+        }
+        self.answers.push(answer.clone());
+        if answer.code == Some(ErrorCode::TooManyConnections) && allowed.crowded && id == 0 {
+            self.doom = Some(Doom::Crowded);
+            self.pending.clear();
+            return Ok(());
+        }
+        let Some(pending) = self.pending.get_mut(&id) else {
+            let what = if self.asked.contains(&id) { "answered twice" } else { "never asked" };
+            return Err(format!("{what}: {answer:?}"));
+        };
+        let done = match answer.code {
+            Some(code) => refusal(now, pending, code, allowed).map(|()| true)?,
+            None => content(pending, id, kind, payload)?,
+        };
+        if done {
+            self.pending.remove(&id);
+        }
+        Ok(())
+    }
+}
+
+/// Whether this refusal may come now.
+fn refusal(
+    now: Time,
+    pending: &Pending,
+    code: ErrorCode,
+    allowed: Allowed,
+) -> Result<(), String> {
+    let deadline = pending.asked + Time::from(pending.timeout_ms) * MS;
+    let fine = match (&pending.expect, code) {
+        (Expect::Refusal(expected) | Expect::Fatal(expected), code) if *expected == code => true,
+        (_, ErrorCode::Draining) => allowed.draining && pending.is_query,
+        (Expect::Reply { .. } | Expect::Refusal(ErrorCode::BadCheck), code) => match code {
+            ErrorCode::DeadlineExceeded if pending.timeout_ms == 0 => false,
+            ErrorCode::DeadlineExceeded if now < deadline => {
+                return Err(format!("its deadline is {deadline}, and it is {now}"));
+            }
+            ErrorCode::DeadlineExceeded => true,
+            ErrorCode::WorkerFailed => allowed.worker_failed,
+            _ => false,
+        },
+        _ => false,
+    };
+    if fine { Ok(()) } else { Err(format!("refused with {code:?}, expected {:?}", pending.expect)) }
+}
+
+/// Compares an answer with what was asked. True when it was the last frame of the answer.
+fn content(pending: &mut Pending, id: u64, kind: Kind, payload: &[u8]) -> Result<bool, String> {
+    match (&mut pending.expect, kind) {
+        (Expect::Pong, Kind::Heartbeat) if payload.is_empty() => Ok(true),
+        (Expect::Heartbeat(sent), Kind::Heartbeat) => {
+            let beat = payload::open::<Heartbeat>(payload).map_err(|f| f.to_string())?;
+            if beat.sent_ns.to_native() != *sent || beat.replied_ns.to_native() == 0 {
+                return Err("a heartbeat with wrong timestamps".into());
+            }
+            Ok(true)
+        }
+        (Expect::Metrics, Kind::MetricsUpdate) => {
+            let update = payload::open::<MetricsUpdate>(payload).map_err(|f| f.to_string())?;
+            if update.counters.is_empty() { Err("no counters".into()) } else { Ok(true) }
+        }
+        (Expect::Reply { work, rows, query_id, streaming, next }, Kind::QueryResponse) => {
+            let response = response::read(payload).map_err(|f| f.to_string())?;
+            if response.root.query_id != *query_id {
+                return Err("the query id of another request".into());
+            }
+            let known = checked(work, *streaming).ok_or("work that should have been refused")?;
+            let chunk = wire::reply::chunks(&known)
+                .nth(*next as usize)
+                .ok_or_else(|| format!("chunk {next}, which is one too many"))?;
+            result(id, work, rows, &chunk, &response)?;
+            *next += 1;
+            Ok(chunk.is_final)
+        }
+        (expect, kind) => Err(format!("answered by {kind:?}, expected {expect:?}")),
+    }
+}
+
+/// Compares one chunk's rows with what the workers of this simulator compute.
+fn result(
+    id: u64,
+    work: &TensorWork,
+    rows: &[u8],
+    chunk: &Chunk,
+    response: &Response<'_>,
+) -> Result<(), String> {
+    let place = &response.root.streaming_chunk;
+    if place.chunk_index.to_native() != chunk.index || place.is_final != chunk.is_final {
+        return Err(format!("chunk {}, expected {chunk:?}", place.chunk_index.to_native()));
+    }
+    let row_len = rows.len() / work.rows.max(1) as usize;
+    let first = chunk.first_row as usize * row_len;
+    let mine = &rows[first..first + chunk.rows as usize * row_len];
+    let fine = if let Some(echo) = response.echo {
+        echo.data == mine && (echo.rows, echo.cols) == (chunk.rows, work.cols)
+    } else if let Some(top) = response.logits {
+        let shape = (top.rows, top.k, top.cols) == (chunk.rows, work.k, work.cols);
+        shape && (0..chunk.rows).all(|row| worker::top_row(id, row, work) == top.row_indices(row as usize))
+    } else if let Some(int8) = response.hidden_states {
+        let codes = int8.codes.iter().zip(mine.chunks_exact(row_len / work.cols as usize));
+        let mut same = codes.map(|(code, element)| *code == worker::code(id, element));
+        (int8.rows, int8.cols) == (chunk.rows, work.cols) && same.all(|same| same)
+    } else {
+        false
+    };
+    if fine { Ok(()) } else { Err(format!("the content is not that of {work:?}")) }
+}

@@ -1,0 +1,27 @@
+//! The data path in virtual time: one shard of `dataplane-core`, simulated clients, a simulated network and
+//! simulated workers, all drawn from one seed, and the checks that judge what they see.
+//!
+//! A run is a pure function of its [`Plan`]: the same seed gives the same trace, to the byte. Start at
+//! [`world::World`]; [`custody`] and [`driver`] hold the rules of the seam that a driver relies on.
+#![forbid(unsafe_code)]
+
+mod actor;
+pub mod checks;
+pub mod client;
+pub mod custody;
+pub mod driver;
+pub mod memory;
+pub mod net;
+pub mod plan;
+pub mod port;
+pub mod request;
+pub mod rng;
+pub mod run;
+pub mod script;
+pub mod trace;
+pub mod worker;
+pub mod world;
+
+pub use plan::Plan;
+pub use run::{Failure, Summary, run_seed};
+pub use world::World;
