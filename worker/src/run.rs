@@ -1,0 +1,162 @@
+//! A worker process from its start to its end.
+
+use crate::{
+    Backend, Choice, Poll,
+    backend::Chosen,
+    serve::serve,
+    weights::{Projection, WeightsError},
+};
+use core::fmt;
+use link::{
+    AttachError, Layout, Segment, SharedFile, WorkerSide,
+    door::Door,
+    hello::{Answer, HelloError, Offer, receive_offer, send_answer},
+};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    process::{Signal, getpid, set_parent_process_death_signal},
+};
+use std::{io, process::ExitCode, sync::Arc, thread};
+
+/// What a worker process is started with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Args {
+    /// Where to compute.
+    pub backend: Choice,
+    /// How to wait.
+    pub poll: Poll,
+}
+
+/// Exit codes of a worker process. A panic aborts (SIGABRT), and a node that dies takes its workers
+/// with it (SIGKILL).
+pub mod exit {
+    /// The node closed the control socket.
+    pub const GONE: u8 = 0;
+    /// The worker refused the offer; the answer on the control socket says why.
+    pub const REFUSED: u8 = 3;
+    /// There was no proper offer on standard input: not started by a node, or by another build.
+    pub const NO_NODE: u8 = 4;
+    /// The node broke its word in shared memory.
+    pub const BROKEN: u8 = 5;
+}
+
+/// Why a worker does not serve.
+#[derive(Debug)]
+enum Refusal {
+    Attach(AttachError),
+    Hash { theirs: u64, ours: u64 },
+    Number { worker: u16, doors: usize, layout: Layout },
+    File(io::Error),
+    Weights(WeightsError),
+    Backend(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attach(error) => error.fmt(f),
+            Self::Hash { theirs, ours } => write!(
+                f,
+                "the node offers layout {theirs:016x} and a segment of layout {ours:016x}"
+            ),
+            Self::Number { worker, doors, layout } => write!(
+                f,
+                "worker {worker} with {doors} shards does not fit a segment for {} and {}",
+                layout.workers, layout.shards
+            ),
+            Self::File(error) => write!(f, "cannot map the weights: {error}"),
+            Self::Weights(error) => error.fmt(f),
+            Self::Backend(reason) => f.write_str(reason),
+        }
+    }
+}
+
+/// Runs this process as a worker: takes the node's offer from standard input, attaches, answers,
+/// and serves until the node goes. Returns the exit code, one of [`exit`].
+#[must_use]
+pub fn run(args: &Args) -> ExitCode {
+    // A node that dies without closing the socket in time must not leave us holding its memory.
+    // Where the OS refuses this, the end of the control socket still ends us.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    ExitCode::from(run_on(io::stdin().as_fd(), args))
+}
+
+/// The same over any control socket; returns the exit code.
+pub fn run_on(control: BorrowedFd<'_>, args: &Args) -> u8 {
+    let offer = match receive_offer(control) {
+        Ok(offer) => offer,
+        Err(error) => return explain(exit::NO_NODE, &no_node(&error)),
+    };
+    // The weights outlive what computes with them.
+    let (worker, segment, file) = match attach(&offer) {
+        Ok(attached) => attached,
+        Err(refusal) => return refuse(control, &refusal),
+    };
+    let projection = match file.as_ref().map(|file| Projection::read(file.bytes())).transpose() {
+        Ok(projection) => projection,
+        Err(error) => return refuse(control, &Refusal::Weights(error)),
+    };
+    let chosen = Backend::choose(args.backend, worker, projection);
+    let Chosen { mut backend, reason } = match chosen {
+        Ok(chosen) => chosen,
+        Err(reason) => return refuse(control, &Refusal::Backend(reason)),
+    };
+    let crowded = is_crowded(segment.layout());
+    let shards = offer.shards.into_iter().map(Door::from_fd).collect();
+    let side = WorkerSide::new(&segment, worker, Door::from_fd(offer.door), shards);
+    let ready = Answer::Ready {
+        pid: getpid().as_raw_nonzero().get().cast_unsigned(),
+        operations: backend.operations(),
+        backend: backend.name().to_owned(),
+        text: format!("{}; {reason}", backend.device()),
+    };
+    if send_answer(control, &ready).is_err() {
+        return exit::GONE;
+    }
+    match serve(&side, &mut backend, control, args.poll, crowded) {
+        Ok(()) => exit::GONE,
+        Err(fault) => explain(exit::BROKEN, &format!("the node broke its word: {fault}")),
+    }
+}
+
+type Attached = (u16, Arc<Segment>, Option<SharedFile>);
+
+/// Maps what was offered, after checking that it fits together.
+fn attach(offer: &Offer<OwnedFd>) -> Result<Attached, Refusal> {
+    let clone = |fd: &OwnedFd| fd.try_clone();
+    let segment = clone(&offer.segment).map_err(Refusal::File)?;
+    let segment = Segment::attach(segment).map_err(Refusal::Attach)?;
+    let layout = *segment.layout();
+    if layout.hash() != offer.layout_hash {
+        return Err(Refusal::Hash { theirs: offer.layout_hash, ours: layout.hash() });
+    }
+    let doors = offer.shards.len();
+    if offer.worker >= layout.workers || doors != usize::from(layout.shards) {
+        return Err(Refusal::Number { worker: offer.worker, doors, layout });
+    }
+    let file = offer.weights.as_ref().map(|fd| SharedFile::attach(clone(fd)?));
+    let file = file.transpose().map_err(Refusal::File)?;
+    Ok((offer.worker, Arc::new(segment), file))
+}
+
+/// Fewer cores than shards and workers together: spinners take time from each other.
+fn is_crowded(layout: &Layout) -> bool {
+    let threads = usize::from(layout.shards) + usize::from(layout.workers);
+    thread::available_parallelism().is_ok_and(|cores| cores.get() < threads)
+}
+
+fn refuse(control: BorrowedFd<'_>, refusal: &Refusal) -> u8 {
+    // Where the node is gone there is nobody to tell; the exit code remains.
+    let _ = send_answer(control, &Answer::Refused { reason: refusal.to_string() });
+    exit::REFUSED
+}
+
+fn no_node(error: &HelloError) -> String {
+    format!("no node on standard input: {error}; workers are started by `butterfly serve`")
+}
+
+/// What a worker has to say when nobody listens on the control socket goes to standard error.
+fn explain(code: u8, what: &str) -> u8 {
+    eprintln!("butterfly worker: {what}");
+    code
+}
