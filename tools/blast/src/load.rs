@@ -94,7 +94,8 @@ pub struct Load {
     /// Connections not given up, and of these the ones that are being replaced.
     alive: usize,
     missing: usize,
-    /// When a send was last held back by full windows.
+    /// No window has room, or no chunk is free; and when that was last so. Open loop only.
+    starved: bool,
     held: Time,
     tally: Tally,
 }
@@ -125,6 +126,7 @@ impl Load {
             under_way: 0,
             alive: connections,
             missing: 0,
+            starved: false,
             held: 0,
             tally: Tally::default(),
         }
@@ -218,7 +220,8 @@ impl Load {
     }
 
     fn wake_at(&self, now: Time) -> Option<Time> {
-        let last = if now < self.phases.stop { self.phases.stop } else { self.phases.give_up };
+        let Phases { start, stop, give_up, .. } = self.phases;
+        let last = [start, stop].into_iter().find(|time| now < *time).unwrap_or(give_up);
         // A socket that replaces a dead one is no event: look for it from time to time.
         let last = if self.missing > 0 { last.min(now + RECONNECT_LOOK) } else { last };
         match self.schedule {
@@ -393,28 +396,30 @@ impl Load {
 
     fn pump_open<M: Memory>(&mut self, schedule: Schedule, now: Time, memory: &mut M) -> usize {
         let mut count = 0;
+        if self.starved {
+            // Until this moment no window had room.
+            self.held = now;
+        }
         while count < SENDS_PER_TURN && self.departed < self.total {
             let planned = schedule.planned(self.departed);
             if planned > now {
                 break;
             }
-            let Some(index) = self.ready.pop_front().map(|index| index as usize) else {
-                self.held = now;
-                break;
-            };
+            let Some(index) = self.ready.pop_front().map(|index| index as usize) else { break };
             self.conns[index].ready = false;
             if self.conns[index].state == State::Open {
                 if !self.depart(index, planned, now, memory) {
-                    self.held = now;
+                    self.starved = true;
                     self.conns[index].ready = true;
                     self.ready.push_front(index as u32);
-                    break;
+                    return count;
                 }
                 self.departed += 1;
                 count += 1;
                 self.feed(index);
             }
         }
+        self.starved = self.ready.is_empty();
         count
     }
 
