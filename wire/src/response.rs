@@ -35,17 +35,17 @@ pub struct TopKView<'a> {
     pub cols: u32,
     /// Element type of `values`.
     pub dtype: Dtype,
-    /// [rows, k], each under `cols`.
+    /// `[rows, k]`, each under `cols`.
     pub indices: &'a [u32],
-    /// [rows, k] elements of `dtype`.
+    /// `[rows, k]` elements of `dtype`.
     pub values: &'a [u8],
-    /// [rows], at most `k`.
+    /// `[rows]`, at most `k`.
     pub counts: &'a [u32],
-    /// [rows], the row's largest value.
+    /// `[rows]`, the row's largest value.
     pub max: &'a [f32],
-    /// [rows], ln of the sum of exp(x - max).
+    /// `[rows]`, ln of the sum of exp(x - max).
     pub log_sum: &'a [f32],
-    /// [rows], see [`crate::flags`].
+    /// `[rows]`, see [`crate::flags`].
     pub flags: &'a [u8],
 }
 
@@ -91,11 +91,11 @@ pub struct Int8View<'a> {
     pub cols: u32,
     /// How codes were made: [`SCHEME_ROW_ABSMAX`].
     pub scheme: u8,
-    /// [rows, cols].
+    /// `[rows, cols]`.
     pub codes: &'a [i8],
-    /// [rows].
+    /// `[rows]`.
     pub scales: &'a [f32],
-    /// [rows], see [`crate::flags`].
+    /// `[rows]`, see [`crate::flags`].
     pub flags: &'a [u8],
 }
 
@@ -108,7 +108,7 @@ pub struct TensorView<'a> {
     pub cols: u32,
     /// Element type.
     pub dtype: Dtype,
-    /// [rows, cols] elements of `dtype`.
+    /// `[rows, cols]` elements of `dtype`.
     pub data: &'a [u8],
 }
 

@@ -47,17 +47,17 @@ pub struct Answer {
 #[derive(Archive, Serialize, Clone, Debug, Default, PartialEq)]
 #[rkyv(derive(Debug))]
 pub struct TopKSet {
-    /// [rows, k]: columns. Zero from the row's count on.
+    /// `[rows, k]`: columns. Zero from the row's count on.
     pub indices: Part<u32>,
-    /// [rows, k] elements of `dtype`. Zero from the row's count on.
+    /// `[rows, k]` elements of `dtype`. Zero from the row's count on.
     pub values: Part<u8>,
-    /// [rows]: valid entries, at most k.
+    /// `[rows]`: valid entries, at most k.
     pub counts: Part<u32>,
-    /// [rows]: the row's largest value.
+    /// `[rows]`: the row's largest value.
     pub max: Part<f32>,
-    /// [rows]: ln of the sum of exp(x - max) over the whole row; max + log_sum is the log-sum-exp.
+    /// `[rows]`: ln of the sum of exp(x - max) over the whole row; max + log_sum is the log-sum-exp.
     pub log_sum: Part<f32>,
-    /// [rows]: see [`crate::flags`].
+    /// `[rows]`: see [`crate::flags`].
     pub flags: Part<u8>,
     /// Rows in this frame.
     pub rows: u32,
@@ -78,11 +78,11 @@ pub const SCHEME_ROW_ABSMAX: u8 = 1;
 #[derive(Archive, Serialize, Clone, Debug, Default, PartialEq)]
 #[rkyv(derive(Debug))]
 pub struct Int8Block {
-    /// [rows, cols].
+    /// `[rows, cols]`.
     pub codes: Part<i8>,
-    /// [rows].
+    /// `[rows]`.
     pub scales: Part<f32>,
-    /// [rows]: see [`crate::flags`].
+    /// `[rows]`: see [`crate::flags`].
     pub flags: Part<u8>,
     /// Rows in this frame.
     pub rows: u32,
@@ -98,7 +98,7 @@ pub struct Int8Block {
 #[derive(Archive, Serialize, Clone, Debug, Default, PartialEq)]
 #[rkyv(derive(Debug))]
 pub struct Tensor {
-    /// [rows, cols] elements of `dtype`.
+    /// `[rows, cols]` elements of `dtype`.
     pub data: Part<u8>,
     /// Rows in this frame.
     pub rows: u32,
@@ -114,7 +114,7 @@ pub struct Tensor {
 #[derive(Archive, Serialize, Clone, Debug, Default, PartialEq)]
 #[rkyv(derive(Debug))]
 pub struct Attention {
-    /// [heads, rows, cols].
+    /// `[heads, rows, cols]`.
     pub weights: Vec<f32>,
     /// Heads.
     pub heads: u32,

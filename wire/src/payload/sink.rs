@@ -1,5 +1,6 @@
 //! Where encoded payloads go: the end of a vector, or a slice that must suffice.
 
+use crate::payload::Full;
 use rkyv::{
     rancor::{Failure, Source as _, Strategy},
     ser::{Positional, Serializer, Writer, allocator::ArenaHandle},
@@ -58,12 +59,12 @@ impl Writer<Failure> for Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let end = self.pos().saturating_add(bytes.len());
         if end > PAYLOAD_LEN_MAX {
-            return Err(Failure::new(crate::payload::Full));
+            return Err(Failure::new(Full));
         }
         match &mut self.out {
             Out::Vec { out, .. } => out.extend_from_slice(bytes),
             Out::Slice { out, at } => {
-                let to = out.get_mut(*at..end).ok_or(Failure::new(crate::payload::Full))?;
+                let to = out.get_mut(*at..end).ok_or_else(|| Failure::new(Full))?;
                 to.copy_from_slice(bytes);
                 *at = end;
             }

@@ -98,34 +98,34 @@ pub struct TopKReply {
     pub cols: u32,
     /// Element type of the values.
     pub values_dtype: Dtype,
-    /// u32 [rows, k].
+    /// u32 `[rows, k]`.
     pub indices: Span,
-    /// `values_dtype` [rows, k].
+    /// `values_dtype` `[rows, k]`.
     pub values: Span,
-    /// u32 [rows].
+    /// u32 `[rows]`.
     pub counts: Span,
-    /// f32 [rows].
+    /// f32 `[rows]`.
     pub max: Span,
-    /// f32 [rows].
+    /// f32 `[rows]`.
     pub log_sum: Span,
-    /// u8 [rows].
+    /// u8 `[rows]`.
     pub flags: Span,
 }
 
 /// The parts of a top-k reply, to be filled. Rows are `k` entries apart.
 #[derive(Debug)]
 pub struct TopKParts<'a> {
-    /// [rows, k], columns; entries from the row's count on need not be written.
+    /// `[rows, k]`, columns; entries from the row's count on need not be written.
     pub indices: &'a mut [u32],
-    /// [rows, k] of the layout's `values_dtype`, as bytes aligned for it.
+    /// `[rows, k]` of the layout's `values_dtype`, as bytes aligned for it.
     pub values: &'a mut [u8],
-    /// [rows], valid entries.
+    /// `[rows]`, valid entries.
     pub counts: &'a mut [u32],
-    /// [rows], largest value.
+    /// `[rows]`, largest value.
     pub max: &'a mut [f32],
-    /// [rows], ln of the sum of exp(x - max).
+    /// `[rows]`, ln of the sum of exp(x - max).
     pub log_sum: &'a mut [f32],
-    /// [rows], see [`crate::flags`].
+    /// `[rows]`, see [`crate::flags`].
     pub flags: &'a mut [u8],
 }
 
@@ -217,22 +217,22 @@ pub struct Int8Reply {
     pub rows: u32,
     /// Columns.
     pub cols: u32,
-    /// i8 [rows, cols].
+    /// i8 `[rows, cols]`.
     pub codes: Span,
-    /// f32 [rows].
+    /// f32 `[rows]`.
     pub scales: Span,
-    /// u8 [rows].
+    /// u8 `[rows]`.
     pub flags: Span,
 }
 
 /// The parts of an int8 reply, to be filled.
 #[derive(Debug)]
 pub struct Int8Parts<'a> {
-    /// [rows, cols].
+    /// `[rows, cols]`.
     pub codes: &'a mut [i8],
-    /// [rows].
+    /// `[rows]`.
     pub scales: &'a mut [f32],
-    /// [rows], see [`crate::flags`].
+    /// `[rows]`, see [`crate::flags`].
     pub flags: &'a mut [u8],
 }
 
@@ -294,7 +294,7 @@ pub struct EchoReply {
     pub cols: u32,
     /// Element type.
     pub dtype: Dtype,
-    /// `dtype` [rows, cols].
+    /// `dtype` `[rows, cols]`.
     pub data: Span,
 }
 
