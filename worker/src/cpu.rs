@@ -145,7 +145,8 @@ impl<'w> Cpu<'w> {
         turn: &Turn<'_>,
     ) -> Result<Written, ErrorCode> {
         let mut written = Written::default();
-        // The sets of lm-head are chosen from the projection's outputs, not from the order's columns.
+        // The sets of lm-head are chosen from the projection's outputs, not from the order's
+        // columns.
         let mut shape = job.work;
         if let (Operation::LmHead, Some(head)) = (shape.operation, &self.head) {
             shape.cols = head.projection().vocabulary() as u32;

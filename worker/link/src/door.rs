@@ -9,20 +9,21 @@
 //!   parked = 0
 //! ```
 //!
-//! Between the two fences either the sleeper sees the push or the ringer sees the flag; both may be. The ringer
-//! takes the flag down with the ring, so of many ringers one rings.
+//! Between the two fences either the sleeper sees the push or the ringer sees the flag; both may
+//! be. The ringer takes the flag down with the ring, so of many ringers one rings.
 //!
-//! A ringer that dies between taking the flag and ringing leaves its sleeper asleep. That is why a worker's
-//! sleep has a bound, and why a shard is also woken when a worker process ends.
+//! A ringer that dies between taking the flag and ringing leaves its sleeper asleep. That is why a
+//! worker's sleep has a bound, and why a shard is also woken when a worker process ends.
 
 use crate::sync::{AtomicU32, Ordering, fence};
 
 /// Announces sleep. After it, look for work once more, and sleep only if there is none.
 pub fn park(flag: &AtomicU32) {
-    // A swap where a store would do: sleeping is rare, and the model checker can then tell this announcement from
-    // an older one that a ringer is just taking down.
+    // A swap where a store would do: sleeping is rare, and the model checker can then tell this
+    // announcement from an older one that a ringer is just taking down.
     flag.swap(1, Ordering::Relaxed);
-    // SYNC POINT doze: pairs with the fence in `take`. The swap above is ordered before the re-check that follows.
+    // SYNC POINT doze: pairs with the fence in `take`. The swap above is ordered before the
+    // re-check that follows.
     fence(Ordering::SeqCst);
 }
 
@@ -34,7 +35,8 @@ pub fn unpark(flag: &AtomicU32) {
 /// To be asked after every push: true where the other side sleeps and it is ours to ring.
 #[must_use]
 pub fn take(flag: &AtomicU32) -> bool {
-    // SYNC POINT doze: pairs with the fence in `park`. The push before this call is ordered before the load below.
+    // SYNC POINT doze: pairs with the fence in `park`. The push before this call is ordered before
+    // the load below.
     fence(Ordering::SeqCst);
     // The load first: a swap alone would pull the line away from its owner at every push.
     flag.load(Ordering::Relaxed) != 0 && flag.swap(0, Ordering::Relaxed) != 0
@@ -89,8 +91,8 @@ mod bell {
 
         /// Rings.
         ///
-        /// The only failures are a full counter, which means that it rings already, and a descriptor that is no
-        /// eventfd, which the handshake rules out; neither has a remedy here.
+        /// The only failures are a full counter, which means that it rings already, and a
+        /// descriptor that is no eventfd, which the handshake rules out; neither has a remedy here.
         pub fn ring(&self) {
             let _ = io::write(&self.fd, &1_u64.to_ne_bytes());
         }

@@ -1,4 +1,5 @@
-//! The handshake between a node and the worker process it has just started, over the process's standard input.
+//! The handshake between a node and the worker process it has just started, over the process's
+//! standard input.
 //!
 //! ```text
 //!   node                                            worker
@@ -8,9 +9,9 @@
 //!   closes its end                      ---------->  end of file: finish what is held, exit 0
 //! ```
 //!
-//! The socket is a Unix stream pair. Nothing is sent after the answer: its end is the message, whether the node
-//! drains or died. Both messages have a fixed length and native byte order; version and layout hash come first in
-//! effect, since nothing else is believed when they differ.
+//! The socket is a Unix stream pair. Nothing is sent after the answer: its end is the message,
+//! whether the node drains or died. Both messages have a fixed length and native byte order;
+//! version and layout hash come first in effect, since nothing else is believed when they differ.
 
 use crate::layout::SHARDS_MAX;
 use core::mem::MaybeUninit;
@@ -48,7 +49,8 @@ pub enum HelloError {
     Magic,
     /// Made by another release.
     #[error(
-        "the other side speaks handshake version {theirs}, this program {ours}; start both from one build"
+        "the other side speaks handshake version {theirs}, this program {ours}; \
+         start both from one build"
     )]
     Version {
         /// Theirs.

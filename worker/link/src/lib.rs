@@ -1,8 +1,9 @@
-//! The only shared memory in the tree: the segment, its rings, its doorbells, and who owns a slot when.
+//! The only shared memory in the tree: the segment, its rings, its doorbells, and who owns a slot
+//! when.
 //!
-//! A node creates one [`Segment`] and starts worker processes that attach to it. Each shard holds one
-//! [`ShardSide`], each worker process one [`WorkerSide`]. Payload bytes never move between them: a shard
-//! *lends* slot indices through a ring, the worker answers with the same indices.
+//! A node creates one [`Segment`] and starts worker processes that attach to it. Each shard holds
+//! one [`ShardSide`], each worker process one [`WorkerSide`]. Payload bytes never move between
+//! them: a shard *lends* slot indices through a ring, the worker answers with the same indices.
 //!
 //! ```text
 //!   ShardSide --lend--> [submission ring] --> WorkerSide::next_batch -> Lent
@@ -10,10 +11,11 @@
 //! ```
 //!
 //! # What is trusted
-//! Both processes are one build of one program (the handshake compares the layout hash), but a worker may
-//! crash at any instruction or scribble. So nothing that is read from shared memory is used as an index, a
-//! length or a type before it was checked, and it is read once. What a wild worker can do is spoil bytes
-//! of slots; what it cannot do is make the node panic or leave its memory.
+//! Both processes are one build of one program (the handshake compares the layout hash), but a
+//! worker may crash at any instruction or scribble. So nothing that is read from shared memory is
+//! used as an index, a length or a type before it was checked, and it is read once. What a wild
+//! worker can do is spoil bytes of slots; what it cannot do is make the node panic or leave its
+//! memory.
 #![deny(unsafe_code)]
 
 pub mod door;
@@ -25,7 +27,12 @@ pub mod hello;
 #[cfg(not(loom))]
 pub mod layout;
 #[cfg(not(loom))]
-#[allow(unsafe_code, reason = "maps memory and hands out places in it")]
+mod map;
+#[cfg(not(loom))]
+#[allow(unsafe_code, reason = "turns offsets into addresses and atomics")]
+mod place;
+#[cfg(not(loom))]
+#[allow(unsafe_code, reason = "maps memory")]
 pub mod segment;
 #[cfg(not(loom))]
 #[allow(unsafe_code, reason = "turns owned slots into slices")]

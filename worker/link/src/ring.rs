@@ -1,4 +1,5 @@
-//! A bounded single-producer single-consumer ring of slot indices: the one lock-free structure of the tree.
+//! A bounded single-producer single-consumer ring of slot indices: the one lock-free structure of
+//! the tree.
 //!
 //! ```text
 //!             line of its own      line of its own      lines of their own
@@ -9,16 +10,18 @@
 //!   read by      consumer             producer             consumer
 //! ```
 //!
-//! Positions run freely over 32 bits and are masked on use; `tail - head` is the fill. Each side keeps its own
-//! position privately (the shared copy is for the other side only) and remembers the last value it saw of the
-//! other's, so that a poll of an empty ring costs one load and a push into a roomy ring costs none.
+//! Positions run freely over 32 bits and are masked on use; `tail - head` is the fill. Each side
+//! keeps its own position privately (the shared copy is for the other side only) and remembers the
+//! last value it saw of the other's, so that a poll of an empty ring costs one load and a push into
+//! a roomy ring costs none.
 //!
-//! An entry is a slot index in 31 bits; the top bit marks the last entry of a batch. A batch is published by
-//! one store, so a consumer that sees its first entry sees all of them.
+//! An entry is a slot index in 31 bits; the top bit marks the last entry of a batch. A batch is
+//! published by one store, so a consumer that sees its first entry sees all of them.
 //!
-//! The other side lives in another process and may write anything. A position that cannot be true is reported
-//! as a [`RingFault`]; entries are masked into the ring whatever the positions say; what an entry names is for
-//! the caller to check. Entries are atomics, so even a wild writer is no data race.
+//! The other side lives in another process and may write anything. A position that cannot be true
+//! is reported as a [`RingFault`]; entries are masked into the ring whatever the positions say;
+//! what an entry names is for the caller to check. Entries are atomics, so even a wild writer is no
+//! data race.
 
 use crate::sync::{AtomicU32, Ordering};
 use core::{fmt, ops::Deref};
@@ -50,8 +53,8 @@ pub struct Entry {
     pub last: bool,
 }
 
-/// The memory of a ring: two positions and the entries. `W` and `E` say how they are held (shared memory,
-/// a box, the model checker's atomics).
+/// The memory of a ring: two positions and the entries. `W` and `E` say how they are held (shared
+/// memory, a box, the model checker's atomics).
 pub struct Places<W, E> {
     tail: W,
     head: W,
@@ -103,18 +106,20 @@ impl<W: Deref<Target = AtomicU32>, E: Deref<Target = [AtomicU32]>> Producer<W, E
         Self { places, tail: 0, head_seen: 0 }
     }
 
-    /// Entries that can be pushed now. Looks at the consumer's position only when fewer than `wanted` are known free.
+    /// Entries that can be pushed now. Looks at the consumer's position only when fewer than
+    /// `wanted` are known free.
     ///
     /// # Errors
-    /// [`RingFault`] where the consumer claims to have read what was never written, or to have gone back.
+    /// [`RingFault`] where the consumer claims to have read what was never written, or to have gone
+    /// back.
     pub fn free(&mut self, wanted: u32) -> Result<u32, RingFault> {
         let capacity = self.places.capacity();
         let known = capacity - self.tail.wrapping_sub(self.head_seen);
         if known >= wanted {
             return Ok(known);
         }
-        // SYNC POINT reuse: pairs with the Release store in `Consumer::publish`; the consumer's loads of the
-        // entries before `head` happened before we write them again.
+        // SYNC POINT reuse: pairs with the Release store in `Consumer::publish`; the consumer's
+        // loads of the entries before `head` happened before we write them again.
         let head = self.places.head.load(Ordering::Acquire);
         if head.wrapping_sub(self.head_seen) > self.tail.wrapping_sub(self.head_seen) {
             return Err(RingFault { ours: self.tail, theirs: head, capacity });
@@ -150,15 +155,16 @@ impl<W: Deref<Target = AtomicU32>, E: Deref<Target = [AtomicU32]>> Producer<W, E
             self.places.entry(self.tail).store(entry, Ordering::Relaxed);
             self.tail = self.tail.wrapping_add(1);
         }
-        // SYNC POINT submit: pairs with the Acquire load in `Consumer::pop`; publishes the entries and all that was
-        // written to the slots they name.
+        // SYNC POINT submit: pairs with the Acquire load in `Consumer::pop`; publishes the entries
+        // and all that was written to the slots they name.
         self.places.tail.store(self.tail, Ordering::Release);
         Ok(true)
     }
 
     /// Starts again on an empty ring.
     ///
-    /// Only while the other side's process does not exist; whoever comes next learns of it by the lane's state.
+    /// Only while the other side's process does not exist; whoever comes next learns of it by the
+    /// lane's state.
     #[cfg(not(loom))]
     pub(crate) fn reset(&mut self) {
         self.tail = 0;
@@ -200,7 +206,8 @@ impl<W: Deref<Target = AtomicU32>, E: Deref<Target = [AtomicU32]>> Consumer<W, E
         Ok(Some(Entry { index: entry & INDEX_MAX, last: entry & LAST != 0 }))
     }
 
-    /// True where `pop` would give an entry or a fault. For the re-check between setting a parked flag and sleeping.
+    /// True where `pop` would give an entry or a fault. For the re-check between setting a parked
+    /// flag and sleeping.
     #[must_use]
     pub fn has_news(&self) -> bool {
         self.head != self.tail_seen || self.places.tail.load(Ordering::Relaxed) != self.head
@@ -219,7 +226,8 @@ impl<W: Deref<Target = AtomicU32>, E: Deref<Target = [AtomicU32]>> Consumer<W, E
     }
 
     fn publish(&self) {
-        // SYNC POINT reuse: pairs with the Acquire load in `Producer::free`; our load of the entry is done.
+        // SYNC POINT reuse: pairs with the Acquire load in `Producer::free`; our load of the entry
+        // is done.
         self.places.head.store(self.head, Ordering::Release);
     }
 
@@ -230,5 +238,37 @@ impl<W: Deref<Target = AtomicU32>, E: Deref<Target = [AtomicU32]>> Consumer<W, E
         self.tail_seen = 0;
         self.places.tail.store(0, Ordering::Relaxed);
         self.places.head.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    /// Positions run through 2^32 without a seam, and a lie is one there as well.
+    #[test]
+    fn positions_wrap() {
+        let start = u32::MAX - 5;
+        let word = || Arc::new(AtomicU32::new(start));
+        let (tail, head) = (word(), word());
+        let entries: Arc<[AtomicU32]> = (0..4).map(|_| AtomicU32::new(0)).collect();
+        let places = || Places::new(Arc::clone(&tail), Arc::clone(&head), Arc::clone(&entries));
+        let mut producer = Producer { places: places(), tail: start, head_seen: start };
+        let mut consumer = Consumer { places: places(), head: start, tail_seen: start };
+        for round in 0..6 {
+            assert_eq!(producer.push_batch([round, round + 1, round + 2].into_iter()), Ok(true));
+            assert_eq!(producer.push_batch([9, 9].into_iter()), Ok(false), "3 of 4 are taken");
+            for at in 0..3 {
+                let entry = Entry { index: round + at, last: at == 2 };
+                assert_eq!(consumer.pop(), Ok(Some(entry)));
+            }
+            assert_eq!(consumer.pop(), Ok(None));
+        }
+        assert_eq!(tail.load(Ordering::Relaxed), start.wrapping_add(18));
+        head.fetch_add(1, Ordering::Relaxed);
+        assert!(producer.free(4).is_err(), "read what was never written");
+        tail.fetch_add(5, Ordering::Relaxed);
+        assert!(consumer.pop().is_err(), "more than the ring holds");
     }
 }

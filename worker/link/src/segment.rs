@@ -1,15 +1,16 @@
 //! The segment: one sealed memfd that the node creates and every worker maps.
 //!
-//! Its length is fixed by seals, so no process can make an access of another one fault. Its head names
-//! magic, version, layout and a hash over all that two builds could disagree about; [`Segment::attach`]
-//! maps nothing before these are right.
+//! Its length is fixed by seals, so no process can make an access of another one fault. Its head
+//! names magic, version, layout and a hash over all that two builds could disagree about;
+//! [`Segment::attach`] maps nothing before these are right.
 
-use crate::layout::{self, Areas, Layout, LayoutError, Map, RingAt, WordAt};
-use crate::ring::Places;
-use crate::sync::{AtomicU32, Ordering};
+use crate::{
+    layout::{self, Layout, LayoutError},
+    map::Map,
+    sync::{AtomicU32, Ordering},
+};
 use core::{
     ffi::c_void,
-    ops::Deref,
     ptr::{self, NonNull},
     sync::atomic::{AtomicBool, AtomicU64},
 };
@@ -19,8 +20,7 @@ use rustix::{
     io::{pread, pwrite},
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
 };
-use std::{fs, io, sync::Arc};
-use wire::{Order, Outcome};
+use std::{fs, io};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
@@ -50,7 +50,8 @@ pub enum AttachError {
     Magic([u8; 8]),
     /// Made by another release.
     #[error(
-        "segment of another version: {theirs}, this program has {ours}; start node and workers from one build"
+        "segment of another version: {theirs}, this program has {ours}; \
+         start node and workers from one build"
     )]
     Version {
         /// The segment's.
@@ -60,7 +61,8 @@ pub enum AttachError {
     },
     /// Same version number, but the places differ.
     #[error(
-        "segment of another layout: hash {theirs:016x}, this program has {ours:016x}; start node and workers from one build"
+        "segment of another layout: hash {theirs:016x}, this program has {ours:016x}; \
+         start node and workers from one build"
     )]
     Hash {
         /// The segment's.
@@ -87,12 +89,13 @@ pub enum AttachError {
 /// What the supervisor sees of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse {
-    /// Moves while the worker lives: at least four times a second, and with every order it takes up.
+    /// Moves while the worker lives: at least four times a second, and with every order it takes
+    /// up.
     pub count: u64,
     /// True while it sleeps or is about to.
     pub parked: bool,
-    /// Lies that shards caught it telling since the start of the node (impossible positions, slots it does not
-    /// hold). Not 0 for a new value means: end that process.
+    /// Lies that shards caught it telling since the start of the node (impossible positions, slots
+    /// it does not hold). Not 0 for a new value means: end that process.
     pub faults: u32,
 }
 
@@ -109,16 +112,19 @@ pub struct Segment {
     faults: Box<[AtomicU32]>,
 }
 
-// SAFETY: the mapping belongs to the process, not to a thread. `Segment` itself reads and writes only atomics in it.
+// SAFETY: the mapping belongs to the process, not to a thread. `Segment` itself reads and writes
+// only atomics in it.
 unsafe impl Send for Segment {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Segment {}
 
 impl Segment {
-    /// Creates, seals, maps and populates a segment. Memory that is not there fails here and not later.
+    /// Creates, seals, maps and populates a segment. Memory that is not there fails here and not
+    /// later.
     ///
     /// # Errors
-    /// `InvalidInput` for an impossible layout; otherwise the OS's error with the number of bytes asked for.
+    /// `InvalidInput` for an impossible layout; otherwise the OS's error with the number of bytes
+    /// asked for.
     pub fn create(layout: &Layout) -> io::Result<Self> {
         let map = Map::new(*layout)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -234,7 +240,8 @@ impl Segment {
         &self.map.layout
     }
 
-    /// All of it, for registering with the OS. Dereferencing is for who knows the owner of each slot.
+    /// All of it, for registering with the OS. Dereferencing is for who knows the owner of each
+    /// slot.
     #[must_use]
     pub const fn range(&self) -> (*mut u8, usize) {
         (self.base.as_ptr(), self.map.total())
@@ -257,10 +264,17 @@ impl Segment {
     /// # Panics
     /// If there is no such worker.
     #[must_use]
-    pub fn pulse(self: &Arc<Self>, worker: u16) -> Pulse {
+    pub fn pulse(&self, worker: u16) -> Pulse {
+        let count = self.place::<AtomicU64>(self.map.pulse(worker).0, 1);
+        let parked = self.place::<AtomicU32>(self.map.worker_parked(worker).0, 1);
+        // SAFETY: a control word of the map: inside, aligned, never part of a slot; any bytes are a
+        // valid atomic.
+        let count = unsafe { count.as_ref() };
+        // SAFETY: as above.
+        let parked = unsafe { parked.as_ref() };
         Pulse {
-            count: self.pulse_word(worker).load(Ordering::Relaxed),
-            parked: self.word(self.map.worker_parked(worker)).load(Ordering::Relaxed) != 0,
+            count: count.load(Ordering::Relaxed),
+            parked: parked.load(Ordering::Relaxed) != 0,
             faults: self.faults[usize::from(worker)].load(Ordering::Relaxed),
         }
     }
@@ -275,30 +289,14 @@ impl Segment {
         self.taken.get(usize::from(shard)).is_some_and(|taken| !taken.swap(true, Ordering::Relaxed))
     }
 
+    /// Where everything lies in it.
     pub(crate) const fn offsets(&self) -> &Map {
         &self.map
     }
 
-    pub(crate) fn word(self: &Arc<Self>, at: WordAt) -> Shared<AtomicU32> {
-        Shared { place: self.place(at.0, 1), _segment: Arc::clone(self) }
-    }
-
-    pub(crate) fn pulse_word(self: &Arc<Self>, worker: u16) -> Shared<AtomicU64> {
-        Shared { place: self.place(self.map.pulse(worker).0, 1), _segment: Arc::clone(self) }
-    }
-
-    pub(crate) fn ring(self: &Arc<Self>, at: RingAt) -> SharedPlaces {
-        let capacity = self.map.capacity as usize;
-        let first = self.place::<AtomicU32>(at.entries.0, capacity);
-        let entries = Shared {
-            place: NonNull::slice_from_raw_parts(first, capacity),
-            _segment: Arc::clone(self),
-        };
-        Places::new(self.word(at.tail), self.word(at.head), entries)
-    }
-
     /// The place of `count` values of `T`, inside and aligned.
-    fn place<T>(&self, at: usize, count: usize) -> NonNull<T> {
+    #[inline]
+    pub(crate) fn place<T>(&self, at: usize, count: usize) -> NonNull<T> {
         let end = count.checked_mul(size_of::<T>()).and_then(|len| at.checked_add(len));
         assert!(end.is_some_and(|end| end <= self.map.total()), "place outside the segment");
         assert!(at.is_multiple_of(align_of::<T>()), "place not aligned");
@@ -309,7 +307,8 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // SAFETY: exactly the range that `map` mapped. Everything that points into it holds an `Arc` of the segment.
+        // SAFETY: exactly the range that `map` mapped. Everything that points into it holds an
+        // `Arc` of the segment.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.map.total()) };
     }
 }
@@ -323,91 +322,4 @@ fn huge_bytes(base: usize) -> u64 {
         .find_map(|line| line.strip_prefix("ShmemPmdMapped:"))
         .and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
         .map_or(0, |kib| kib * 1024)
-}
-
-/// A control word (or a row of them) in the segment. Always an atomic, so that whatever another process
-/// writes at whatever time is no data race here.
-pub(crate) struct Shared<T: ?Sized> {
-    place: NonNull<T>,
-    _segment: Arc<Segment>,
-}
-
-/// A ring's memory in the segment.
-pub(crate) type SharedPlaces = Places<Shared<AtomicU32>, Shared<[AtomicU32]>>;
-
-// SAFETY: gives out `&T` only, and the mapping belongs to the process.
-unsafe impl<T: ?Sized + Sync> Send for Shared<T> {}
-// SAFETY: as for `Send`.
-unsafe impl<T: ?Sized + Sync> Sync for Shared<T> {}
-
-impl<T: ?Sized> Deref for Shared<T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        // SAFETY: made by `Segment::place` from an offset of the map: inside, aligned, and never part of a slot, so
-        // that no `&mut` to it exists. Any bytes are a valid atomic integer. `_segment` keeps it mapped.
-        unsafe { self.place.as_ref() }
-    }
-}
-
-impl<T: ?Sized> core::fmt::Debug for Shared<T> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_tuple("Shared").field(&self.place).finish()
-    }
-}
-
-/// The slots of one shard as addresses. Whoever makes a reference of one says why it may.
-#[derive(Clone, Debug)]
-pub(crate) struct Slots {
-    segment: Arc<Segment>,
-    areas: Areas,
-}
-
-impl Slots {
-    pub(crate) fn new(segment: &Arc<Segment>, shard: u16) -> Self {
-        Self { segment: Arc::clone(segment), areas: segment.map.areas(shard) }
-    }
-
-    pub(crate) const fn segment(&self) -> &Arc<Segment> {
-        &self.segment
-    }
-
-    /// A slot's order: inside the segment, aligned.
-    #[inline]
-    pub(crate) fn order(&self, slot: u32) -> NonNull<Order> {
-        self.segment.place(self.areas.order(slot), 1)
-    }
-
-    /// A slot's outcome: inside the segment, aligned.
-    #[inline]
-    pub(crate) fn outcome(&self, slot: u32) -> NonNull<Outcome> {
-        self.segment.place(self.areas.outcome(slot), 1)
-    }
-
-    /// A slot's payload: inside the segment, 64-byte aligned.
-    #[inline]
-    pub(crate) fn request(&self, slot: u32) -> NonNull<[u8]> {
-        let (at, len) = self.areas.request(slot);
-        NonNull::slice_from_raw_parts(self.segment.place(at, len), len)
-    }
-
-    /// A slot's reply area: inside the segment, 64-byte aligned.
-    #[inline]
-    pub(crate) fn reply(&self, slot: u32) -> NonNull<[u8]> {
-        let (at, len) = self.areas.reply(slot);
-        NonNull::slice_from_raw_parts(self.segment.place(at, len), len)
-    }
-
-    /// All request areas of the shard, headers' room included.
-    pub(crate) fn requests(&self) -> NonNull<[u8]> {
-        let (at, len) = self.areas.requests;
-        NonNull::slice_from_raw_parts(self.segment.place(at, len), len)
-    }
-
-    /// All reply areas of the shard.
-    pub(crate) fn replies(&self) -> NonNull<[u8]> {
-        let (at, len) = self.areas.replies;
-        NonNull::slice_from_raw_parts(self.segment.place(at, len), len)
-    }
 }

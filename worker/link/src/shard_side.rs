@@ -1,18 +1,20 @@
 //! A shard's side: its slots, and one lane to every worker.
 //!
-//! Who owns a slot is written down twice, once in each process and never in shared memory. Here it is the
-//! ledger `lent`: a slot is the shard's own, or it is lent to one worker. A slot is lent by pushing its index on
-//! that worker's submission ring, and is the shard's again when
-//! - that worker's completion ring brings the index back (an index it does not hold is a [`LinkFault`]), or
+//! Who owns a slot is written down twice, once in each process and never in shared memory. Here it
+//! is the ledger `lent`: a slot is the shard's own, or it is lent to one worker. A slot is lent by
+//! pushing its index on that worker's submission ring, and is the shard's again when
+//! - that worker's completion ring brings the index back (an index it does not hold is a
+//!   [`LinkFault`]), or
 //! - the worker's process is gone and [`ShardSide::reset`] takes all it held.
 //!
-//! Slices are made of own slots only; asking for one of a lent slot is a mistake of the caller and panics.
+//! Slices are made of own slots only; asking for one of a lent slot is a mistake of the caller and
+//! panics.
 
 use crate::{
     Segment,
     door::{self, Door},
+    place::{Shared, Slots, ring},
     ring::{Consumer, Producer, RingFault},
-    segment::{Shared, Slots},
     sync::{AtomicU32, Ordering},
 };
 use core::{iter, ptr::NonNull};
@@ -33,7 +35,8 @@ pub enum LinkFault {
     /// The ring, which can hold every slot, is said to be full.
     #[error("the ring is full although it can hold every slot")]
     Full,
-    /// An index that is no slot, or a slot that the other side does not hold (or, to a worker: already holds).
+    /// An index that is no slot, or a slot that the other side does not hold (or, to a worker:
+    /// already holds).
     #[error("slot {0} is not the other side's to name")]
     Slot(u32),
 }
@@ -71,11 +74,12 @@ pub struct ShardSide {
 }
 
 impl ShardSide {
-    /// The side of `shard`, which sleeps on `door` and rings `workers`, one door per worker of the layout.
+    /// The side of `shard`, which sleeps on `door` and rings `workers`, one door per worker of the
+    /// layout.
     ///
     /// # Panics
-    /// If the side was given out before, if this process attached to the segment instead of creating it,
-    /// or if the number of doors is wrong: mistakes of the caller.
+    /// If the side was given out before, if this process attached to the segment instead of
+    /// creating it, or if the number of doors is wrong: mistakes of the caller.
     #[must_use]
     pub fn new(segment: &Arc<Segment>, shard: u16, door: Arc<Door>, workers: &[Arc<Door>]) -> Self {
         let map = segment.offsets();
@@ -85,10 +89,10 @@ impl ShardSide {
             .map(|(worker, door)| {
                 let at = map.lane(shard, worker);
                 Lane {
-                    state: segment.word(at.state),
-                    submissions: Producer::new(segment.ring(at.submissions)),
-                    completions: Consumer::new(segment.ring(at.completions)),
-                    parked: segment.word(map.worker_parked(worker)),
+                    state: Shared::word(segment, at.state),
+                    submissions: Producer::new(ring(segment, at.submissions)),
+                    completions: Consumer::new(ring(segment, at.completions)),
+                    parked: Shared::word(segment, map.worker_parked(worker)),
                     door: Arc::clone(door),
                     broken: false,
                     untold: None,
@@ -99,7 +103,7 @@ impl ShardSide {
             slots: Slots::new(segment, shard),
             lanes,
             lent: vec![0; map.layout.slots() as usize].into(),
-            parked: segment.word(map.shard_parked(shard)),
+            parked: Shared::word(segment, map.shard_parked(shard)),
             door,
         }
     }
@@ -118,8 +122,9 @@ impl ShardSide {
     #[inline]
     pub fn request(&self, slot: u32) -> &[u8] {
         self.assert_own(slot);
-        // SAFETY: inside the segment, which `self` keeps mapped; shared memory starts zeroed, so it is initialised.
-        // The slot is own: no worker writes to it, and this process makes `&mut` of it through `&mut self` only.
+        // SAFETY: inside the segment, which `self` keeps mapped; shared memory starts zeroed, so it
+        // is initialised. The slot is own: no worker writes to it, and this process makes `&mut` of
+        // it through `&mut self` only.
         unsafe { self.slots.request(slot).as_ref() }
     }
 
@@ -131,7 +136,8 @@ impl ShardSide {
     #[inline]
     pub fn request_mut(&mut self, slot: u32) -> &mut [u8] {
         self.assert_own(slot);
-        // SAFETY: as in `request`; and through `&mut self` there is no other reference to any own slot.
+        // SAFETY: as in `request`; and through `&mut self` there is no other reference to any own
+        // slot.
         unsafe { self.slots.request(slot).as_mut() }
     }
 
@@ -163,7 +169,8 @@ impl ShardSide {
         unsafe { self.slots.reply(slot).as_ref() }
     }
 
-    /// Where a slot's payload lies, for the OS to fill; the 64 bytes before it are the slot's as well.
+    /// Where a slot's payload lies, for the OS to fill; the 64 bytes before it are the slot's as
+    /// well.
     ///
     /// # Panics
     /// As [`ShardSide::request`].
@@ -204,7 +211,8 @@ impl ShardSide {
     #[inline]
     pub fn set_order(&mut self, slot: u32, order: &Order) {
         self.assert_own(slot);
-        // SAFETY: inside the segment and aligned; the slot is own, so nobody else reads or writes its order.
+        // SAFETY: inside the segment and aligned; the slot is own, so nobody else reads or writes
+        // its order.
         unsafe { self.slots.order(slot).write(*order) }
     }
 
@@ -216,18 +224,20 @@ impl ShardSide {
     #[inline]
     pub fn outcome(&self, slot: u32) -> Outcome {
         self.assert_own(slot);
-        // SAFETY: inside the segment and aligned; any bytes are an outcome. The slot is own: a sane worker does not
-        // write to it. Volatile, so that it is read once even if an insane one does.
+        // SAFETY: inside the segment and aligned; any bytes are an outcome. The slot is own: a sane
+        // worker does not write to it. Volatile, so that it is read once even if an insane one
+        // does.
         unsafe { self.slots.outcome(slot).read_volatile() }
     }
 
-    /// Lends these slots as one batch, and wakes the worker if it sleeps.
+    /// Lends these slots as one batch, and wakes the worker if it sleeps; true where it did.
     ///
-    /// A worker caught lying meanwhile gets nothing; the slots count as lent to it until [`ShardSide::reset`].
+    /// A worker caught lying meanwhile gets nothing; the slots count as lent to it until
+    /// [`ShardSide::reset`].
     ///
     /// # Panics
     /// If a slot is lent already or does not exist, or if there is no such worker.
-    pub fn lend(&mut self, worker: u16, mut batch: impl ExactSizeIterator<Item = u32>) {
+    pub fn lend(&mut self, worker: u16, mut batch: impl ExactSizeIterator<Item = u32>) -> bool {
         let Self { slots, lanes, lent, .. } = self;
         let lane = &mut lanes[usize::from(worker)];
         let mut mark = |slot: u32| {
@@ -240,10 +250,11 @@ impl ShardSide {
             // SYNC POINT order: the order and payload written before are published by this push.
             match lane.submissions.push_batch((&mut batch).map(&mut mark)) {
                 Ok(true) => {
-                    if door::take(&lane.parked) {
+                    let asleep = door::take(&lane.parked);
+                    if asleep {
                         lane.door.ring();
                     }
-                    return;
+                    return asleep;
                 }
                 Ok(false) => lane.fault(LinkFault::Full),
                 Err(fault) => lane.fault(fault.into()),
@@ -253,6 +264,7 @@ impl ShardSide {
         batch.for_each(|slot| {
             mark(slot);
         });
+        false
     }
 
     /// The next slot a worker gives back, from now on own again.
@@ -283,11 +295,12 @@ impl ShardSide {
         Some(Err(fault))
     }
 
-    /// Takes back every slot that a worker still holds and makes its lane ready for a successor. Returns how
-    /// many they were. Take its completions first: they are good.
+    /// Takes back every slot that a worker still holds and makes its lane ready for a successor.
+    /// Returns how many they were. Take its completions first: they are good.
     ///
     /// # Safety
-    /// The worker's process does not exist any more, as the OS says, so that nothing it did is under way.
+    /// The worker's process does not exist any more, as the OS says, so that nothing it did is
+    /// under way.
     ///
     /// # Panics
     /// If there is no such worker.
@@ -299,7 +312,8 @@ impl ShardSide {
         lane.untold = None;
         let held = self.lent.iter_mut().filter(|owner| **owner == worker + 1);
         let reclaimed = held.map(|owner| *owner = 0).count();
-        // SYNC POINT lane: pairs with the Acquire exchange in `WorkerSide`; positions are 0 before it is fresh.
+        // SYNC POINT lane: pairs with the Acquire exchange in `WorkerSide`; positions are 0 before
+        // it is fresh.
         lane.state.store(LANE_FRESH, Ordering::Release);
         reclaimed
     }

@@ -23,7 +23,8 @@ pub struct SharedFile {
     fd: OwnedFd,
 }
 
-// SAFETY: the mapping belongs to the process, not to a thread, and nobody writes to it (see `bytes`).
+// SAFETY: the mapping belongs to the process, not to a thread, and nobody writes to it (see
+// `bytes`).
 unsafe impl Send for SharedFile {}
 // SAFETY: as for `Send`; sharing gives out `&[u8]` only.
 unsafe impl Sync for SharedFile {}
@@ -68,8 +69,9 @@ impl SharedFile {
     /// The content.
     #[must_use]
     pub const fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping has `len` readable bytes for as long as `self` lives; the seals, which cannot be
-        // taken off, keep every process from writing to or shortening what lies behind it.
+        // SAFETY: the mapping has `len` readable bytes for as long as `self` lives; the seals,
+        // which cannot be taken off, keep every process from writing to or shortening what lies
+        // behind it.
         unsafe { slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
 
@@ -82,7 +84,8 @@ impl SharedFile {
 
 impl Drop for SharedFile {
     fn drop(&mut self) {
-        // SAFETY: exactly the range that `attach` mapped; `bytes` borrows from `self`, so no slice outlives it.
+        // SAFETY: exactly the range that `attach` mapped; `bytes` borrows from `self`, so no slice
+        // outlives it.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
     }
 }

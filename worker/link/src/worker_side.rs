@@ -1,14 +1,14 @@
 //! A worker's side: batches of lent slots in, completed ones out.
 //!
-//! A [`Lent`] is the right to read one request and to write its reply. It comes from a submission ring and ends in
-//! [`Lent::complete`], which consumes it. The ledger `held` refuses a slot that is still held, so that whatever
-//! the ring says there is never a second `Lent` of one slot.
+//! A [`Lent`] is the right to read one request and to write its reply. It comes from a submission
+//! ring and ends in [`Lent::complete`], which consumes it. The ledger `held` refuses a slot that is
+//! still held, so that whatever the ring says there is never a second `Lent` of one slot.
 
 use crate::{
     LinkFault, Segment,
     door::{self, Door},
+    place::{Shared, Slots, ring},
     ring::{Consumer, Producer},
-    segment::{Shared, Slots},
     shard_side::{LANE_FRESH, LANE_OPEN},
     sync::{AtomicU32, Ordering},
 };
@@ -25,7 +25,8 @@ use wire::{ErrorCode, Order, Outcome};
 struct Lane {
     slots: Slots,
     state: Shared<AtomicU32>,
-    /// Whether the lane is ours. A lane that a dead predecessor used is not, until its shard made it fresh.
+    /// Whether the lane is ours. A lane that a dead predecessor used is not, until its shard made
+    /// it fresh.
     open: Cell<bool>,
     submissions: RefCell<Consumer<Shared<AtomicU32>, Shared<[AtomicU32]>>>,
     completions: RefCell<Producer<Shared<AtomicU32>, Shared<[AtomicU32]>>>,
@@ -74,9 +75,11 @@ pub struct WorkerSide {
 }
 
 impl WorkerSide {
-    /// The side of `worker`, which sleeps on `door` and rings `shards`, one door per shard of the layout.
+    /// The side of `worker`, which sleeps on `door` and rings `shards`, one door per shard of the
+    /// layout.
     ///
-    /// Lanes that a predecessor of the same number left behind are taken up when their shards have reset them.
+    /// Lanes that a predecessor of the same number left behind are taken up when their shards have
+    /// reset them.
     ///
     /// # Panics
     /// If there is no such worker, or if the number of doors is wrong: mistakes of the caller.
@@ -89,12 +92,12 @@ impl WorkerSide {
                 let at = map.lane(shard, worker);
                 Lane {
                     slots: Slots::new(segment, shard),
-                    state: segment.word(at.state),
+                    state: Shared::word(segment, at.state),
                     open: Cell::new(false),
-                    submissions: RefCell::new(Consumer::new(segment.ring(at.submissions))),
-                    completions: RefCell::new(Producer::new(segment.ring(at.completions))),
+                    submissions: RefCell::new(Consumer::new(ring(segment, at.submissions))),
+                    completions: RefCell::new(Producer::new(ring(segment, at.completions))),
                     held: (0..map.layout.slots()).map(|_| Cell::new(false)).collect(),
-                    parked: segment.word(map.shard_parked(shard)),
+                    parked: Shared::word(segment, map.shard_parked(shard)),
                     door,
                 }
             })
@@ -103,14 +106,14 @@ impl WorkerSide {
             lanes,
             turn: Cell::new(0),
             held: Cell::new(0),
-            parked: segment.word(map.worker_parked(worker)),
-            pulse: segment.pulse_word(worker),
+            parked: Shared::word(segment, map.worker_parked(worker)),
+            pulse: Shared::pulse(segment, worker),
             door,
         }
     }
 
-    /// Takes up one batch of one shard, at most `max` slots of it, and appends it to `batch`. Shards are asked in
-    /// turn. Returns how many were taken; 0 where no shard has work.
+    /// Takes up one batch of one shard, at most `max` slots of it, and appends it to `batch`.
+    /// Shards are asked in turn. Returns how many were taken; 0 where no shard has work.
     ///
     /// # Errors
     /// A [`LinkFault`]: the node broke its word, and this process can only end.
@@ -149,8 +152,9 @@ impl WorkerSide {
             let held = held.ok_or(LinkFault::Slot(entry.index))?;
             held.set(true);
             self.held.set(self.held.get() + 1);
-            // SAFETY: the shard lent the slot (SYNC POINT order) and does not touch it until it comes back, so nobody
-            // writes to its order; any bytes are an order. Volatile: read once, whatever happens.
+            // SAFETY: the shard lent the slot (SYNC POINT order) and does not touch it until it
+            // comes back, so nobody writes to its order; any bytes are an order. Volatile: read
+            // once, whatever happens.
             let order = unsafe { lane.slots.order(entry.index).read_volatile() };
             batch.push(Lent { side: self, lane, slot: entry.index, order });
             taken += 1;
@@ -226,8 +230,9 @@ impl Lent<'_> {
     /// # Errors
     /// `BadRequest` where the order claims more bytes than the slot has.
     pub fn payload(&self) -> Result<&[u8], ErrorCode> {
-        // SAFETY: inside the segment, initialised since shared memory starts zeroed. The slot is lent to us and there is
-        // one `Lent` of it (`held`); neither we nor the shard write to the request meanwhile.
+        // SAFETY: inside the segment, initialised since shared memory starts zeroed. The slot is
+        // lent to us and there is one `Lent` of it (`held`); neither we nor the shard write to the
+        // request meanwhile.
         let area = unsafe { self.lane.slots.request(self.slot).as_ref() };
         area.get(..self.order.payload_len as usize).ok_or(ErrorCode::BadRequest)
     }
@@ -238,13 +243,14 @@ impl Lent<'_> {
     /// As [`Lent::payload`].
     pub fn parts(&mut self) -> Result<(&[u8], &mut [u8]), ErrorCode> {
         let mut reply = self.lane.slots.reply(self.slot);
-        // SAFETY: inside the segment, initialised; the slot is lent to us, there is one `Lent` of it, and it is borrowed
-        // mutably. Request and reply areas do not overlap.
+        // SAFETY: inside the segment, initialised; the slot is lent to us, there is one `Lent` of
+        // it, and it is borrowed mutably. Request and reply areas do not overlap.
         let reply = unsafe { reply.as_mut() };
         Ok((self.payload()?, reply))
     }
 
-    /// Gives the slot back with its outcome, and wakes the shard if it sleeps. The lending is filled in here.
+    /// Gives the slot back with its outcome, and wakes the shard if it sleeps. The lending is
+    /// filled in here.
     ///
     /// # Errors
     /// A [`LinkFault`]: the node broke its word, and this process can only end.

@@ -33,8 +33,8 @@ fn pop(consumer: &mut Consumer<Word, Row>) -> link::ring::Entry {
     }
 }
 
-/// SYNC POINT submit: what was written to a slot before the push is there after the pop. The cells are plain memory: a
-/// missing edge is a reported race.
+/// SYNC POINT submit: what was written to a slot before the push is there after the pop. The cells
+/// are plain memory: a missing edge is a reported race.
 #[test]
 fn what_was_written_before_a_push_is_seen_after_the_pop() {
     loom::model(|| {
@@ -60,7 +60,8 @@ fn what_was_written_before_a_push_is_seen_after_the_pop() {
     });
 }
 
-/// SYNC POINT reuse: an entry is not written again before it was read, with a ring too small for all.
+/// SYNC POINT reuse: an entry is not written again before it was read, with a ring too small for
+/// all.
 #[test]
 fn an_entry_is_read_before_it_is_written_again() {
     loom::model(|| {
@@ -141,7 +142,8 @@ fn sleeper(consumer: &mut Consumer<Word, Row>, flag: &AtomicU32, bell: &Bell, co
     }
 }
 
-/// SYNC POINT doze: no push is slept through. A lost wake-up is a deadlock, which the model reports.
+/// SYNC POINT doze: no push is slept through. A lost wake-up is a deadlock, which the model
+/// reports.
 #[test]
 fn no_push_is_slept_through() {
     loom::model(|| {

@@ -1,4 +1,5 @@
-//! Lending over a real segment: who owns a slot when, what a lie does, and what a dead worker leaves behind.
+//! Lending over a real segment: who owns a slot when, what a lie does, and what a dead worker
+//! leaves behind.
 #![cfg(not(loom))]
 
 use link::{Layout, Lent, LinkFault, Segment, ShardSide, WorkerSide, door::Door};
@@ -141,14 +142,16 @@ fn an_order_for_more_bytes_than_the_slot_has_is_refused() {
 
 #[test]
 fn a_worker_that_gives_back_what_it_does_not_hold_is_cut_off() {
-    // The lie: a second process takes worker 0's place and completes a slot that was lent to worker 1.
+    // The lie: a second process takes worker 0's place and completes a slot that was lent to worker
+    // 1.
     let mut node = Node::new();
     let liar = node.worker(0);
     let shard = &mut node.shards[0];
     shard.set_order(4, &order(1, 1, 0));
     shard.lend(0, [4].into_iter());
     let lent = take(&liar, 1).remove(0);
-    // SAFETY: not true, and that is the test: the process lives and completes after it was declared dead.
+    // SAFETY: not true, and that is the test: the process lives and completes after it was declared
+    // dead.
     assert_eq!(unsafe { shard.reset(0) }, 1);
     shard.lend(1, [4].into_iter());
     lent.complete(Outcome::default()).expect("the liar notices nothing");
@@ -162,6 +165,35 @@ fn a_worker_that_gives_back_what_it_does_not_hold_is_cut_off() {
     // SAFETY: the liar does nothing more.
     assert_eq!(unsafe { shard.reset(0) }, 2);
     assert_eq!(node.segment.pulse(1).faults, 0);
+}
+
+#[test]
+fn a_worker_believes_no_impossible_position() {
+    let mut node = Node::new();
+    let worker = node.worker(0);
+    node.shards[0].lend(0, [0, 1].into_iter());
+    assert_eq!(take(&worker, 8).len(), 2);
+    // The lie: the node empties the rings under a worker that lives.
+    // SAFETY: not true, and that is the test; the worker touches none of the slots.
+    unsafe { node.shards[0].reset(0) };
+    let fault = worker.next_batch(8, &mut Vec::new()).expect_err("a lie");
+    assert!(matches!(fault, LinkFault::Position(_)), "{fault}");
+}
+
+#[test]
+fn a_slot_that_is_still_held_is_not_taken_twice() {
+    let mut node = Node::new();
+    let worker = node.worker(0);
+    node.shards[0].lend(0, [3].into_iter());
+    let first = take(&worker, 8);
+    assert_eq!(first.len(), 1);
+    // The lie: slot 3 comes again as the entry behind, which takes a ring that was reset meanwhile.
+    // SAFETY: not true, and that is the test; the worker touches no slot.
+    unsafe { node.shards[0].reset(0) };
+    node.shards[0].lend(0, [0, 3].into_iter());
+    let mut batch = Vec::new();
+    assert_eq!(worker.next_batch(8, &mut batch), Err(LinkFault::Slot(3)));
+    assert!(batch.is_empty());
 }
 
 #[test]
@@ -199,8 +231,8 @@ fn misuse_by_the_owner_panics() {
         caught(&mut |shard| assert!(!shard.request_ptr(1).is_null())),
         "the address of a lent slot"
     );
-    assert!(caught(&mut |shard| shard.lend(1, [1].into_iter())), "lending twice");
-    assert!(caught(&mut |shard| shard.lend(1, [7].into_iter())), "no such slot");
+    assert!(caught(&mut |shard| assert!(!shard.lend(1, [1].into_iter()))), "lending twice");
+    assert!(caught(&mut |shard| assert!(!shard.lend(1, [7].into_iter()))), "no such slot");
     assert!(caught(&mut |shard| shard.request_pair(0, 0).1.fill(0)), "a pair of one");
 }
 
@@ -224,15 +256,15 @@ fn the_bell_rings_for_sleepers_only() {
     // The lanes are opened by the first look; until then they count as news.
     assert!(!worker.park());
     assert!(take(&worker, 1).is_empty() && take(&worker, 1).is_empty());
-    node.shards[0].lend(0, [0].into_iter());
+    assert!(!node.shards[0].lend(0, [0].into_iter()));
     assert!(!node.worker_doors[0].silence(), "awake: no ring");
     assert!(!worker.park(), "work waits: no sleep");
     let lent = take(&worker, 1).remove(0);
     assert!(worker.park());
     assert!(node.segment.pulse(0).parked);
-    node.shards[0].lend(0, [1].into_iter());
-    node.shards[0].lend(0, [2].into_iter());
-    assert!(node.worker_doors[0].silence(), "asleep: a ring");
+    assert!(node.shards[0].lend(0, [1].into_iter()), "asleep: a ring");
+    assert!(!node.shards[0].lend(0, [2].into_iter()), "but one is enough");
+    assert!(node.worker_doors[0].silence());
     worker.unpark();
     assert!(!node.segment.pulse(0).parked);
 
@@ -253,8 +285,8 @@ fn the_pulse_moves_with_the_worker() {
     assert_eq!((node.segment.pulse(0).count, node.segment.pulse(1).count), (0, 2));
 }
 
-/// Two shard threads and two worker threads move every slot round and round, sleeping when idle; every byte is checked
-/// by the next owner. The test for sanitizers.
+/// Two shard threads and two worker threads move every slot round and round, sleeping when idle;
+/// every byte is checked by the next owner. The test for sanitizers.
 #[test]
 fn four_threads_lend_and_complete_without_a_tear() {
     const ROUNDS: u32 = 400;

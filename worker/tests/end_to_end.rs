@@ -1,0 +1,5 @@
+//! The worker against a node's end of the shared memory: one binary, so that it links once.
+
+mod faults;
+mod operations;
+mod support;

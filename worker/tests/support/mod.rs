@@ -1,0 +1,227 @@
+//! A node of one shard on this thread and a real worker loop on another: real segment, rings,
+//! doors, handshake and control socket; only the process boundary is missing.
+
+use link::{
+    Layout, Segment, ShardSide, SharedFile,
+    door::Door,
+    hello::{Answer, Offer, receive_answer, send_offer},
+};
+use rustix::event::{PollFd, PollFlags, poll};
+use safetensors::SafeTensors;
+use std::{
+    os::{fd::AsFd, unix::net::UnixStream},
+    path::PathBuf,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+use wire::{
+    HEADER_LEN, Header, Kind, Operation, Order, Outcome, Work,
+    payload::{QueryRequest, TensorWork},
+    request::{self, RequestFrame},
+    response::{self, Response},
+};
+use worker::{Args, run_on};
+
+pub(crate) const LAYOUT: Layout = Layout {
+    shards: 1,
+    workers: 1,
+    small_slots: 40,
+    small_request: 8 << 10,
+    small_reply: 4 << 10,
+    bulk_slots: 4,
+    bulk_request: 2052 << 10,
+    bulk_reply: 2052 << 10,
+};
+
+/// The first slot with room for anything.
+pub(crate) const BULK: u32 = LAYOUT.small_slots;
+
+pub(crate) fn sample(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../wire/samples").join(name)
+}
+
+/// A tensor of a sample file, as bytes.
+pub(crate) fn tensor(file: &str, name: &str) -> Vec<u8> {
+    let bytes = std::fs::read(sample(file)).expect("sample");
+    let tensors = SafeTensors::deserialize(&bytes).expect("safetensors");
+    tensors.tensor(name).expect("tensor").data().to_vec()
+}
+
+/// The same, as little-endian elements.
+pub(crate) fn elements<T: bytemuck::AnyBitPattern>(file: &str, name: &str) -> Vec<T> {
+    let bytes = tensor(file, name);
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+}
+
+pub(crate) struct Rig {
+    pub(crate) shard: ShardSide,
+    pub(crate) answer: Answer,
+    control: Option<UnixStream>,
+    worker: Option<JoinHandle<u8>>,
+}
+
+impl Rig {
+    /// A node and its worker, after the handshake.
+    pub(crate) fn start(args: Args, weights: Option<&str>) -> Self {
+        let file = weights.map(|name| SharedFile::load(&sample(name)).expect("weights"));
+        Self::offer(args, file.as_ref(), |_| {})
+    }
+
+    /// The same, with an offer that a test may spoil.
+    pub(crate) fn offer(
+        args: Args,
+        weights: Option<&SharedFile>,
+        spoil: impl FnOnce(&mut Offer<rustix::fd::BorrowedFd<'_>>),
+    ) -> Self {
+        let segment = Arc::new(Segment::create(&LAYOUT).expect("segment"));
+        let (door, bell) =
+            (Arc::new(Door::new().expect("door")), Arc::new(Door::new().expect("door")));
+        let shard = ShardSide::new(&segment, 0, Arc::clone(&door), &[Arc::clone(&bell)]);
+        let (ours, theirs) = UnixStream::pair().expect("socket");
+        let worker = thread::spawn(move || run_on(theirs.as_fd(), &args));
+        let mut offer = Offer {
+            worker: 0,
+            layout_hash: LAYOUT.hash(),
+            segment: segment.fd(),
+            door: bell.fd(),
+            shards: vec![door.fd()],
+            weights: weights.map(SharedFile::fd),
+        };
+        spoil(&mut offer);
+        send_offer(&ours, &offer).expect("offer");
+        let answer = receive_answer(&ours).expect("answer");
+        Self { shard, answer, control: Some(ours), worker: Some(worker) }
+    }
+
+    /// Puts a request into a slot and writes its order. Returns the work.
+    pub(crate) fn load(&mut self, slot: u32, request: &Request<'_>) -> Work {
+        let payload = request.payload();
+        let (_, work) = request::work(&payload).expect("a good request");
+        self.shard.request_mut(slot)[..payload.len()].copy_from_slice(&payload);
+        self.order(slot, &work, payload.len(), 0);
+        work
+    }
+
+    pub(crate) fn order(&mut self, slot: u32, work: &Work, payload_len: usize, deadline_ns: u64) {
+        let order =
+            Order::new(work, id(slot), payload_len as u32, 1, deadline_ns, slot.wrapping_mul(77));
+        self.shard.set_order(slot, &order);
+    }
+
+    /// Lends one batch and waits until all of it is back, asleep meanwhile as a frugal shard is.
+    pub(crate) fn run(&mut self, slots: &[u32]) {
+        self.shard.lend(0, slots.iter().copied());
+        for expected in slots {
+            let back = loop {
+                if let Some(back) = self.shard.completion(0) {
+                    break back.expect("honest worker");
+                }
+                if self.shard.park() {
+                    let door = Arc::clone(self.shard.door());
+                    let fd = door.fd();
+                    poll(&mut [PollFd::new(&fd, PollFlags::IN)], None).expect("poll");
+                    door.silence();
+                }
+                self.shard.unpark();
+            };
+            assert_eq!(back, *expected, "completed in order");
+            assert_eq!(self.shard.outcome(back).lending, back.wrapping_mul(77));
+        }
+    }
+
+    pub(crate) fn outcome(&self, slot: u32) -> Outcome {
+        self.shard.outcome(slot)
+    }
+
+    /// The frames of a slot's reply, header checked, payload out.
+    pub(crate) fn frames(&self, slot: u32) -> Vec<&[u8]> {
+        let outcome = self.outcome(slot);
+        assert_eq!(
+            outcome.status,
+            0,
+            "refused with {:?}",
+            wire::ErrorCode::from_code(outcome.status)
+        );
+        let mut rest = &self.shard.reply(slot)[..outcome.reply_len as usize];
+        let mut payloads = Vec::new();
+        while !rest.is_empty() {
+            let header = Header::peek(rest).expect("header");
+            assert!(header.check(u32::MAX).is_ok());
+            assert_eq!(header.kind(), Ok(Kind::QueryResponse));
+            assert_eq!(header.message_id(), id(slot));
+            let end = HEADER_LEN + header.payload_len() as usize;
+            let payload = &rest[HEADER_LEN..end];
+            assert_eq!(header.checksum(), wire::check::crc16(payload), "WIRE-09");
+            payloads.push(payload);
+            rest = &rest[end..];
+        }
+        assert_eq!(payloads.len(), usize::from(outcome.frames));
+        payloads
+    }
+
+    /// The only frame of a slot's reply.
+    pub(crate) fn reply(&self, slot: u32) -> Response<'_> {
+        let frames = self.frames(slot);
+        assert_eq!(frames.len(), 1);
+        let response = response::read(frames[0]).expect("a whole answer");
+        assert_eq!(response.root.query_id, query_id(), "the request's id comes back");
+        response
+    }
+
+    pub(crate) fn status(&self, slot: u32) -> Option<wire::ErrorCode> {
+        wire::ErrorCode::from_code(self.outcome(slot).status)
+    }
+
+    /// Closes the control socket and waits for the worker's exit code.
+    pub(crate) fn close(&mut self) -> u8 {
+        drop(self.control.take());
+        self.worker.take().expect("running").join().expect("no panic")
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if self.worker.is_some() && !thread::panicking() {
+            self.close();
+        }
+    }
+}
+
+fn id(slot: u32) -> u64 {
+    0xB000_0000_0000_0000 | u64::from(slot)
+}
+
+fn query_id() -> [u8; 16] {
+    *b"a query's own id"
+}
+
+/// A request as a client would send it.
+pub(crate) struct Request<'a> {
+    pub(crate) work: TensorWork,
+    pub(crate) rows: &'a [u8],
+    pub(crate) streaming: bool,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) const fn new(work: TensorWork, rows: &'a [u8]) -> Self {
+        Self { work, rows, streaming: false }
+    }
+
+    pub(crate) fn payload(&self) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let mut request = QueryRequest {
+            query_id: query_id(),
+            work: self.work,
+            streaming: self.streaming,
+            ..QueryRequest::default()
+        };
+        RequestFrame::begin_with(&mut frame, self.rows)
+            .finish(&mut request, 1, 1)
+            .expect("short enough");
+        frame.split_off(HEADER_LEN)
+    }
+}
+
+pub(crate) const fn bit(operation: Operation) -> u32 {
+    1 << operation.code()
+}
