@@ -70,6 +70,8 @@ pub(crate) struct Rig {
     pub(crate) commander: Commander,
     /// Bytes used of each delivery.
     pub(crate) use_at_most: usize,
+    /// Bytes that the last delivery had.
+    pub(crate) offered: usize,
 }
 
 impl Rig {
@@ -77,7 +79,7 @@ impl Rig {
         let memory = PlainMemory::new(GEOMETRY).unwrap();
         let (commander, commands) = Commands::new(16).unwrap();
         let driver = UringDriver::new(config, memory.places(), Workers::none(), commands).unwrap();
-        Self { driver, memory, commander, use_at_most: usize::MAX }
+        Self { driver, memory, commander, use_at_most: usize::MAX, offered: 0 }
     }
 
     /// A rig that listens on a TCP port of the machine's choice.
@@ -119,6 +121,7 @@ impl Rig {
         let seen = match self.driver.next_event()? {
             Event::Accepted { conn } => Seen::Accepted(conn),
             Event::Bytes { conn, bytes } => {
+                self.offered = bytes.len();
                 let bytes = bytes[..bytes.len().min(self.use_at_most)].to_vec();
                 self.driver.consumed(bytes.len());
                 Seen::Bytes(conn, bytes)

@@ -1,0 +1,141 @@
+//! After its start a driver takes no memory: not for streams, fills, sends, closing or accepting.
+
+mod rig;
+
+use dataplane_core::{
+    driver::{ConnId, Driver, Event, Segment},
+    memory::{ChunkId, Memory, SlotId},
+};
+use rig::{GEOMETRY, Rig, config, connect, pattern};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+thread_local! {
+    static TAKEN: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator as it came; counting touches a thread-local that needs no allocation
+// and no destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        TAKEN.set(TAKEN.get() + 1);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: `place` came from `alloc` above, hence from the system's allocator, with this layout.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Serves until so many answers have left or lanes have changed: echoes the small lane, answers a filled slot with its first 100 bytes.
+/// Returns the connection of the last event.
+fn serve(rig: &mut Rig, count: usize) -> ConnId {
+    let mut left = count;
+    let mut last = ConnId(0);
+    while left > 0 {
+        let Some(event) = rig.driver.next_event() else {
+            let limit = rig.driver.now() + 20_000_000_000;
+            rig.driver.flush(true, Some(limit));
+            assert!(rig.driver.now() < limit, "no event: {:?}", rig.driver.counters());
+            continue;
+        };
+        match event {
+            Event::Accepted { conn } => rig.driver.start_stream(conn),
+            Event::Bytes { conn, bytes } => {
+                let len = bytes.len();
+                rig.memory.chunk_mut(ChunkId(conn.0 % GEOMETRY.chunks))[..len]
+                    .copy_from_slice(bytes);
+                rig.driver.consumed(len);
+                answer(rig, conn, len as u32);
+            }
+            Event::Filled { conn } => answer(rig, conn, 100),
+            Event::Sent { conn, .. } => {
+                last = conn;
+                left -= 1;
+            }
+            Event::StreamStopped { conn } => {
+                rig.driver.fill_slot(conn, SlotId(4), 0, 50_000);
+                left -= 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    last
+}
+
+fn answer(rig: &mut Rig, conn: ConnId, len: u32) {
+    let chunk = ChunkId(conn.0 % GEOMETRY.chunks);
+    // Two segments, so that messages of several parts are made as well.
+    let parts = [
+        Segment::Chunk { chunk, from: 0, len: len / 2 },
+        Segment::Chunk { chunk, from: len / 2, len: len - len / 2 },
+    ];
+    rig.driver.transmit(conn, &parts);
+}
+
+/// Accept, small lane, bulk lane, back, close.
+fn round(
+    rig: &mut Rig,
+    clients: &mut [Option<(ConnId, TcpStream)>],
+    address: std::net::SocketAddr,
+) {
+    let small = [7; 960];
+    let bulk = [8; 50_000];
+    let mut reply = [0; 960];
+    for place in clients.iter_mut() {
+        let mut client = connect(address);
+        client.write_all(&small).unwrap();
+        let conn = serve(rig, 1);
+        client.read_exact(&mut reply).unwrap();
+        assert_eq!(reply, small);
+        *place = Some((conn, client));
+    }
+    for (conn, client) in clients.iter_mut().flatten() {
+        rig.driver.stop_stream(*conn);
+        serve(rig, 1);
+        client.write_all(&bulk).unwrap();
+        serve(rig, 1);
+        client.read_exact(&mut reply[..100]).unwrap();
+    }
+    for place in clients.iter_mut() {
+        if let Some((conn, client)) = place.take() {
+            drop(client);
+            rig.driver.close(conn);
+        }
+    }
+    let closed = rig.driver.counters().closed + clients.len() as u64;
+    while rig.driver.counters().closed < closed {
+        if rig.driver.next_event().is_none() {
+            rig.driver.flush(false, None);
+        }
+    }
+}
+
+#[test]
+fn the_steady_state_takes_no_memory() {
+    let (mut rig, address) = Rig::tcp(&config());
+    let mut clients = [const { None }; 8];
+    for _ in 0..3 {
+        round(&mut rig, &mut clients, address);
+    }
+    let before = TAKEN.get();
+    for _ in 0..20 {
+        round(&mut rig, &mut clients, address);
+    }
+    assert_eq!(TAKEN.get() - before, 0);
+    // The count can be seen to count.
+    let seen = TAKEN.get();
+    drop(pattern(1_000, 1));
+    assert!(TAKEN.get() > seen);
+}
