@@ -1,40 +1,54 @@
 //! The exponential and the logarithm of the normaliser, by correctly rounded operations only.
 //!
 //! `exp(d)` for an f32 `d`: with `n` the integer nearest to `d / ln 2` and `r = d - n ln 2`, a
-//! polynomial of degree 6 in `r` gives `e^r` and `n` is added to its exponent. Relative error below
-//! 1.2e-7 for `d` in `FLOOR..=CEILING`; below `FLOOR`, and for NaN, the result is +0.
+//! polynomial of degree 5 in `r` gives `e^r`, and `n` is added to its exponent. The relative error
+//! is below 4e-7, and below 2.4e-7 for |d| <= 30: less than the rounding of a usual normaliser.
 
 use crate::simd::Simd;
 
-/// Terms smaller than `exp(FLOOR)` = 4.5e-38 count as zero; also keeps exponents in range.
+/// Arguments below this give `exp(FLOOR)` = 4.5e-38, which keeps exponents in range.
 pub(crate) const FLOOR: f32 = -86.0;
-/// The largest argument that a caller may rely on.
-pub(crate) const CEILING: f32 = 64.0;
 
 /// 1.5 * 2^23: adding it rounds to an integer and leaves that integer in the low bits.
 const ROUNDER: f32 = 12_582_912.0;
-const LOG2_E: f32 = std::f32::consts::LOG2_E;
-/// ln 2 in two parts, the first its nearest f32.
-const LN_2_HIGH: f32 = std::f32::consts::LN_2;
-const LN_2_LOW: f32 = -1.904_654_3e-9;
-/// (e^r - 1 - r) / r^2 for |r| <= ln(2) / 2, least relative error of e^r; highest power first.
-const POLYNOMIAL: [f32; 5] =
-    [0.001_381_453_9, 0.008_368_745, 0.041_668_39, 0.166_665_21, 0.499_999_94];
+/// e^r for |r| <= ln(2) / 2, least relative error with e^0 = 1; highest power first.
+const POLYNOMIAL: [f32; 6] = [0.008_312_502, 0.041_890_334, 0.166_671_16, 0.499_992_3, 1.0, 1.0];
 
-/// e^d in every lane: see the module.
+/// e^d in every lane for `d` up to 88; NaN stays NaN.
+///
+/// Several vectors at once: a step depends on the one before, and a processor overlaps more of
+/// them when they stand side by side.
 #[inline(always)]
-pub(crate) fn exp<S: Simd>(s: S, d: S::F) -> S::F {
-    let power = s.fma(d, s.splat(LOG2_E), s.splat(ROUNDER));
-    let n = s.sub(power, s.splat(ROUNDER));
-    let r = s.fma(n, s.splat(-LN_2_HIGH), d);
-    let r = s.fma(n, s.splat(-LN_2_LOW), r);
-    let mut p = s.splat(POLYNOMIAL[0]);
-    for coefficient in &POLYNOMIAL[1..] {
-        p = s.fma(p, r, s.splat(*coefficient));
+pub(crate) fn exp<S: Simd, const N: usize>(s: S, d: [S::F; N]) -> [S::F; N] {
+    let (mut r, mut power, mut p) = (d, d, [s.splat(POLYNOMIAL[0]); N]);
+    for (r, power) in r.iter_mut().zip(&mut power) {
+        *r = s.max(s.splat(FLOOR), *r);
+        *power = s.fma(*r, s.splat(std::f32::consts::LOG2_E), s.splat(ROUNDER));
     }
-    let p = s.fma(p, r, s.splat(1.0));
-    let p = s.fma(p, r, s.splat(1.0));
-    s.keep(s.at_least(d, s.splat(FLOOR)), s.shift_exponent(p, power))
+    for (r, power) in r.iter_mut().zip(&power) {
+        let n = s.sub(*power, s.splat(ROUNDER));
+        *r = s.fma(n, s.splat(-std::f32::consts::LN_2), *r);
+    }
+    for coefficient in &POLYNOMIAL[1..] {
+        for (p, r) in p.iter_mut().zip(&r) {
+            *p = s.fma(*p, *r, s.splat(*coefficient));
+        }
+    }
+    for (p, power) in p.iter_mut().zip(&power) {
+        *p = s.shift_exponent(*p, *power);
+    }
+    p
+}
+
+/// [`exp`] of four vectors, as many at once as the registers hold.
+#[inline(always)]
+pub(crate) fn exp_block<S: Simd>(s: S, d: [S::F; 4]) -> [S::F; 4] {
+    if S::REGISTERS >= 32 {
+        return exp(s, d);
+    }
+    let [a, b, c, d] = d;
+    let [[a], [b], [c], [d]] = [exp(s, [a]), exp(s, [b]), exp(s, [c]), exp(s, [d])];
+    [a, b, c, d]
 }
 
 /// The natural logarithm of a finite `x >= 0` by f64 add, multiply, fused multiply-add and divide,
@@ -43,8 +57,7 @@ pub(crate) fn exp<S: Simd>(s: S, d: S::F) -> S::F {
 /// The standard library's `ln` is whatever the platform's mathematics library does, so two
 /// machines could differ in the last bit; this cannot.
 pub(crate) fn ln(x: f64) -> f64 {
-    /// The sign and exponent of sqrt(1/2), and half of its fraction: the mantissa is reduced to
-    /// sqrt(1/2)..sqrt(2).
+    /// sqrt(1/2): the mantissa is reduced to sqrt(1/2)..sqrt(2).
     const SQRT_HALF_BITS: u64 = 0x3fe6_a09e_667f_3bcd;
     if x <= 0.0 {
         return f64::NEG_INFINITY;
@@ -76,19 +89,20 @@ mod tests {
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> [f32; 16] {
             let mut out = [0.0; 16];
-            s.store(exp(s, s.load(&self.0)), &mut out);
+            let [e] = exp(s, [s.load(&self.0)]);
+            s.store(e, &mut out);
             out
         }
     }
 
     #[test]
     fn exp_is_close_to_the_f64_exponential_and_the_same_at_every_level() {
-        let mut worst = 0.0_f64;
+        let (mut worst, mut worst_near) = (0.0_f64, 0.0_f64);
         let steps = 40_000_u16;
         for step in (0..steps).step_by(16) {
             let at = |lane: u16| {
                 let t = f32::from(step + lane) / f32::from(steps);
-                t.mul_add(CEILING - FLOOR, FLOOR)
+                t.mul_add(64.0 - FLOOR, FLOOR)
             };
             let d: [f32; 16] = std::array::from_fn(|lane| at(lane as u16));
             let fast = simd::dispatch(Level::detect(), Exp(d));
@@ -97,26 +111,28 @@ mod tests {
             }
             for (d, e) in d.iter().zip(fast) {
                 let exact = f64::from(*d).exp();
-                worst = worst.max((f64::from(e) - exact).abs() / exact);
+                let error = (f64::from(e) - exact).abs() / exact;
+                worst = worst.max(error);
+                if d.abs() <= 30.0 {
+                    worst_near = worst_near.max(error);
+                }
             }
         }
-        assert!(worst < 1.2e-7, "{worst}");
+        assert!(worst < 4e-7 && worst_near < 2.4e-7, "{worst} {worst_near}");
     }
 
     #[test]
     fn exp_has_exact_ends() {
+        let low = [f32::NEG_INFINITY, FLOOR.next_down(), f32::MIN, FLOOR];
         let mut d = [0.0_f32; 16];
         d[1] = -0.0;
-        d[2] = f32::NEG_INFINITY;
-        d[3] = f32::NAN;
-        d[4] = FLOOR.next_down();
-        d[5] = f32::MIN;
+        d[2] = f32::NAN;
+        d[3..7].copy_from_slice(&low);
         for level in Level::ALL {
             let e = simd::dispatch(level, Exp(d));
-            assert_eq!(
-                e[..6].iter().map(|e| e.to_bits()).collect::<Vec<_>>(),
-                [1.0_f32.to_bits(), 1.0_f32.to_bits(), 0, 0, 0, 0]
-            );
+            assert_eq!((e[0], e[1]), (1.0, 1.0));
+            assert!(e[2].is_nan());
+            assert!(e[3..7].iter().all(|low| *low == e[6] && *low > 0.0 && *low < 1e-37), "{e:?}");
         }
     }
 

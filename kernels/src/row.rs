@@ -175,12 +175,26 @@ pub(crate) trait Format: Copy {
     const ZERO: Self::Bytes;
     /// Sixteen entries, widened.
     fn load<S: Simd>(s: S, from: &[Self::Bytes; simd::WIDTH]) -> S::F;
+    /// Sixty-four entries, widened, in the order that costs least: see `entry_at`.
+    #[inline(always)]
+    fn load_block<S: Simd>(s: S, from: &[Self::Bytes; 4 * simd::WIDTH]) -> [S::F; 4] {
+        let mut to = [s.splat(0.0); 4];
+        for (to, from) in to.iter_mut().zip(from.as_chunks().0) {
+            *to = Self::load(s, from);
+        }
+        to
+    }
+    /// Which entry `load_block` puts at a place.
+    #[inline(always)]
+    fn entry_at(place: usize) -> usize {
+        place
+    }
     /// One entry, widened.
     fn widen(from: Self::Bytes) -> f32;
-    /// Up to sixteen entries, the missing ones replaced by `filler`.
+    /// Up to `N` entries, the missing ones replaced by `filler`.
     #[inline(always)]
-    fn pad(tail: &[Self::Bytes], filler: Self::Bytes) -> [Self::Bytes; simd::WIDTH] {
-        let mut whole = [filler; simd::WIDTH];
+    fn pad<const N: usize>(tail: &[Self::Bytes], filler: Self::Bytes) -> [Self::Bytes; N] {
+        let mut whole = [filler; N];
         for (to, from) in whole.iter_mut().zip(tail) {
             *to = *from;
         }
@@ -230,6 +244,18 @@ impl Format for AsBf16 {
     #[inline(always)]
     fn load<S: Simd>(s: S, from: &[[u8; 2]; simd::WIDTH]) -> S::F {
         s.load_bf16(from)
+    }
+    #[inline(always)]
+    fn load_block<S: Simd>(s: S, from: &[[u8; 2]; 4 * simd::WIDTH]) -> [S::F; 4] {
+        let [a, b] = s.load_bf16_split(&from.as_chunks().0[0]);
+        let [c, d] = s.load_bf16_split(&from.as_chunks().0[1]);
+        [a, b, c, d]
+    }
+    /// In each half of a block the even entries come before the odd ones.
+    #[inline(always)]
+    fn entry_at(place: usize) -> usize {
+        let (half, place) = (place / (2 * simd::WIDTH), place % (2 * simd::WIDTH));
+        half * 2 * simd::WIDTH + 2 * (place % simd::WIDTH) + place / simd::WIDTH
     }
     #[inline(always)]
     fn widen(from: [u8; 2]) -> f32 {
@@ -297,6 +323,6 @@ fn max<S: Simd, T: Format>(s: S, entries: &[T::Bytes]) -> f32 {
     for vector in rest.iter().chain([&padded]) {
         tops[0] = s.max(T::load(s, vector), tops[0]);
     }
-    let top = tops.into_iter().reduce(|a, b| s.max(a, b)).unwrap_or(tops[0]);
-    s.largest(top) + 0.0
+    let [a, b, c, d] = tops;
+    s.largest(s.max(s.max(a, b), s.max(c, d))) + 0.0
 }

@@ -10,10 +10,11 @@
 //! `max` is the largest entry and `log_sum = ln(sum of exp(x - max))`, so that
 //! `x - max - log_sum` is a log-probability and `max + log_sum` the usual logsumexp. Exactly:
 //!
-//! - the *anchor* a is 0 if max lies in -48..=64, else max: with a = 0 no term overflows and none
+//! - the *anchor* a is 0 if max lies in -48..=48, else max: with a = 0 no term overflows and none
 //!   that matters is lost, and a row can be summed before its maximum is known;
 //! - entry i adds e(x_i - a) to lane i mod 4096, in order of i, by f32 addition from +0, where e is
-//!   the polynomial of `exp.rs` (terms below exp(-86), and NaN, are +0);
+//!   the polynomial of `exp.rs`. NaN counts as -inf, and a term is never less than exp(-86), which
+//!   is 4.5e-38 and nothing beside the sum;
 //! - the lanes are folded: lane j += lane j + 2048 for j < 2048, then 1024, and so on down to 1;
 //! - `log_sum` is `ln(s) + (a - max)` in f64 by the series of `exp.rs`, rounded to f32.
 //!
@@ -29,6 +30,8 @@
 //! and from then on an entry must be strictly better than the worst of them, as a later equal one
 //! would lose: this keeps every input linear.
 
+use std::ops::RangeInclusive;
+
 use crate::cpu::Level;
 use crate::exp;
 use crate::flags;
@@ -38,14 +41,16 @@ use crate::simd::{self, Op, Simd, WIDTH};
 /// The largest k.
 pub const MAX_K: usize = 1024;
 
-/// Vectors of lanes for the sum: 4,096 lanes.
-const LANES: usize = 4096 / WIDTH;
+/// Entries that are looked at together.
+const BLOCK: usize = 4 * WIDTH;
+/// Lanes of the sum, in blocks: 4,096 lanes.
+const LANES: usize = 4096 / BLOCK;
 /// Groups of entries, in vectors: 4,096 groups.
 const GROUPS: usize = 4096 / WIDTH;
 /// Room for entries that reach the bound. Well above `MAX_K`, so that making room is rare.
 const ROOM: usize = 4096;
 /// The anchor is 0 for maxima in this range.
-const UNANCHORED: std::ops::RangeInclusive<f32> = -48.0..=exp::CEILING;
+const UNANCHORED: RangeInclusive<f32> = -48.0..=48.0;
 
 /// What a row gave besides its entries.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,7 +74,7 @@ pub struct TopK {
 
 #[derive(Debug)]
 struct Scratch {
-    lanes: [[f32; WIDTH]; LANES],
+    lanes: [[f32; BLOCK]; LANES],
     maxima: [[f32; WIDTH]; GROUPS],
     /// Entries as `pack` makes them, so that the smallest is the best.
     keys: [u64; ROOM],
@@ -92,7 +97,7 @@ impl TopK {
     #[must_use]
     pub fn with_level(level: Level) -> Self {
         let scratch = Scratch {
-            lanes: [[0.0; WIDTH]; LANES],
+            lanes: [[0.0; BLOCK]; LANES],
             maxima: [[0.0; WIDTH]; GROUPS],
             keys: [0; ROOM],
         };
@@ -193,21 +198,10 @@ impl Op for Find<'_, '_> {
 fn find<S: Simd, T: Format>(s: S, entries: &[T::Bytes], k: usize, scratch: &mut Scratch) -> Found {
     let entries = &entries[..entries.len().min(u32::MAX as usize)];
     let grouping = Grouping::of(entries.len());
-    let nan = scan::<S, T>(s, entries, grouping, scratch);
+    scan::<S, T>(s, entries, grouping, scratch);
     let maxima = &scratch.maxima[..grouping.groups];
     let max = largest(s, maxima);
-    let log_sum = if !max.is_finite() {
-        let mut equal = 0_u32;
-        for entry in entries {
-            equal += u32::from(T::widen(*entry) == max);
-        }
-        exp::ln(f64::from(equal)) as f32
-    } else if UNANCHORED.contains(&max) {
-        (exp::ln(fold(s, &mut scratch.lanes)) - f64::from(max)) as f32
-    } else {
-        sum_anchored::<S, T>(s, entries, max, &mut scratch.lanes);
-        exp::ln(fold(s, &mut scratch.lanes)) as f32
-    };
+    let (log_sum, nan) = normalise::<S, T>(s, entries, max, &mut scratch.lanes);
     let bound = bound(s, maxima, k, max);
     let mut best = Best { k, bound, len: 0, keys: &mut scratch.keys };
     if k > 0 {
@@ -216,7 +210,8 @@ fn find<S: Simd, T: Format>(s: S, entries: &[T::Bytes], k: usize, scratch: &mut 
     Found { count: best.finish(), nan, max, log_sum }
 }
 
-/// How a row is cut: group g * 16 + l holds lane l of `size` consecutive vectors from g * `size`.
+/// How a row is cut: group g * 16 + l holds lane l of the vectors of `size` consecutive blocks
+/// from block g * `size` on.
 #[derive(Clone, Copy)]
 struct Grouping {
     size: usize,
@@ -225,83 +220,151 @@ struct Grouping {
 
 impl Grouping {
     const fn of(entries: usize) -> Self {
-        let vectors = entries.div_ceil(WIDTH);
-        let size = if vectors <= GROUPS { 1 } else { vectors.div_ceil(GROUPS) };
-        Self { size, groups: vectors.div_ceil(size) }
+        let blocks = entries.div_ceil(BLOCK);
+        let size = if blocks <= GROUPS { 1 } else { blocks.div_ceil(GROUPS) };
+        Self { size, groups: blocks.div_ceil(size) }
     }
 }
 
-/// Fills the maxima of all groups, and the lanes with anchor 0; tells whether there was a NaN.
+/// Fills the maxima of all groups, and the lanes with anchor 0. NaN reaches the lanes.
 #[inline(always)]
-fn scan<S: Simd, T: Format>(
-    s: S,
-    entries: &[T::Bytes],
-    grouping: Grouping,
-    scratch: &mut Scratch,
-) -> bool {
-    scratch.lanes.fill([0.0; WIDTH]);
-    let (vectors, tail) = entries.as_chunks::<WIDTH>();
+fn scan<S: Simd, T: Format>(s: S, entries: &[T::Bytes], grouping: Grouping, scratch: &mut Scratch) {
+    scratch.lanes.fill([0.0; BLOCK]);
+    let (blocks, tail) = entries.as_chunks::<BLOCK>();
     let lowest = s.splat(f32::NEG_INFINITY);
-    let mut nan = s.is_nan(lowest);
     let mut lane = 0;
-    let groups = vectors.chunks(grouping.size);
-    for (group, maximum) in groups.zip(&mut scratch.maxima) {
+    for (group, maximum) in blocks.chunks(grouping.size).zip(&mut scratch.maxima) {
         let mut top = lowest;
-        for vector in group {
-            let x = T::load(s, vector);
-            top = s.max(x, top);
-            nan = s.or(nan, s.is_nan(x));
-            let sum = &mut scratch.lanes[lane % LANES];
-            s.store(s.add(s.load(sum), exp::exp(s, x)), sum);
+        for block in group {
+            let x = T::load_block(s, block);
+            top = s.max(highest(s, x), top);
+            add(s, exp::exp_block(s, x), &mut scratch.lanes[lane % LANES]);
             lane += 1;
         }
         s.store(top, maximum);
     }
     if !tail.is_empty() {
-        let x = T::load(s, &T::pad(tail, T::LOWEST));
-        nan = s.or(nan, s.is_nan(x));
-        let sum = &mut scratch.lanes[lane % LANES];
-        s.store(s.add(s.load(sum), exp::exp(s, x)), sum);
-        // The tail's group may have been started by whole vectors.
-        let started = !vectors.len().is_multiple_of(grouping.size);
+        let x = T::load_block(s, &T::pad(tail, T::LOWEST));
+        add_first::<S, T>(s, exp::exp_block(s, x), tail.len(), &mut scratch.lanes[lane % LANES]);
+        // The tail's group may have been started by whole blocks.
+        let started = !blocks.len().is_multiple_of(grouping.size);
         let maximum = &mut scratch.maxima[grouping.groups - 1];
         let top = if started { s.load(maximum) } else { lowest };
-        s.store(s.max(x, top), maximum);
+        s.store(s.max(highest(s, x), top), maximum);
     }
-    s.bits(nan) != 0
 }
 
-/// Fills the lanes with anchor `max`.
+/// The largest in each lane; entries that are not NaN come before those that are.
 #[inline(always)]
-fn sum_anchored<S: Simd, T: Format>(
-    s: S,
-    entries: &[T::Bytes],
-    max: f32,
-    lanes: &mut [[f32; WIDTH]; LANES],
-) {
-    lanes.fill([0.0; WIDTH]);
-    let max = s.splat(max);
-    let (vectors, tail) = entries.as_chunks::<WIDTH>();
-    let padded = T::pad(tail, T::LOWEST);
-    for (lane, vector) in vectors.iter().chain([&padded]).enumerate() {
-        let sum = &mut lanes[lane % LANES];
-        let term = exp::exp(s, s.sub(T::load(s, vector), max));
+fn highest<S: Simd>(s: S, [a, b, c, d]: [S::F; 4]) -> S::F {
+    let lowest = s.splat(f32::NEG_INFINITY);
+    // A NaN in the first operand is passed over, in the second it would stay.
+    let ab = s.max(a, s.max(b, lowest));
+    s.max(c, s.max(d, ab))
+}
+
+#[inline(always)]
+fn load<S: Simd>(s: S, from: &[f32; BLOCK]) -> [S::F; 4] {
+    let mut to = [s.splat(0.0); 4];
+    for (to, from) in to.iter_mut().zip(from.as_chunks().0) {
+        *to = s.load(from);
+    }
+    to
+}
+
+#[inline(always)]
+fn add<S: Simd>(s: S, terms: [S::F; 4], sums: &mut [f32; BLOCK]) {
+    for (sum, term) in sums.as_chunks_mut().0.iter_mut().zip(terms) {
         s.store(s.add(s.load(sum), term), sum);
     }
 }
 
+/// Adds the terms of the first `count` entries of a block.
+#[inline(always)]
+fn add_first<S: Simd, T: Format>(s: S, terms: [S::F; 4], count: usize, sums: &mut [f32; BLOCK]) {
+    let mut padded = [0.0; BLOCK];
+    add(s, terms, &mut padded);
+    for (place, (sum, term)) in sums.iter_mut().zip(padded).enumerate() {
+        if T::entry_at(place) < count {
+            *sum += term;
+        }
+    }
+}
+
+/// `log_sum` from lanes that `scan` filled; whether there is a NaN.
+#[inline(always)]
+fn normalise<S: Simd, T: Format>(
+    s: S,
+    entries: &[T::Bytes],
+    max: f32,
+    lanes: &mut [[f32; BLOCK]; LANES],
+) -> (f32, bool) {
+    if max.is_infinite() {
+        let (mut equal, mut nan) = (0_u32, false);
+        for entry in entries {
+            let x = T::widen(*entry);
+            equal += u32::from(x == max);
+            nan |= x.is_nan();
+        }
+        return (exp::ln(f64::from(equal)) as f32, nan);
+    }
+    let anchor = if UNANCHORED.contains(&max) { 0.0 } else { max };
+    let mut sum = fold::<S, T>(s, lanes);
+    let mut nan = false;
+    if anchor != 0.0 || sum.is_nan() {
+        nan = sum_again::<S, T>(s, entries, anchor, lanes);
+        sum = fold::<S, T>(s, lanes);
+    }
+    ((exp::ln(f64::from(sum)) + (f64::from(anchor) - f64::from(max))) as f32, nan)
+}
+
+/// Fills the lanes with any anchor, NaN as -inf; tells whether there is a NaN.
+#[inline(always)]
+fn sum_again<S: Simd, T: Format>(
+    s: S,
+    entries: &[T::Bytes],
+    anchor: f32,
+    lanes: &mut [[f32; BLOCK]; LANES],
+) -> bool {
+    lanes.fill([0.0; BLOCK]);
+    let (anchor, lowest) = (s.splat(anchor), s.splat(f32::NEG_INFINITY));
+    let mut nan = s.is_nan(lowest);
+    let (blocks, tail) = entries.as_chunks::<BLOCK>();
+    let padded = T::pad(tail, T::LOWEST);
+    for (place, block) in blocks.iter().chain([&padded]).enumerate() {
+        let mut d = T::load_block(s, block);
+        for d in &mut d {
+            *d = s.sub(*d, anchor);
+            nan = s.or(nan, s.is_nan(*d));
+            *d = s.max(*d, lowest);
+        }
+        let (terms, sums) = (exp::exp_block(s, d), &mut lanes[place % LANES]);
+        if place < blocks.len() {
+            add(s, terms, sums);
+        } else {
+            add_first::<S, T>(s, terms, tail.len(), sums);
+        }
+    }
+    s.bits(nan) != 0
+}
+
 /// Folds the lanes onto the first.
 #[inline(always)]
-fn fold<S: Simd>(s: S, lanes: &mut [[f32; WIDTH]; LANES]) -> f64 {
+fn fold<S: Simd, T: Format>(s: S, lanes: &mut [[f32; BLOCK]; LANES]) -> f32 {
     let mut half = LANES / 2;
     while half > 0 {
         let (low, high) = lanes.split_at_mut(half);
         for (low, high) in low.iter_mut().zip(high) {
-            s.store(s.add(s.load(low), s.load(high)), low);
+            add(s, load(s, high), low);
         }
         half /= 2;
     }
-    f64::from(s.sum(s.load(&lanes[0])))
+    let mut last = [0.0; BLOCK];
+    for (place, sum) in lanes[0].iter().enumerate() {
+        last[T::entry_at(place)] = *sum;
+    }
+    let [a, b, c, d] = load(s, &last);
+    s.sum(s.add(s.add(a, c), s.add(b, d)))
 }
 
 /// The largest of all maxima, +0 rather than -0.
@@ -319,17 +382,9 @@ fn largest<S: Simd>(s: S, maxima: &[[f32; WIDTH]]) -> f32 {
 fn bound<S: Simd>(s: S, maxima: &[[f32; WIDTH]], k: usize, max: f32) -> f32 {
     /// Halvings of the value range before those of the bit range, which always end.
     const BY_VALUE: usize = 12;
-    let reach = |bound: f32| -> usize {
-        let bound = s.splat(bound);
-        let mut reached = 0;
-        for maximum in maxima {
-            reached += s.bits(s.at_least(s.load(maximum), bound)).count_ones() as usize;
-        }
-        reached
-    };
     // Invariant: at least k reach `low`, or it is -inf; fewer than k reach `high`.
     let (mut low, mut high) = (f32::NEG_INFINITY, max);
-    if reach(high) >= k {
+    if reaching(s, maxima, high) >= k {
         return high;
     }
     let mut steps = 0;
@@ -344,7 +399,7 @@ fn bound<S: Simd>(s: S, maxima: &[[f32; WIDTH]], k: usize, max: f32) -> f32 {
         } else {
             value_at(below + (above - below) / 2)
         };
-        let reached = reach(middle);
+        let reached = reaching(s, maxima, middle);
         if reached < k {
             high = middle;
         } else if reached <= k + k / 8 + WIDTH {
@@ -354,6 +409,17 @@ fn bound<S: Simd>(s: S, maxima: &[[f32; WIDTH]], k: usize, max: f32) -> f32 {
         }
         steps += 1;
     }
+}
+
+/// Number of groups that reach `bound`.
+#[inline(always)]
+fn reaching<S: Simd>(s: S, maxima: &[[f32; WIDTH]], bound: f32) -> usize {
+    let bound = s.splat(bound);
+    let mut reached = 0;
+    for maximum in maxima {
+        reached += s.bits(s.at_least(s.load(maximum), bound)).count_ones();
+    }
+    reached as usize
 }
 
 /// The best entries so far.
@@ -411,22 +477,24 @@ fn collect<S: Simd, T: Format>(
     maxima: &[[f32; WIDTH]],
     best: &mut Best<'_>,
 ) {
-    let (vectors, tail) = entries.as_chunks::<WIDTH>();
-    let groups = vectors.chunks(grouping.size).zip(maxima).enumerate();
-    for (number, (group, maximum)) in groups {
+    for (number, (group, maximum)) in entries.chunks(grouping.size * BLOCK).zip(maxima).enumerate()
+    {
         if s.bits(s.at_least(s.load(maximum), s.splat(best.bound))) == 0 {
             continue;
         }
-        let first = number * grouping.size * WIDTH;
-        for (place, vector) in group.iter().enumerate() {
-            let reached = s.at_least(T::load(s, vector), s.splat(best.bound));
-            best.take::<T>(vector, first + place * WIDTH, s.bits(reached));
+        let first = number * grouping.size * BLOCK;
+        let (vectors, tail) = group.as_chunks::<WIDTH>();
+        for (place, vector) in vectors.iter().enumerate() {
+            let reached = s.bits(s.at_least(T::load(s, vector), s.splat(best.bound)));
+            if reached != 0 {
+                best.take::<T>(vector, first + place * WIDTH, reached);
+            }
         }
-    }
-    if !tail.is_empty() {
-        let vector = T::pad(tail, T::LOWEST);
-        let reached = s.at_least(T::load(s, &vector), s.splat(best.bound));
-        let real = (1 << tail.len()) - 1;
-        best.take::<T>(&vector, vectors.len() * WIDTH, s.bits(reached) & real);
+        if !tail.is_empty() {
+            let vector = T::pad(tail, T::LOWEST);
+            let reached = s.bits(s.at_least(T::load(s, &vector), s.splat(best.bound)));
+            let real = (1 << tail.len()) - 1;
+            best.take::<T>(&vector, first + vectors.len() * WIDTH, reached & real);
+        }
     }
 }

@@ -25,26 +25,28 @@ macro_rules! on {
 
 type F = [__m256; 2];
 
-/// The two halves of an array of sixteen.
+/// The two halves of an array.
 #[inline(always)]
-fn halves<T>(from: &[T; WIDTH]) -> [*const T; 2] {
-    let (low, high) = from.split_at(WIDTH / 2);
+fn halves<T, const N: usize>(from: &[T; N]) -> [*const T; 2] {
+    let (low, high) = from.split_at(N / 2);
     [low.as_ptr(), high.as_ptr()]
 }
 
-/// The two halves of an array of sixteen.
+/// The two halves of an array.
 #[inline(always)]
 fn halves_mut<T>(to: &mut [T; WIDTH]) -> [*mut T; 2] {
     let (low, high) = to.split_at_mut(WIDTH / 2);
     [low.as_mut_ptr(), high.as_mut_ptr()]
 }
 
-impl Avx2 {
-    #[inline(always)]
-    fn pairs(self, a: F, b: F, f: impl Fn(__m256, __m256) -> __m256) -> F {
-        [f(a[0], b[0]), f(a[1], b[1])]
-    }
+/// The same for the lower and the upper register of each name. Not a closure: see `simd`.
+macro_rules! both {
+    (|$($name:ident),*| $half:expr) => {
+        [{ $(let $name = $name[0];)* $half }, { $(let $name = $name[1];)* $half }]
+    };
+}
 
+impl Avx2 {
     /// Two registers of eight i32 as sixteen u16; the lanes are already in range.
     #[inline(always)]
     fn pack_u16(self, low: __m256i, high: __m256i) -> __m256i {
@@ -98,85 +100,99 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn load(self, from: &[f32; WIDTH]) -> F {
+        let from = halves(from);
         // SAFETY: reads 32 bytes of a half of `from`, at any alignment; features as in `on`.
-        halves(from).map(|half| unsafe { _mm256_loadu_ps(half) })
+        both!(|from| unsafe { _mm256_loadu_ps(from) })
     }
     #[inline(always)]
     fn load_f32(self, from: &[[u8; 4]; WIDTH]) -> F {
+        let from = halves(from);
         // SAFETY: reads 32 bytes of a half of `from`, at any alignment; features as in `on`.
-        halves(from).map(|half| unsafe { _mm256_loadu_ps(half.cast()) })
+        both!(|from| unsafe { _mm256_loadu_ps(from.cast()) })
     }
     #[inline(always)]
     fn load_f16(self, from: &[[u8; 2]; WIDTH]) -> F {
-        halves(from).map(|half| {
+        let from = halves(from);
+        both!(|from| {
             // SAFETY: reads 16 bytes of a half of `from`, at any alignment; features as in `on`.
-            let half = unsafe { _mm_loadu_si128(half.cast()) };
+            let half = unsafe { _mm_loadu_si128(from.cast()) };
             on!(_mm256_cvtph_ps(half))
         })
     }
     #[inline(always)]
     fn load_bf16(self, from: &[[u8; 2]; WIDTH]) -> F {
-        halves(from).map(|half| {
+        let from = halves(from);
+        both!(|from| {
             // SAFETY: reads 16 bytes of a half of `from`, at any alignment; features as in `on`.
-            let half = unsafe { _mm_loadu_si128(half.cast()) };
+            let half = unsafe { _mm_loadu_si128(from.cast()) };
             let wide = on!(_mm256_cvtepu16_epi32(half));
             let bits = on!(_mm256_slli_epi32::<16>(wide));
             on!(_mm256_castsi256_ps(bits))
         })
     }
     #[inline(always)]
+    fn load_bf16_split(self, from: &[[u8; 2]; 2 * WIDTH]) -> [F; 2] {
+        let upper = on!(_mm256_set1_epi32(0xffff_0000_u32.cast_signed()));
+        let from = halves(from);
+        // SAFETY: reads 32 bytes of a half of `from`, at any alignment; features as in `on`.
+        let pairs = both!(|from| unsafe { _mm256_loadu_si256(from.cast()) });
+        let even = both!(|pairs| on!(_mm256_slli_epi32::<16>(pairs)));
+        let odd = both!(|pairs| on!(_mm256_and_si256(pairs, upper)));
+        [both!(|even| on!(_mm256_castsi256_ps(even))), both!(|odd| on!(_mm256_castsi256_ps(odd)))]
+    }
+    #[inline(always)]
     fn load_i8(self, from: &[i8; WIDTH]) -> F {
-        halves(from).map(|half| {
+        let from = halves(from);
+        both!(|from| {
             // SAFETY: reads 8 bytes of a half of `from`, at any alignment; features as in `on`.
-            let half = unsafe { _mm_loadl_epi64(half.cast()) };
+            let half = unsafe { _mm_loadl_epi64(from.cast()) };
             let wide = on!(_mm256_cvtepi8_epi32(half));
             on!(_mm256_cvtepi32_ps(wide))
         })
     }
     #[inline(always)]
     fn store(self, value: F, to: &mut [f32; WIDTH]) {
-        for (half, value) in halves_mut(to).into_iter().zip(value) {
-            // SAFETY: writes 32 bytes of a half of `to`, at any alignment; features as in `on`.
-            unsafe { _mm256_storeu_ps(half, value) }
-        }
+        let to = halves_mut(to);
+        // SAFETY: writes 32 bytes of a half of `to`, at any alignment; features as in `on`.
+        let _: [(); 2] = both!(|to, value| unsafe { _mm256_storeu_ps(to, value) });
     }
 
     #[inline(always)]
     fn add(self, a: F, b: F) -> F {
-        self.pairs(a, b, |a, b| on!(_mm256_add_ps(a, b)))
+        both!(|a, b| on!(_mm256_add_ps(a, b)))
     }
     #[inline(always)]
     fn sub(self, a: F, b: F) -> F {
-        self.pairs(a, b, |a, b| on!(_mm256_sub_ps(a, b)))
+        both!(|a, b| on!(_mm256_sub_ps(a, b)))
     }
     #[inline(always)]
     fn mul(self, a: F, b: F) -> F {
-        self.pairs(a, b, |a, b| on!(_mm256_mul_ps(a, b)))
+        both!(|a, b| on!(_mm256_mul_ps(a, b)))
     }
     #[inline(always)]
     fn div(self, a: F, b: F) -> F {
-        self.pairs(a, b, |a, b| on!(_mm256_div_ps(a, b)))
+        both!(|a, b| on!(_mm256_div_ps(a, b)))
     }
     #[inline(always)]
     fn fma(self, a: F, b: F, c: F) -> F {
-        [on!(_mm256_fmadd_ps(a[0], b[0], c[0])), on!(_mm256_fmadd_ps(a[1], b[1], c[1]))]
+        both!(|a, b, c| on!(_mm256_fmadd_ps(a, b, c)))
     }
     #[inline(always)]
     fn max(self, a: F, b: F) -> F {
-        self.pairs(a, b, |a, b| on!(_mm256_max_ps(a, b)))
+        both!(|a, b| on!(_mm256_max_ps(a, b)))
     }
     #[inline(always)]
     fn abs(self, a: F) -> F {
-        let sign = on!(_mm256_set1_ps(-0.0));
-        a.map(|a| on!(_mm256_andnot_ps(sign, a)))
+        let sign = self.splat(-0.0);
+        both!(|sign, a| on!(_mm256_andnot_ps(sign, a)))
     }
     #[inline(always)]
     fn round(self, a: F) -> F {
-        a.map(|a| on!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)))
+        both!(|a| on!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)))
     }
     #[inline(always)]
     fn shift_exponent(self, a: F, power: F) -> F {
-        self.pairs(a, power, |a, power| {
+        both!(|a, power| {
             let power = on!(_mm256_castps_si256(power));
             let power = on!(_mm256_slli_epi32::<23>(power));
             let a = on!(_mm256_castps_si256(a));
@@ -187,29 +203,25 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn at_least(self, a: F, b: F) -> F {
-        self.pairs(a, b, |a, b| on!(_mm256_cmp_ps::<_CMP_GE_OQ>(a, b)))
+        both!(|a, b| on!(_mm256_cmp_ps::<_CMP_GE_OQ>(a, b)))
     }
     #[inline(always)]
     fn is_nan(self, a: F) -> F {
-        a.map(|a| on!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a, a)))
+        both!(|a| on!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a, a)))
     }
     #[inline(always)]
     fn or(self, a: F, b: F) -> F {
-        self.pairs(a, b, |a, b| on!(_mm256_or_ps(a, b)))
-    }
-    #[inline(always)]
-    fn keep(self, mask: F, a: F) -> F {
-        self.pairs(mask, a, |mask, a| on!(_mm256_and_ps(mask, a)))
+        both!(|a, b| on!(_mm256_or_ps(a, b)))
     }
     #[inline(always)]
     fn bits(self, mask: F) -> u32 {
-        let [low, high] = mask.map(|half| on!(_mm256_movemask_ps(half)));
+        let [low, high] = both!(|mask| on!(_mm256_movemask_ps(mask)));
         (low | high << 8) as u32
     }
 
     #[inline(always)]
     fn store_i8(self, value: F, to: &mut [i8; WIDTH]) {
-        let [low, high] = value.map(|half| on!(_mm256_cvtps_epi32(half)));
+        let [low, high] = both!(|value| on!(_mm256_cvtps_epi32(value)));
         let mixed = on!(_mm256_packs_epi32(low, high));
         let words = on!(_mm256_permute4x64_epi64::<0b11_01_10_00>(mixed));
         let low = on!(_mm256_castsi256_si128(words));
@@ -220,15 +232,14 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn store_f16(self, value: F, to: &mut [u16; WIDTH]) {
-        let value = value.map(|half| self.round_f16(half));
-        for (half, value) in halves_mut(to).into_iter().zip(value) {
-            // SAFETY: writes 16 bytes of a half of `to`, at any alignment; features as in `on`.
-            unsafe { _mm_storeu_si128(half.cast(), value) }
-        }
+        let value = both!(|value| self.round_f16(value));
+        let to = halves_mut(to);
+        // SAFETY: writes 16 bytes of a half of `to`, at any alignment; features as in `on`.
+        let _: [(); 2] = both!(|to, value| unsafe { _mm_storeu_si128(to.cast(), value) });
     }
     #[inline(always)]
     fn store_bf16(self, value: F, to: &mut [u16; WIDTH]) {
-        let [low, high] = value.map(|half| self.round_bf16(half));
+        let [low, high] = both!(|value| self.round_bf16(value));
         let packed = self.pack_u16(low, high);
         // SAFETY: writes the 32 bytes of `to`, at any alignment; features as in `on`.
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), packed) }

@@ -55,9 +55,23 @@ impl Simd for Avx512 {
     fn load_bf16(self, from: &[[u8; 2]; WIDTH]) -> F {
         // SAFETY: reads the 32 bytes of `from`, at any alignment; features as in `on`.
         let halves = unsafe { _mm256_loadu_si256(from.as_ptr().cast()) };
-        let wide = on!(_mm512_cvtepu16_epi32(halves));
-        let bits = on!(_mm512_slli_epi32::<16>(wide));
+        // Word i becomes the upper half of lane i: one shuffle, where widening takes two steps.
+        let upper = on!(_mm512_set_epi16(
+            15, 0, 14, 0, 13, 0, 12, 0, 11, 0, 10, 0, 9, 0, 8, 0, 7, 0, 6, 0, 5, 0, 4, 0, 3, 0, 2,
+            0, 1, 0, 0, 0,
+        ));
+        let halves = on!(_mm512_castsi256_si512(halves));
+        let bits = on!(_mm512_maskz_permutexvar_epi16(0xaaaa_aaaa, upper, halves));
         on!(_mm512_castsi512_ps(bits))
+    }
+    #[inline(always)]
+    fn load_bf16_split(self, from: &[[u8; 2]; 2 * WIDTH]) -> [F; 2] {
+        // SAFETY: reads the 64 bytes of `from`, at any alignment; features as in `on`.
+        let pairs = unsafe { _mm512_loadu_si512(from.as_ptr().cast()) };
+        let even = on!(_mm512_slli_epi32::<16>(pairs));
+        let upper = on!(_mm512_set1_epi32(0xffff_0000_u32.cast_signed()));
+        let odd = on!(_mm512_and_si512(pairs, upper));
+        [on!(_mm512_castsi512_ps(even)), on!(_mm512_castsi512_ps(odd))]
     }
     #[inline(always)]
     fn load_i8(self, from: &[i8; WIDTH]) -> F {
@@ -124,10 +138,6 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn or(self, a: M, b: M) -> M {
         a | b
-    }
-    #[inline(always)]
-    fn keep(self, mask: M, a: F) -> F {
-        on!(_mm512_maskz_mov_ps(mask, a))
     }
     #[inline(always)]
     fn bits(self, mask: M) -> u32 {

@@ -5,7 +5,9 @@
 //! not of the machine: that is what makes the levels agree bit for bit.
 //!
 //! Everything on the way from [`dispatch`] to an instruction is `#[inline(always)]`: only then does
-//! it become part of the one function that is compiled with the level's instructions.
+//! it become part of the one function that is compiled with the level's instructions. Vectors must
+//! not pass through closures or the standard library's adapters (`array::map`, `from_fn`, `fold`)
+//! for the same reason: those are compiled for the lowest level and would be called, not inlined.
 
 mod scalar;
 
@@ -35,6 +37,8 @@ pub(crate) trait Simd: Copy {
     fn load_f32(self, from: &[[u8; 4]; WIDTH]) -> Self::F;
     fn load_f16(self, from: &[[u8; 2]; WIDTH]) -> Self::F;
     fn load_bf16(self, from: &[[u8; 2]; WIDTH]) -> Self::F;
+    /// The even entries and the odd ones: cheaper than in order.
+    fn load_bf16_split(self, from: &[[u8; 2]; 2 * WIDTH]) -> [Self::F; 2];
     fn load_i8(self, from: &[i8; WIDTH]) -> Self::F;
     fn store(self, value: Self::F, to: &mut [f32; WIDTH]);
 
@@ -56,8 +60,6 @@ pub(crate) trait Simd: Copy {
     fn at_least(self, a: Self::F, b: Self::F) -> Self::M;
     fn is_nan(self, a: Self::F) -> Self::M;
     fn or(self, a: Self::M, b: Self::M) -> Self::M;
-    /// `a` where `mask`, else +0.
-    fn keep(self, mask: Self::M, a: Self::F) -> Self::F;
     /// Bit i is lane i.
     fn bits(self, mask: Self::M) -> u32;
 

@@ -46,6 +46,11 @@ impl Simd for Scalar {
         each(*from, |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16))
     }
     #[inline(always)]
+    fn load_bf16_split(self, from: &[[u8; 2]; 2 * WIDTH]) -> [F; 2] {
+        let widen = |[low, high]: [u8; 2]| f32::from_le_bytes([0, 0, low, high]);
+        [0, 1].map(|odd| std::array::from_fn(|lane| widen(from[2 * lane + odd])))
+    }
+    #[inline(always)]
     fn load_i8(self, from: &[i8; WIDTH]) -> F {
         each(*from, f32::from)
     }
@@ -102,10 +107,6 @@ impl Simd for Scalar {
     #[inline(always)]
     fn or(self, a: M, b: M) -> M {
         pairs(a, b, |a, b| a | b)
-    }
-    #[inline(always)]
-    fn keep(self, mask: M, a: F) -> F {
-        std::array::from_fn(|lane| if mask[lane] { a[lane] } else { 0.0 })
     }
     #[inline(always)]
     fn bits(self, mask: M) -> u32 {

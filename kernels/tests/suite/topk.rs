@@ -255,7 +255,7 @@ fn the_anchor_changes_nothing_but_the_last_bits() {
     let mut topks = scratches();
     let mut random = Random(7);
     let row: Vec<f32> = (0..10_000).map(|_| random.normal()).collect();
-    for offset in [-1e4, -300.0, -60.0, -48.0, -40.0, 0.0, 59.0, 60.0, 64.0, 90.0, 300.0, 1e4] {
+    for offset in [-1e4, -300.0, -60.0, -48.0, -40.0, 0.0, 44.0, 45.0, 48.0, 90.0, 300.0, 1e4] {
         let moved: Vec<f32> = row.iter().map(|x| x + offset).collect();
         check(&mut topks, Row::F32(&moved), &moved, 10);
     }
@@ -264,17 +264,13 @@ fn the_anchor_changes_nothing_but_the_last_bits() {
 /// The normaliser by its definition, in plain f32 arithmetic with fused multiply-adds.
 fn log_sum_by_definition(row: &[f32]) -> f32 {
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let anchor = if (-48.0..=64.0).contains(&max) { 0.0 } else { max };
+    let anchor = if (-48.0..=48.0).contains(&max) { 0.0 } else { max };
     let exp = |d: f32| {
-        if d < -86.0 || d.is_nan() {
-            return 0.0;
-        }
+        let d = if d > -86.0 { d } else { -86.0 };
         let power = d.mul_add(std::f32::consts::LOG2_E, 12_582_912.0);
         let n = power - 12_582_912.0;
         let r = n.mul_add(-std::f32::consts::LN_2, d);
-        let r = n.mul_add(1.904_654_3e-9, r);
-        let p =
-            [0.001_381_453_9, 0.008_368_745, 0.041_668_39, 0.166_665_21, 0.499_999_94, 1.0, 1.0];
+        let p = [0.008_312_502, 0.041_890_334, 0.166_671_16, 0.499_992_3, 1.0, 1.0];
         let p = p.into_iter().reduce(|p: f32, c| p.mul_add(r, c)).expect("not empty");
         p * 2.0_f32.powi(n as i32)
     };
