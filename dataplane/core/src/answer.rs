@@ -80,12 +80,9 @@ impl Shard {
             &aligned.0
         };
         let epoch = cx.epoch_ns;
-        let heartbeat = match wire::payload::access::<wire::payload::Heartbeat>(payload) {
-            Ok(heartbeat) => heartbeat,
-            Err(_) => {
-                self.report(cx, id, message_id, Kind::Heartbeat, ErrorCode::BadArchive, 0);
-                return;
-            }
+        let Ok(heartbeat) = wire::payload::access::<wire::payload::Heartbeat>(payload) else {
+            self.report(cx, id, message_id, Kind::Heartbeat, ErrorCode::BadArchive, 0);
+            return;
         };
         let wants_bulk = heartbeat.lane_hint == wire::payload::LANE_BULK;
         let pulse = Pulse {
@@ -149,7 +146,9 @@ impl Shard {
         code: ErrorCode,
         actual: u64,
     ) {
-        self.report(cx, id, message_id, Kind::ErrorReport, code, actual);
+        if !self.report(cx, id, message_id, Kind::ErrorReport, code, actual) {
+            self.defer(id, message_id, code, actual);
+        }
         let Some(conn) = self.conns.open_mut(id) else { return };
         conn.intake = Intake::Discard;
         conn.finishing = true;

@@ -40,9 +40,19 @@ pub struct Batch {
     /// The slots, in order of arrival.
     pub slots: Vec<Arrived>,
     /// What they have in common.
-    pub operation: Operation,
+    pub shape: Shape,
+    /// Bytes of their rows.
+    pub bytes: u64,
     /// Why it closed.
     pub reason: CloseReason,
+}
+
+impl Batch {
+    /// What is to be computed.
+    #[must_use]
+    pub const fn operation(&self) -> Operation {
+        self.shape.operation
+    }
 }
 
 #[derive(Debug)]
@@ -129,23 +139,35 @@ impl Batcher {
     fn close(&mut self, index: usize, reason: CloseReason) {
         // The oldest stays in front: order of opening is kept.
         let open = self.open.remove(index);
-        let operation = open.shape.operation;
-        self.ready.push_back(Batch { slots: open.slots, operation, reason });
+        let Open { slots, shape, bytes, .. } = open;
+        self.ready.push_back(Batch { slots, shape, bytes, reason });
     }
 
-    /// A request whose worker died goes ahead of everything else.
-    pub fn retry(&mut self, slot: Arrived, operation: Operation) {
-        let fits = |b: &Batch| b.reason == CloseReason::Retry && b.operation == operation;
-        match self.ready.front_mut() {
-            Some(batch) if fits(batch) && batch.slots.len() < self.batch_max => {
-                batch.slots.push(slot);
-            }
-            _ => {
-                let mut slots = self.spare();
-                slots.push(slot);
-                self.ready.push_front(Batch { slots, operation, reason: CloseReason::Retry });
-            }
+    /// Requests whose worker died, in order of arrival: they go ahead of everything else, in batches like any
+    /// other.
+    pub fn retry(&mut self, again: impl Iterator<Item = (Arrived, Work)>) {
+        let mut batches: Vec<Batch> = Vec::new();
+        for (slot, work) in again {
+            let shape = Shape::of(&work);
+            let fits = |b: &Batch| {
+                b.shape == shape && b.slots.len() < self.batch_max && b.bytes < self.batch_bytes
+            };
+            let index = batches.iter().position(fits).unwrap_or_else(|| {
+                let (slots, reason) = (self.spare(), CloseReason::Retry);
+                batches.push(Batch { slots, shape, bytes: 0, reason });
+                batches.len() - 1
+            });
+            batches[index].slots.push(slot);
+            batches[index].bytes += u64::from(work.data_len);
         }
+        while let Some(batch) = batches.pop() {
+            self.ready.push_front(batch);
+        }
+    }
+
+    /// A closed batch that could not be lent after all goes back to its place in front.
+    pub fn put_back(&mut self, batch: Batch) {
+        self.ready.push_front(batch);
     }
 
     /// Closes what is due: by age, by a near deadline, or all of it when draining.
@@ -171,19 +193,15 @@ impl Batcher {
 
     /// The first closed batch whose operation `can` take.
     pub fn pop_ready(&mut self, mut can: impl FnMut(Operation) -> bool) -> Option<Batch> {
-        let index = self.ready.iter().position(|b| can(b.operation))?;
+        let index = self.ready.iter().position(|b| can(b.operation()))?;
         self.ready.remove(index)
     }
 
     /// Closes the oldest open batch for which `idle` knows a worker with nothing to do.
     pub fn pop_idle(&mut self, mut idle: impl FnMut(Operation) -> bool) -> Option<Batch> {
         let index = self.open.iter().position(|b| idle(b.shape.operation))?;
-        let open = self.open.remove(index);
-        Some(Batch {
-            slots: open.slots,
-            operation: open.shape.operation,
-            reason: CloseReason::WorkerIdle,
-        })
+        let Open { slots, shape, bytes, .. } = self.open.remove(index);
+        Some(Batch { slots, shape, bytes, reason: CloseReason::WorkerIdle })
     }
 
     /// Removes requests that `expired` points out and hands them over: `true` with each from an

@@ -78,8 +78,13 @@ pub(crate) struct Conn {
     pub small_run: u8,
     /// The peer will send nothing more.
     pub eof: bool,
-    /// Half-close once everything is sent, then linger until `since` is too old.
+    /// Half-close once everything is answered and sent, then linger.
     pub finishing: bool,
+    /// When the half close was ordered; 0 for not yet.
+    pub finished_at: Time,
+    /// The stream stands still, because the driver keeps bytes or was told to stop: only `start_stream` sets it
+    /// going again.
+    pub paused: bool,
     /// Waits for room: in the shard's list, or for its own credit.
     pub waiting: bool,
     /// Waits for its own credit, and so is not in the list.
@@ -109,6 +114,8 @@ impl Conn {
             small_run: 0,
             eof: false,
             finishing: false,
+            finished_at: 0,
+            paused: false,
             waiting: false,
             waits_own: false,
             dirty: false,
@@ -123,6 +130,15 @@ impl Conn {
     /// Between two frames, with nothing begun.
     pub(crate) const fn at_boundary(&self) -> bool {
         matches!(self.intake, Intake::Header) && self.head_len == 0
+    }
+
+    /// Cannot go on before something is freed.
+    pub(crate) fn is_blocked(&self) -> bool {
+        match &self.intake {
+            Intake::Waiting | Intake::Promote { .. } => true,
+            Intake::Body { at, .. } => *at == crate::shard::header_payload_len(&self.head),
+            Intake::Header | Intake::Skip { .. } | Intake::Discard => false,
+        }
     }
 
     /// Answered and sent all there was.

@@ -1,6 +1,7 @@
 //! Dispatch: admitted requests to workers, their answers back, and what happens when time or a worker runs out.
 
 use crate::{
+    batch::Batch,
     driver::{ConnId, Time, WorkerId},
     limits::{LENDINGS_MAX, MS},
     memory::{Memory, SlotId},
@@ -35,10 +36,12 @@ impl Shard {
             0 => 0,
             ms => cx.now + Time::from(ms) * MS,
         };
+        self.admitted += 1;
         let tenant = Tenant {
             conn: id,
             conn_life,
             message_id: header.message_id(),
+            sequence: self.admitted,
             arrived: cx.now,
             deadline,
             work,
@@ -63,20 +66,18 @@ impl Shard {
                 None => self.batcher.pop_idle(|op| workers.idle(op))?,
             };
             self.stats.batch(batch.reason, batch.slots.len());
+            let operation = batch.operation();
             let mut slots = batch.slots;
             self.drop_expired(cx, &mut slots);
-            let booked = if slots.is_empty() {
-                None
-            } else {
-                self.workers.book(batch.operation, slots.len() as u32)
-            };
-            let Some((worker, number)) = booked else {
-                for slot in slots.drain(..) {
-                    // `free` and `idle` looked a moment ago, so this does not happen; nothing is lost if it does.
-                    self.batcher.retry(slot, batch.operation);
-                }
+            if slots.is_empty() {
                 self.batcher.recycle(slots);
                 continue;
+            }
+            let Some((worker, number)) = self.workers.book(operation, slots.len() as u32) else {
+                // `free` and `idle` looked a moment ago, so this does not happen; nothing is lost if it does.
+                debug_assert!(false, "a worker that was free is not");
+                self.batcher.put_back(Batch { slots, ..batch });
+                return None;
             };
             self.lend_ids.clear();
             for slot in slots.drain(..) {
@@ -203,7 +204,7 @@ impl Shard {
     /// Reports to whoever asked, if still there, and returns the credit.
     fn refuse_tenant<M: Memory>(&mut self, cx: &mut Cx<'_, M>, tenant: &Tenant, code: ErrorCode) {
         let (id, life) = (tenant.conn, tenant.conn_life);
-        if !self.conns.open_mut(id).is_some_and(|c| c.life == life) {
+        if self.conns.open_mut(id).is_none_or(|c| c.life != life) {
             self.stats.orphaned.add(1);
             return;
         }
@@ -217,8 +218,8 @@ impl Shard {
     pub(crate) fn worker_down<M: Memory>(&mut self, cx: &mut Cx<'_, M>, worker: WorkerId) {
         self.workers.down(worker);
         self.stats.workers_up.set(self.workers.count_up() as u64);
-        // Backwards, because each retry goes ahead of the ones before.
-        for index in (0..self.geometry.slots()).rev() {
+        let mut again = Vec::new();
+        for index in 0..self.geometry.slots() {
             let Some(slot) = self.slots.reclaim(SlotId(index), worker) else { continue };
             let Some(tenant) = self.slots.tenant(slot.id()).copied() else { continue };
             self.stats.reclaimed.add(1);
@@ -230,9 +231,11 @@ impl Shard {
             } else if tenant.tries >= LENDINGS_MAX {
                 self.refuse_arrived(cx, slot, ErrorCode::WorkerFailed, None);
             } else {
-                self.batcher.retry(slot, tenant.work.operation);
+                again.push((tenant.sequence, slot, tenant.work));
             }
         }
+        again.sort_unstable_by_key(|(sequence, ..)| *sequence);
+        self.batcher.retry(again.into_iter().map(|(_, slot, work)| (slot, work)));
     }
 
     /// Answers every request whose deadline has passed, wherever it is.

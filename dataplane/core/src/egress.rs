@@ -73,6 +73,12 @@ impl Egress {
         self.free_chunks.len()
     }
 
+    /// True while no outbox holds anything.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.free_nodes.len() == self.nodes.len()
+    }
+
     /// Whether `len` contiguous bytes can be appended now.
     #[must_use]
     pub fn has_room(&self, outbox: &Outbox, len: u32) -> bool {

@@ -9,7 +9,7 @@ use crate::{
     memory::Memory,
     shard::{Cx, Order, Shard, header_payload_len},
     slot::Receiving,
-    stats::{CloseCause, Copy},
+    stats::Copy,
 };
 use wire::{Compression, ErrorCode, HEADER_LEN, Header, Kind, Work};
 
@@ -75,6 +75,11 @@ impl Shard {
         };
         self.stats.bytes_in.add(at as u64);
         if let Some(wait) = blocked {
+            if at < bytes.len()
+                && let Some(conn) = self.conns.open_mut(id)
+            {
+                conn.paused = true;
+            }
             self.wait(id, wait);
         } else if let Some(conn) = self.conns.open_mut(id) {
             let partial = !conn.at_boundary() && !matches!(conn.intake, Intake::Discard);
@@ -119,6 +124,7 @@ impl Shard {
                 *left -= take as u32;
                 if *left == 0 {
                     conn.intake = Intake::Header;
+                    conn.frame_since = 0;
                 }
                 Step::Used(take)
             }
@@ -148,8 +154,12 @@ impl Shard {
             self.stats.copy(if bulk { Copy::LaneSwitch } else { Copy::SmallLane }, take as u64);
         }
         if done {
-            self.stats.frames_small.add(1);
-            return if self.finish_body(cx, id) { Step::Used(take) } else { Step::Blocked(take, Wait::Shared) };
+            self.stats.frames_small.add(u64::from(take > 0));
+            return if self.finish_body(cx, id) {
+                Step::Used(take)
+            } else {
+                Step::Blocked(take, Wait::Shared)
+            };
         }
         if conn.lane == Lane::Stream && bulk {
             conn.lane = Lane::Stopping;
@@ -186,6 +196,10 @@ impl Shard {
         rest: &[u8],
     ) -> Begin {
         let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(rest.len()) };
+        // Whoever does not read its answers gets no more of them.
+        if conn.outbox.bytes >= self.limits.unsent_per_connection {
+            return Begin::Blocked(Wait::Own);
+        }
         // Every way on from here may have to answer at once.
         if !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX) {
             return Begin::Blocked(Wait::Shared);
@@ -287,6 +301,7 @@ impl Shard {
         self.stats.frames_small.add(1);
         let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
         conn.head_len = 0;
+        conn.frame_since = 0;
         if header.payload_len() == 0 {
             self.next_read(id);
             return Begin::Used(0);
@@ -311,6 +326,7 @@ impl Shard {
     fn head_done(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.open_mut(id) {
             conn.head_len = 0;
+            conn.frame_since = 0;
             if conn.lane == Lane::Direct {
                 self.next_read(id);
             }
@@ -334,10 +350,16 @@ impl Shard {
         }
     }
 
-    /// A payload is complete in its slot. False when it has to wait for a bulk slot.
+    /// A payload is complete in its slot. False when it has to wait for a chunk or a bulk slot.
     fn finish_body<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId) -> bool {
         let Some(conn) = self.conns.open_mut(id) else { return true };
         let Some(header) = Header::peek(&conn.head).copied() else { return true };
+        // A heartbeat is answered now or later, but answered.
+        if header.kind() == Ok(Kind::Heartbeat)
+            && !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX)
+        {
+            return false;
+        }
         let (slot, spare) = match core::mem::replace(&mut conn.intake, Intake::Header) {
             Intake::Body { slot, spare, .. } => (slot, spare),
             other => {
@@ -346,6 +368,7 @@ impl Shard {
             }
         };
         conn.head_len = 0;
+        conn.frame_since = 0;
         let len = header.payload_len() as usize;
         if header.checksum() != wire::check::crc16(&cx.mem.request(slot.id())[..len]) {
             self.refuse_received(cx, id, &header, slot, spare, ErrorCode::BadChecksum.into());
@@ -520,7 +543,6 @@ impl Shard {
             if conn.phase != Phase::Open {
                 continue;
             }
-            let lane = conn.lane;
             match core::mem::replace(&mut conn.intake, Intake::Header) {
                 Intake::Waiting => {
                     self.handle_bytes(cx, id, &[]);
@@ -533,19 +555,22 @@ impl Shard {
                         self.wait(id, Wait::Shared);
                     }
                 }
-                other => {
-                    conn.intake = other;
-                    continue;
+                body @ Intake::Body { .. } => {
+                    conn.intake = body;
+                    if conn.is_blocked() && !self.finish_body(cx, id) {
+                        self.wait(id, Wait::Shared);
+                    }
                 }
+                other => conn.intake = other,
             }
             let Some(conn) = self.conns.open_mut(id) else { continue };
             if conn.waiting {
                 continue;
             }
-            if lane == Lane::Stream && conn.lane == Lane::Stream {
+            if conn.lane == Lane::Stream && core::mem::take(&mut conn.paused) {
                 self.orders.push_back((id, Order::StartStream));
-            } else if conn.eof && conn.at_boundary() && conn.settled() {
-                self.close(id, CloseCause::Peer);
+            } else {
+                self.after_end_of_stream(id);
             }
         }
     }

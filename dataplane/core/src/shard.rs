@@ -89,6 +89,8 @@ pub struct Shard {
     pub(crate) waiting: VecDeque<ConnId>,
     pub(crate) deferred: VecDeque<Deferred>,
     pub(crate) lend_ids: Vec<SlotId>,
+    /// Requests admitted so far: their order of arrival.
+    pub(crate) admitted: u64,
     /// Something was freed since the waiting were last looked at.
     pub(crate) freed: bool,
     pub(crate) draining: bool,
@@ -120,6 +122,7 @@ impl Shard {
             waiting: VecDeque::with_capacity(n),
             deferred: VecDeque::with_capacity(geometry.slots() as usize),
             lend_ids: Vec::with_capacity(crate::limits::BATCH_CAP),
+            admitted: 0,
             freed: false,
             draining: false,
             next_sweep: 0,
@@ -148,7 +151,7 @@ impl Shard {
     pub fn finished(&self) -> bool {
         let ledger = self.slots.ledger();
         let busy = ledger.arrived + ledger.lent + ledger.ready + ledger.sending;
-        self.draining && busy == 0 && self.dirty.is_empty() && self.deferred.is_empty()
+        self.draining && busy == 0 && self.egress.is_idle() && self.deferred.is_empty()
     }
 
     /// Takes in anything but bytes.
@@ -180,12 +183,13 @@ impl Shard {
         if cx.now >= self.slots.deadline_min() {
             self.expire(cx);
         }
-        self.batcher.advance(cx.now, self.draining);
         if self.freed {
             self.freed = false;
             self.retry_deferred(cx);
             self.retry_waiting(cx);
         }
+        // After those that waited were let in, so that a batch they opened is not a turn late.
+        self.batcher.advance(cx.now, self.draining);
         if cx.now >= self.next_sweep {
             self.next_sweep = cx.now + SWEEP;
             self.sweep(cx.now);
@@ -248,13 +252,21 @@ impl Shard {
     fn end_of_stream(&mut self, id: ConnId) {
         let Some(conn) = self.conns.open_mut(id) else { return };
         conn.eof = true;
+        self.after_end_of_stream(id);
+    }
+
+    /// Ends a connection whose peer will send nothing more, once all that it asked for is answered and sent.
+    pub(crate) fn after_end_of_stream(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.open_mut(id) else { return };
+        if !conn.eof || conn.is_blocked() {
+            return;
+        }
         let cause = match conn.intake {
             Intake::Discard => CloseCause::Fault,
-            Intake::Waiting | Intake::Promote { .. } => return,
             _ if conn.at_boundary() => CloseCause::Peer,
             _ => CloseCause::Truncated,
         };
-        if cause != CloseCause::Peer || conn.settled() {
+        if cause == CloseCause::Truncated || conn.settled() {
             self.close(id, cause);
         }
     }
@@ -293,12 +305,11 @@ impl Shard {
             return;
         }
         conn.write_since = 0;
-        if conn.finishing {
-            conn.write_since = cx.now;
+        if conn.finishing && conn.settled() && !conn.eof {
+            conn.finished_at = cx.now;
             self.orders.push_back((id, Order::Finish));
-        } else if conn.eof && conn.settled() && conn.at_boundary() {
-            self.close(id, CloseCause::Peer);
         }
+        self.after_end_of_stream(id);
     }
 
     /// Orders the end of a connection. Its memory stays untouched until the driver says that it is closed.
@@ -337,7 +348,7 @@ impl Shard {
             let id = ConnId(index);
             let Some(conn) = self.conns.open_mut(id) else { continue };
             let older = |since: Time, limit: Time| since != 0 && now >= since + limit;
-            if conn.finishing && older(conn.write_since, LINGER) {
+            if older(conn.finished_at, LINGER) {
                 self.close(id, CloseCause::Fault);
             } else if older(conn.write_since, self.limits.write_timeout) {
                 self.close(id, CloseCause::SlowReader);
@@ -368,6 +379,15 @@ impl Shard {
         if conn.lane != Lane::Stopping {
             return;
         }
+        if conn.is_blocked() || conn.paused {
+            // Back to the stream, which goes on with what the driver kept as soon as there is room.
+            conn.lane = Lane::Stream;
+            conn.paused = conn.is_blocked();
+            if !conn.paused {
+                self.orders.push_back((id, Order::StartStream));
+            }
+            return;
+        }
         match &conn.intake {
             Intake::Body { slot, at, .. } => {
                 let slot = slot.id();
@@ -383,9 +403,8 @@ impl Shard {
                 let len = (wire::HEADER_LEN - conn.head_len as usize) as u32;
                 self.orders.push_back((id, Order::FillHeader { len }));
             }
-            // It waits for room, or ignores what comes: the stream is started again when it goes on.
-            Intake::Waiting | Intake::Promote { .. } => conn.lane = Lane::Stream,
-            Intake::Skip { .. } | Intake::Discard => {
+            // What comes is ignored, and a stream will do for that.
+            _ => {
                 conn.lane = Lane::Stream;
                 self.orders.push_back((id, Order::StartStream));
             }

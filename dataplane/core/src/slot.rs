@@ -72,6 +72,8 @@ pub struct Tenant {
     pub conn_life: u32,
     /// The request's id.
     pub message_id: u64,
+    /// Its place among all requests of this shard, in order of arrival.
+    pub sequence: u64,
     /// Complete at.
     pub arrived: Time,
     /// Useless after; 0 for never.
@@ -180,6 +182,10 @@ impl SlotTable {
             return None;
         }
         let lent = self.lent[index].take()?;
+        if let Some(tenant) = &mut self.tenants[index] {
+            // It is answered: the deadline is nobody's concern while the answer is being sent.
+            tenant.deadline = 0;
+        }
         self.ledger.lent -= 1;
         self.ledger.ready += 1;
         Some(Ready(lent.0))
@@ -295,6 +301,7 @@ mod tests {
             conn: ConnId(0),
             conn_life: 0,
             message_id: 1,
+            sequence: 0,
             arrived: 0,
             deadline: 0,
             work: Work {
