@@ -1,4 +1,5 @@
-//! Provided buffers: the kernel picks one per delivery of a stream, the driver gives it back when it is used up.
+//! Provided buffers: the kernel picks one per delivery of a stream, the driver gives it back when
+//! it is used up.
 //!
 //! ```text
 //!   +----------+----------+-  -+----------+        +--------------------------------+
@@ -7,9 +8,9 @@
 //!     written by the kernel while in the ring        read by the kernel, written here
 //! ```
 //!
-//! A buffer is in the ring (the kernel's) or out of it (ours). What a shard has not used yet stays in its buffer:
-//! each connection has a [`Stash`], a list threaded through the buffers by index, so keeping costs no memory
-//! and the sum of all stashes cannot exceed the pool.
+//! A buffer is in the ring (the kernel's) or out of it (ours). What a shard has not used yet stays
+//! in its buffer: each connection has a [`Stash`], a list threaded through the buffers by index, so
+//! keeping costs no memory and the sum of all stashes cannot exceed the pool.
 
 use crate::pages::Pages;
 use io_uring::types::BufRingEntry;
@@ -74,7 +75,7 @@ impl Pool {
         if !usable {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "the receive buffers must number a power of two up to 32768 and hold at least one byte",
+                "receive buffers must number a power of two up to 32768 and hold a byte or more",
             ));
         }
         let data = Pages::new(usize::from(count) * size as usize)?;
@@ -98,7 +99,8 @@ impl Pool {
         self.links.len() as u32 - self.out
     }
 
-    /// The kernel filled the first `len` bytes of this buffer: it is ours now. `None` for what cannot be.
+    /// The kernel filled the first `len` bytes of this buffer: it is ours now. `None` for what
+    /// cannot be.
     #[inline]
     pub(crate) fn take(&mut self, buffer: u16, len: u32) -> Option<Piece> {
         let link = self.links.get_mut(usize::from(buffer))?;
@@ -124,9 +126,10 @@ impl Pool {
         let index = usize::from(self.tail) & (self.links.len() - 1);
         let width = size_of::<BufRingEntry>();
         let entry = self.ring.at(index * width, width).cast::<BufRingEntry>();
-        // SAFETY: `at` checked that the entry lies in the ring's mapping, which is zeroed (a valid entry), page-aligned
-        // (hence aligned for entries) and exclusive to this pool in user space. The kernel reads an entry only after
-        // the tail below says so, and this one is behind the tail: at most as many buffers as entries are offered.
+        // SAFETY: `at` checked that the entry lies in the ring's mapping, which is zeroed (a valid
+        // entry), page-aligned (hence aligned for entries) and exclusive to this pool in user
+        // space. The kernel reads an entry only after the tail below says so, and this one is
+        // behind the tail: at most as many buffers as entries are offered.
         let entry = unsafe { &mut *entry.as_ptr() };
         entry.set_addr(address.as_ptr() as u64);
         entry.set_len(self.size);
@@ -140,8 +143,8 @@ impl Pool {
         let base = self.ring.at(0, size_of::<BufRingEntry>()).cast::<BufRingEntry>();
         // SAFETY: `base` is the first entry of the zeroed ring, as this function asks.
         let tail = unsafe { BufRingEntry::tail(base.as_ptr()) };
-        // SAFETY: the tail is a naturally aligned u16 inside the mapping, and after set-up only touched as an atomic;
-        // the setters above write the other fields of entry 0.
+        // SAFETY: the tail is a naturally aligned u16 inside the mapping, and after set-up only
+        // touched as an atomic; the setters above write the other fields of entry 0.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
         // Publishes the entry to the kernel, which loads the tail with acquire ordering.
         tail.store(self.tail, Ordering::Release);
@@ -153,9 +156,9 @@ impl Pool {
         assert!(piece.from <= self.size && piece.len <= self.size - piece.from);
         let start = usize::from(piece.buffer) * self.size as usize + piece.from as usize;
         let address = self.data.at(start, piece.len as usize);
-        // SAFETY: `at` keeps the stretch inside the mapping, whose bytes are initialised (zeroes, or the kernel's). The
-        // kernel does not write: the piece stands for a buffer that is out of the ring, and giving the buffer back
-        // takes `&mut self`, which ends this borrow.
+        // SAFETY: `at` keeps the stretch inside the mapping, whose bytes are initialised (zeroes,
+        // or the kernel's). The kernel does not write: the piece stands for a buffer that is out of
+        // the ring, and giving the buffer back takes `&mut self`, which ends this borrow.
         unsafe { slice::from_raw_parts(address.as_ptr(), piece.len as usize) }
     }
 

@@ -20,8 +20,8 @@ pub enum Command {
         /// Operations served.
         operations: u32,
     },
-    /// A worker's process is gone. Its finished slots are delivered, its rings emptied, then the shard is told, and
-    /// only after that the evidence is answered: a successor may start.
+    /// A worker's process is gone. Its finished slots are delivered, its rings emptied, then the
+    /// shard is told, and only after that the evidence is answered: a successor may start.
     WorkerDown(Gone),
     /// Accept connections from this listening socket as well.
     Listen(OwnedFd),
@@ -37,8 +37,9 @@ pub struct Gone {
 }
 
 impl Gone {
-    /// The exit status is what only the OS can give, and only for a process that was waited for: it must be that of the
-    /// worker named here. `done` receives the worker's id when its successor may start; it must have room.
+    /// The exit status is what only the OS can give, and only for a process that was waited for: it
+    /// must be that of the worker named here. `done` receives the worker's id when its successor
+    /// may start; it must have room.
     #[must_use]
     pub fn new(worker: WorkerId, _status: ExitStatus, done: Sender<WorkerId>) -> Self {
         Self { worker, done }

@@ -2,13 +2,14 @@
 
 use crate::{policy::Policy, receive::HEADER_ROOM, table::Conn};
 
-/// What a driver is built with. Memory per driver: `buffers * buffer_len` for receiving, 32 bytes and a table
-/// entry of under 100 bytes per connection, 16 bytes per completion entry.
+/// What a driver is built with. Memory per driver: `buffers * buffer_len` for receiving, 32 bytes
+/// and a table entry of under 100 bytes per connection, 16 bytes per completion entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Direct descriptors for accepted connections. Lowered to what RLIMIT_NOFILE allows.
     pub accepted: u32,
-    /// Direct descriptors for connections made by the caller (see [`UringDriver::adopt`](crate::UringDriver::adopt)).
+    /// Direct descriptors for connections made by the caller (see
+    /// [`UringDriver::adopt`](crate::UringDriver::adopt)).
     pub adopted: u32,
     /// Receive buffers: a power of two, at most 32,768.
     pub buffers: u16,
@@ -22,13 +23,14 @@ pub struct Config {
     pub policy: Policy,
     /// Gives the core away between two polls: for machines with fewer cores than busy threads.
     pub yields: bool,
-    /// Wakes this many nanoseconds ahead of a due time and polls the rest, so that it is met precisely.
+    /// Wakes this many nanoseconds ahead of a due time and polls the rest, so that it is met
+    /// precisely.
     pub early_ns: u64,
 }
 
 impl Config {
-    /// What a driver of this configuration takes of memory, item by item, in bytes; egress chunks and slots are the
-    /// memory's. To be printed before it is taken.
+    /// What a driver of this configuration takes of memory, item by item, in bytes; egress chunks
+    /// and slots are the memory's. To be printed before it is taken.
     #[must_use]
     pub fn bytes(&self) -> [(&'static str, u64); 4] {
         let connections = u64::from(self.accepted) + u64::from(self.adopted);

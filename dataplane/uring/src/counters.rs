@@ -64,7 +64,8 @@ pub struct DriverCounters {
 }
 
 impl DriverCounters {
-    /// Every system call the driver made after start. Reading the clock is none: the vDSO answers it.
+    /// Every system call the driver made after start. Reading the clock is none: the vDSO answers
+    /// it.
     #[must_use]
     pub const fn syscalls(&self) -> u64 {
         self.enters + self.doorbells + self.yields + self.other_calls

@@ -1,9 +1,11 @@
 //! The memory a shard works on, and the addresses at which the kernel works on it.
 //!
-//! Both views come in a pair: the shard gets a `Memory`, which turns slots into slices, and the driver gets the
-//! [`Places`] of the same memory, which only knows addresses. What keeps the two from meeting in one slot is the
-//! rule of [`Memory`] and [`Driver`](dataplane_core::driver::Driver): from a `fill_slot` to its `Filled` (or the
-//! connection's `Closed`) the slot is the kernel's, and the shard touches neither its request nor its reply.
+//! Both views come in a pair: the shard gets a `Memory`, which turns slots into slices, and the
+//! driver gets the [`Places`] of the same memory, which only knows addresses. What keeps the two
+//! from meeting in one slot is the rule of [`Memory`] and
+//! [`Driver`](dataplane_core::driver::Driver): from a `fill_slot` to its `Filled` (or the
+//! connection's `Closed`) the slot is the kernel's, and the shard touches neither its request nor
+//! its reply.
 
 use crate::pages::Pages;
 use dataplane_core::memory::{ChunkId, Geometry, Memory, SlotId};
@@ -13,7 +15,8 @@ use wire::{Order, Outcome};
 /// Every area starts on a cache line.
 const ALIGN: usize = 64;
 
-/// Where the slots and chunks of one shard lie: stable addresses, and a share in what keeps them mapped.
+/// Where the slots and chunks of one shard lie: stable addresses, and a share in what keeps them
+/// mapped.
 pub struct Places {
     geometry: Geometry,
     requests: Box<[NonNull<u8>]>,
@@ -32,8 +35,8 @@ impl Places {
     /// The places of a memory whose slots lie where the two functions say.
     ///
     /// # Safety
-    /// For every slot of `geometry` the two addresses start `request_cap` and `reply_cap` bytes of readable and
-    /// writable memory that stay where they are for as long as `mapped` lives.
+    /// For every slot of `geometry` the two addresses start `request_cap` and `reply_cap` bytes of
+    /// readable and writable memory that stay where they are for as long as `mapped` lives.
     pub(crate) unsafe fn new(
         geometry: Geometry,
         request: impl Fn(SlotId) -> NonNull<u8>,
@@ -89,7 +92,8 @@ impl Places {
 #[inline]
 pub(crate) fn within(base: NonNull<u8>, cap: u32, from: u32, len: u32) -> NonNull<u8> {
     assert!(from <= cap && len <= cap - from, "{len} bytes from byte {from} of {cap}");
-    // SAFETY: `base` starts `cap` mapped bytes (`Places::new`), and the assertion keeps `from` inside them.
+    // SAFETY: `base` starts `cap` mapped bytes (`Places::new`), and the assertion keeps `from`
+    // inside them.
     unsafe { base.add(from as usize) }
 }
 
@@ -117,14 +121,16 @@ impl Chunks {
 
     #[inline]
     pub(crate) fn bytes(&self, chunk: ChunkId) -> &[u8] {
-        // SAFETY: `at` gives `len` initialised bytes of a live mapping. The kernel only reads chunks, and the one
-        // `Memory` that owns this value writes through `bytes_mut`, which borrows it whole.
+        // SAFETY: `at` gives `len` initialised bytes of a live mapping. The kernel only reads
+        // chunks, and the one `Memory` that owns this value writes through `bytes_mut`, which
+        // borrows it whole.
         unsafe { slice::from_raw_parts(self.at(chunk).as_ptr(), self.len as usize) }
     }
 
     #[inline]
     pub(crate) fn bytes_mut(&mut self, chunk: ChunkId) -> &mut [u8] {
-        // SAFETY: as in `bytes`; `&mut self` is the only owner that makes slices (the copy inside `Places` makes none).
+        // SAFETY: as in `bytes`; `&mut self` is the only owner that makes slices (the copy inside
+        // `Places` makes none).
         unsafe { slice::from_raw_parts_mut(self.at(chunk).as_ptr(), self.len as usize) }
     }
 }
@@ -160,7 +166,8 @@ impl PlainMemory {
     #[must_use]
     pub fn places(&self) -> Places {
         let chunks = self.chunks.clone();
-        // SAFETY: the two functions name the disjoint areas of each slot inside `pages`, which the share keeps mapped.
+        // SAFETY: the two functions name the disjoint areas of each slot inside `pages`, which the
+        // share keeps mapped.
         unsafe {
             Places::new(
                 self.geometry,
@@ -181,8 +188,8 @@ impl PlainMemory {
     /// The reply area, for whoever plays the worker.
     pub fn reply_mut(&mut self, slot: SlotId) -> &mut [u8] {
         let len = self.geometry.reply_cap(slot) as usize;
-        // SAFETY: `len` initialised bytes of a live mapping; `&mut self` excludes other slices, and the kernel only
-        // reads replies.
+        // SAFETY: `len` initialised bytes of a live mapping; `&mut self` excludes other slices, and
+        // the kernel only reads replies.
         unsafe { slice::from_raw_parts_mut(self.reply_at(slot).as_ptr(), len) }
     }
 
@@ -221,8 +228,8 @@ impl Memory for PlainMemory {
 
     fn request(&self, slot: SlotId) -> &[u8] {
         let len = self.geometry.request_cap(slot) as usize;
-        // SAFETY: `len` initialised bytes of a live mapping. By the rule of `Memory` the kernel is not filling this slot
-        // now, and writing through `request_mut` takes `&mut self`.
+        // SAFETY: `len` initialised bytes of a live mapping. By the rule of `Memory` the kernel is
+        // not filling this slot now, and writing through `request_mut` takes `&mut self`.
         unsafe { slice::from_raw_parts(self.request_at(slot).as_ptr(), len) }
     }
 
@@ -245,7 +252,8 @@ impl Memory for PlainMemory {
 
     fn reply(&self, slot: SlotId) -> &[u8] {
         let len = self.geometry.reply_cap(slot) as usize;
-        // SAFETY: `len` initialised bytes of a live mapping; the kernel only reads replies, and `reply_mut` takes `&mut`.
+        // SAFETY: `len` initialised bytes of a live mapping; the kernel only reads replies, and
+        // `reply_mut` takes `&mut`.
         unsafe { slice::from_raw_parts(self.reply_at(slot).as_ptr(), len) }
     }
 
@@ -268,8 +276,8 @@ impl Memory for PlainMemory {
     fn copy_reply(&mut self, slot: SlotId, from: u32, chunk: ChunkId, to: u32, len: u32) {
         let reply_len = self.geometry.reply_cap(slot);
         let source = within(self.reply_at(slot), reply_len, from, len);
-        // SAFETY: `within` checked the stretch; replies and chunks lie in different mappings, so this slice and the one
-        // below are disjoint.
+        // SAFETY: `within` checked the stretch; replies and chunks lie in different mappings, so
+        // this slice and the one below are disjoint.
         let source = unsafe { slice::from_raw_parts(source.as_ptr(), len as usize) };
         let target = &mut self.chunks.bytes_mut(chunk)[to as usize..][..len as usize];
         target.copy_from_slice(source);

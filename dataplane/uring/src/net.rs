@@ -2,10 +2,10 @@
 
 use crate::{
     UringDriver,
+    events::Told,
     op::{Op, Tag},
     ring::Completion,
     table::Life,
-    told::Told,
 };
 use dataplane_core::driver::ConnId;
 use io_uring::{opcode, squeue::Flags, types};
@@ -131,7 +131,8 @@ impl UringDriver {
         if !late {
             return Some(Told::Accepted(index));
         }
-        // The kernel gave the entry out again before its close was reported: tell both, in this order.
+        // The kernel gave the entry out again before its close was reported: tell both, in this
+        // order.
         conn.arrived = true;
         self.queue(index);
         self.ring.counters.closed += 1;
@@ -140,8 +141,8 @@ impl UringDriver {
 
     fn accept_fault(&mut self, error: i32, listener: u32) {
         match error {
-            // No free entry. The kernel has accepted and closed the connection: its peer learns at once. Going on
-            // accepting turns the next ones away as quickly, until an entry is free.
+            // No free entry. The kernel has accepted and closed the connection: its peer learns at
+            // once. Going on accepting turns the next ones away as quickly, until an entry is free.
             libc::ENFILE => self.ring.counters.refused += 1,
             libc::ECANCELED => {}
             // The socket itself is of no use: not to be tried again.
@@ -156,7 +157,8 @@ impl UringDriver {
         }
     }
 
-    /// Takes over a connected stream socket. No `Accepted` comes for it; start its stream, or order a header.
+    /// Takes over a connected stream socket. No `Accepted` comes for it; start its stream, or order
+    /// a header.
     ///
     /// # Errors
     /// `QuotaExceeded` where all entries for adopted sockets are taken, otherwise the OS's.
@@ -189,8 +191,8 @@ impl UringDriver {
             return;
         };
         if conn.busy() {
-            // Sent again after each completion until all have ended: a cancellation does not see an operation that is between
-            // two steps inside the kernel.
+            // Sent again after each completion until all have ended: a cancellation does not see an
+            // operation that is between two steps inside the kernel.
             let which = types::CancelBuilder::fd(types::Fixed(index)).all();
             let entry = opcode::AsyncCancel2::new(which)
                 .build()
@@ -264,7 +266,8 @@ pub(crate) fn fence_off(ring: i32, accepted: u32) -> io::Result<()> {
     const REGISTER_FILE_ALLOC_RANGE: u32 = 25;
     let range = Range { from: 0, len: accepted, zero: 0 };
     let range = std::ptr::from_ref(&range);
-    // SAFETY: the call reads one structure of the kernel's `io_uring_file_index_range` form, which lives across it.
+    // SAFETY: the call reads one structure of the kernel's `io_uring_file_index_range` form, which
+    // lives across it.
     let result = unsafe {
         libc::syscall(libc::SYS_io_uring_register, ring, REGISTER_FILE_ALLOC_RANGE, range, 0)
     };

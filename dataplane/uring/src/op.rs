@@ -7,8 +7,8 @@
 //! +----------+------------------------+--------------------------------+
 //! ```
 //!
-//! The generation counts the lives of a connection's table entry: a completion that was late (a cancellation that
-//! found nothing, say) carries an old one and is dropped.
+//! The generation counts the lives of a connection's table entry: a completion that was late (a
+//! cancellation that found nothing, say) carries an old one and is dropped.
 
 /// Bits of a generation.
 pub(crate) const GENERATION_MASK: u32 = 0x00FF_FFFF;

@@ -10,8 +10,8 @@ pub(crate) struct Pages {
     len: usize,
 }
 
-// SAFETY: the mapping belongs to the process, not to a thread; `Pages` itself only hands out addresses, and who turns
-// them into references argues for it there.
+// SAFETY: the mapping belongs to the process, not to a thread; `Pages` itself only hands out
+// addresses, and who turns them into references argues for it there.
 unsafe impl Send for Pages {}
 // SAFETY: as for `Send`: shared access gives addresses, never bytes.
 unsafe impl Sync for Pages {}
@@ -19,12 +19,13 @@ unsafe impl Sync for Pages {}
 impl Pages {
     /// Maps `len` bytes (at least one page).
     ///
-    /// Populated at once, so that no page fault meets a message and lack of memory shows at start. Huge pages are
-    /// asked for and not insisted on.
+    /// Populated at once, so that no page fault meets a message and lack of memory shows at start.
+    /// Huge pages are asked for and not insisted on.
     pub(crate) fn new(len: usize) -> io::Result<Self> {
         let len = len.max(1);
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new private mapping at an address of the OS's choice touches no existing memory.
+        // SAFETY: a new private mapping at an address of the OS's choice touches no existing
+        // memory.
         let base =
             unsafe { mmap_anonymous(std::ptr::null_mut(), len, protection, MapFlags::PRIVATE)? };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
@@ -53,7 +54,8 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: exactly the range that `new` mapped. Whoever keeps addresses keeps the `Pages` too.
+        // SAFETY: exactly the range that `new` mapped. Whoever keeps addresses keeps the `Pages`
+        // too.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
     }
 }

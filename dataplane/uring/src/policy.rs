@@ -1,7 +1,7 @@
 //! When an idle shard polls, and when it sleeps.
 //!
-//! Waking a sleeper costs 15 to 28 microseconds, polling costs the core. `Balanced` polls for as long as a wake-up
-//! would take a few times over, and sleeps after that.
+//! Waking a sleeper costs 15 to 28 microseconds, polling costs the core. `Balanced` polls for as
+//! long as a wake-up would take a few times over, and sleeps after that.
 
 use dataplane_core::driver::Time;
 
@@ -35,8 +35,8 @@ pub(crate) enum Rest {
 }
 
 impl Policy {
-    /// What to do at `now`, the last event having been at `last`, with something due at `until`, to be met by waking
-    /// `early` nanoseconds ahead.
+    /// What to do at `now`, the last event having been at `last`, with something due at `until`, to
+    /// be met by waking `early` nanoseconds ahead.
     pub(crate) fn rest(self, now: Time, last: Time, until: Option<Time>, early: u64) -> Rest {
         let (spin, early) = match self {
             Self::Latency => return Rest::Poll,

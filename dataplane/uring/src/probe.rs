@@ -4,14 +4,16 @@ use io_uring::opcode;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::{fmt, io};
 
-pub(crate) const REMEDY_MEMORY: &str = "memory is short: configure fewer or smaller receive buffers, or raise the memory limit of the container";
+pub(crate) const REMEDY_MEMORY: &str = "memory is short: configure fewer or smaller receive \
+     buffers, or raise the memory limit of the container";
 
 const REMEDY_SYSCTL: &str = "io_uring is switched off on this machine: as root run \
      `sysctl -w kernel.io_uring_disabled=0`, or set it to 1 and add this user to the group in \
      kernel.io_uring_group";
-const REMEDY_SECCOMP: &str = "io_uring is blocked, most likely by the container's seccomp profile: start it \
-     with `podman run --security-opt seccomp=PROFILE` (or docker) and a profile that permits io_uring_setup, \
-     io_uring_enter and io_uring_register, or for a trial with seccomp=unconfined";
+const REMEDY_SECCOMP: &str = "io_uring is blocked, most likely by the container's seccomp profile: \
+     start it with `podman run --security-opt seccomp=PROFILE` (or docker) and a profile that \
+     permits io_uring_setup, io_uring_enter and io_uring_register, or for a trial with \
+     seccomp=unconfined";
 const REMEDY_KERNEL: &str = "a newer kernel is needed: Linux 6.1 at least";
 
 /// Operations without which nothing works.
@@ -166,7 +168,8 @@ pub(crate) fn descriptor_limit() -> u32 {
         .map_or(u32::MAX, |limit| limit.try_into().unwrap_or(u32::MAX))
 }
 
-/// Raises this process's limit of open files to what it may raise it to by itself, and returns the limit then in force.
+/// Raises this process's limit of open files to what it may raise it to by itself, and returns the
+/// limit then in force.
 ///
 /// # Errors
 /// The OS's.
@@ -179,9 +182,9 @@ pub fn raise_descriptor_limit() -> io::Result<u32> {
 
 pub(crate) fn remedy_of_table(wanted: u32, limit: u32) -> String {
     format!(
-        "a table of {wanted} connections needs a limit of {wanted} open files, and it is {limit}: raise it with \
-         `ulimit -n {wanted}`, LimitNOFILE={wanted} in a systemd unit, or `--ulimit nofile={wanted}` for a \
-         container, or configure fewer connections"
+        "a table of {wanted} connections needs a limit of {wanted} open files, and it is {limit}: \
+         raise it with `ulimit -n {wanted}`, LimitNOFILE={wanted} in a systemd unit, or \
+         `--ulimit nofile={wanted}` for a container, or configure fewer connections"
     )
 }
 
@@ -192,7 +195,8 @@ pub(crate) fn remedy_of_setup(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EPERM) if disabled => REMEDY_SYSCTL.to_owned(),
         Some(libc::EPERM | libc::EACCES) => REMEDY_SECCOMP.to_owned(),
-        // Profiles may answer either way; a kernel without io_uring at all is far rarer than a profile.
+        // Profiles may answer either way; a kernel without io_uring at all is far rarer than a
+        // profile.
         Some(libc::ENOSYS) => {
             format!(
                 "{REMEDY_SECCOMP}; if this is no container, the kernel was built without io_uring"
@@ -200,7 +204,7 @@ pub(crate) fn remedy_of_setup(error: &io::Error) -> String {
         }
         Some(libc::EINVAL) => REMEDY_KERNEL.to_owned(),
         Some(libc::ENOMEM) => format!(
-            "{REMEDY_MEMORY}; on kernels before 5.12 raise the limit of locked memory (`ulimit -l`) as well"
+            "{REMEDY_MEMORY}; where io_uring counts as locked memory, raise `ulimit -l` as well"
         ),
         Some(libc::EMFILE | libc::ENFILE) => {
             "no file descriptor is left for the ring: raise `ulimit -n`".to_owned()

@@ -1,12 +1,13 @@
-//! Receiving: the stream of the small lane into provided buffers, the fills of the bulk lane straight to their place.
+//! Receiving: the stream of the small lane into provided buffers, the fills of the bulk lane
+//! straight to their place.
 
 use crate::{
     UringDriver,
     buffers::{GROUP, Piece},
+    events::Told,
     op::{Op, Tag},
     ring::Completion,
     table::{Fill, Once, Reading},
-    told::Told,
 };
 use dataplane_core::memory::SlotId;
 use io_uring::{opcode, squeue::Flags, types};
@@ -45,7 +46,8 @@ impl UringDriver {
                 self.ring.counters.receives += 1;
                 self.ring.counters.received_bytes += u64::from(piece.len);
                 if (conn.wanted || conn.stopping) && conn.stash.is_empty() {
-                    // What follows (the next receive, the end) is seen to when the shard has used it.
+                    // What follows (the next receive, the end) is seen to when the shard has used
+                    // it.
                     return Some(Told::Stream(tag.index, piece));
                 }
                 self.pool.push_back(&mut conn.stash, piece);
@@ -79,8 +81,8 @@ impl UringDriver {
         }
     }
 
-    /// The next thing that a connection owes the shard, apart from what the kernel has still to say; starts the stream
-    /// where it is wanted and nothing stands before it.
+    /// The next thing that a connection owes the shard, apart from what the kernel has still to
+    /// say; starts the stream where it is wanted and nothing stands before it.
     pub(crate) fn due(&mut self, index: u32) -> Option<Told> {
         let conn = self.table.open(index)?;
         if conn.arrived {
@@ -148,8 +150,8 @@ impl UringDriver {
         let entry =
             opcode::RecvMulti::new(types::Fixed(index), GROUP).build().user_data(tag.pack());
         self.ring.counters.arms += 1;
-        // SAFETY: the entry names no memory; the buffers it may pick belong to the pool, which outlives the ring and touches
-        // none that it has offered.
+        // SAFETY: the entry names no memory; the buffers it may pick belong to the pool, which
+        // outlives the ring and touches none that it has offered.
         unsafe { self.ring.push(&entry) };
     }
 
@@ -171,8 +173,8 @@ impl UringDriver {
         unsafe { self.ring.push(&entry) };
     }
 
-    /// A cancellation found nothing. Where the stream goes on all the same it was between two steps inside the kernel, where
-    /// cancellations do not see it: try again.
+    /// A cancellation found nothing. Where the stream goes on all the same it was between two steps
+    /// inside the kernel, where cancellations do not see it: try again.
     pub(crate) fn on_stop(&mut self, tag: Tag) {
         if let Some(conn) = self.table.of(tag.index, tag.generation)
             && conn.reading == Reading::Stopping
@@ -198,8 +200,8 @@ impl UringDriver {
         self.pool.push_front(&mut conn.stash, rest);
         self.ring.counters.kept += 1;
         if conn.stopping {
-            // On its way to the other lane and without room for the moment: offered again every turn, since no order of the
-            // shard will ask for it.
+            // On its way to the other lane and without room for the moment: offered again every
+            // turn, since no order of the shard will ask for it.
             if !conn.queued {
                 conn.queued = true;
                 self.later.push(index);
@@ -210,7 +212,8 @@ impl UringDriver {
         self.disarm(index);
     }
 
-    /// After an offer was used up: in the common case the receive is still armed and nothing is kept.
+    /// After an offer was used up: in the common case the receive is still armed and nothing is
+    /// kept.
     #[inline]
     fn go_on(&mut self, index: u32, generation: u32) {
         if let Some(conn) = self.table.of(index, generation)
@@ -261,7 +264,8 @@ impl UringDriver {
     fn order_fill(&mut self, index: u32, reading: Reading, at: NonNull<u8>, len: u32) {
         let Some(conn) = self.table.open(index) else { return };
         if conn.reading != Reading::Nothing || !conn.stash.is_empty() {
-            // Bytes that belong before this fill are still with us: to go on would deliver them out of order.
+            // Bytes that belong before this fill are still with us: to go on would deliver them out
+            // of order.
             conn.failed = if conn.failed == Once::No { Once::Due } else { conn.failed };
             self.queue(index);
             return;
@@ -284,9 +288,10 @@ impl UringDriver {
             .flags(libc::MSG_WAITALL)
             .build()
             .user_data(tag.pack());
-        // SAFETY: `at` and `left` are the rest of a stretch that was checked to lie in this connection's header room or in a
-        // slot. Both are mapped for as long as the ring lives, and until the completion nobody else touches them: the
-        // header room is read in `told` only after it, the slot is the kernel's by the rule of `Driver`.
+        // SAFETY: `at` and `left` are the rest of a stretch that was checked to lie in this
+        // connection's header room or in a slot. Both are mapped for as long as the ring lives, and
+        // until the completion nobody else touches them: the header room is read in `told` only
+        // after it, the slot is the kernel's by the rule of `Driver`.
         unsafe { self.ring.push(&entry) };
     }
 
@@ -338,8 +343,9 @@ impl UringDriver {
     /// The header that was received for this connection.
     pub(crate) fn header(&self, index: u32, len: u32) -> &[u8] {
         let at = self.headers.at((index * HEADER_ROOM) as usize, HEADER_ROOM as usize);
-        // SAFETY: the room lies in a live mapping of initialised bytes (`at` checks it), and the kernel writes there only
-        // between `order_header` and its completion: ordering takes `&mut self`, which ends this borrow.
+        // SAFETY: the room lies in a live mapping of initialised bytes (`at` checks it), and the
+        // kernel writes there only between `order_header` and its completion: ordering takes `&mut
+        // self`, which ends this borrow.
         unsafe { slice::from_raw_parts(at.as_ptr(), len.min(HEADER_ROOM) as usize) }
     }
 

@@ -1,8 +1,9 @@
 //! The ring itself: set-up, submission, completion. A full submission queue is not a broken one.
 //!
-//! Deferred task work means that the kernel moves nothing forward between our calls: completions become visible
-//! in `enter` and nowhere else, on this thread and on no other. A flag in the submission ring says when there is
-//! something to move, so that an idle loop reads a word of memory instead of calling the kernel.
+//! Deferred task work means that the kernel moves nothing forward between our calls: completions
+//! become visible in `enter` and nowhere else, on this thread and on no other. A flag in the
+//! submission ring says when there is something to move, so that an idle loop reads a word of
+//! memory instead of calling the kernel.
 
 use crate::{
     counters::DriverCounters,
@@ -52,7 +53,8 @@ pub(crate) enum Wait {
     Forever,
 }
 
-/// Completions copied out at once: keeps the loads and stores of the shared positions off the single event.
+/// Completions copied out at once: keeps the loads and stores of the shared positions off the
+/// single event.
 const STAGE: usize = 128;
 
 pub(crate) struct Ring {
@@ -81,7 +83,8 @@ impl Ring {
 
     /// The same, with the OS's bare error.
     pub(crate) fn open(sizes: RingSizes) -> io::Result<Self> {
-        // The array of indices between queue and entries is of no use to us; older kernels insist on it.
+        // The array of indices between queue and entries is of no use to us; older kernels insist
+        // on it.
         let uring = build(sizes, true).or_else(|error| match error.raw_os_error() {
             Some(libc::EINVAL) => build(sizes, false),
             _ => Err(error),
@@ -113,8 +116,8 @@ impl Ring {
     /// Queues an entry; where the queue is full, hands it to the kernel first.
     ///
     /// # Safety
-    /// Memory that the entry names must be valid for the kernel's use until the operation's last completion, and what
-    /// the kernel writes must not be touched by anyone else until then.
+    /// Memory that the entry names must be valid for the kernel's use until the operation's last
+    /// completion, and what the kernel writes must not be touched by anyone else until then.
     #[inline]
     pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) {
         loop {
@@ -164,10 +167,12 @@ impl Ring {
         self.staged.extend(fresh);
     }
 
-    /// Gives all pending entries to the kernel, lets it move forward what is due, and waits if told to.
+    /// Gives all pending entries to the kernel, lets it move forward what is due, and waits if told
+    /// to.
     ///
     /// # Panics
-    /// Where the kernel says that the ring itself is unusable; nothing of this shard can go on then.
+    /// Where the kernel says that the ring itself is unusable; nothing of this shard can go on
+    /// then.
     pub(crate) fn enter(&mut self, wait: Wait) {
         let pending = self.pending();
         self.counters.enters += 1;
@@ -221,15 +226,15 @@ impl Ring {
             Some(time) => {
                 let args = types::SubmitArgs::new().timespec(time);
                 let flags = (flags | EnterFlags::EXT_ARG).bits();
-                // SAFETY: `args` is the structure that EXT_ARG announces, and it and the time it points to live across the
-                // call; entries were vouched for in `push`.
+                // SAFETY: `args` is the structure that EXT_ARG announces, and it and the time it
+                // points to live across the call; entries were vouched for in `push`.
                 unsafe { submitter.enter(submit, want, flags, Some(&args)) }
             }
         }
     }
 
-    /// Moves completions out of the kernel's queue without handling them: the one place that may allocate, and only
-    /// under a flood of completions beyond the queue's 65,536.
+    /// Moves completions out of the kernel's queue without handling them: the one place that may
+    /// allocate, and only under a flood of completions beyond the queue's 65,536.
     #[cold]
     fn make_room(&mut self) {
         self.counters.throttled += 1;

@@ -2,13 +2,13 @@
 
 use crate::{
     UringDriver,
+    events::Told,
     fault::{SetupError, Step},
     memory::Places,
     op::{Op, Tag},
     pages::Pages,
     ring::{Completion, Ring, Wait},
     table::Once,
-    told::Told,
 };
 use dataplane_core::driver::{SEGMENTS_MAX, Segment};
 use io_uring::{opcode, types};
@@ -26,8 +26,9 @@ struct Message {
     parts: [libc::iovec; SEGMENTS_MAX],
 }
 
-/// Message headers at stable addresses. The kernel has copied what it needs of them when it has taken the entry (it says
-/// so at set-up: "submit stable"), so all are free again once the submission queue is empty.
+/// Message headers at stable addresses. The kernel has copied what it needs of them when it has
+/// taken the entry (it says so at set-up: "submit stable"), so all are free again once the
+/// submission queue is empty.
 #[derive(Debug)]
 pub(crate) struct Arena {
     pages: Pages,
@@ -90,9 +91,10 @@ impl UringDriver {
             let header = message.as_ptr().cast::<libc::msghdr>();
             opcode::SendMsg::new(types::Fixed(index), header).flags(FLAGS as u32).build()
         };
-        // SAFETY: the stretches were checked to lie in slots and chunks, which stay mapped for as long as the ring lives, and
-        // which nobody writes before `Sent` or `Closed` (the rule of `Driver`). The message lies in the arena, whose
-        // entries are reused only after the kernel took this entry.
+        // SAFETY: the stretches were checked to lie in slots and chunks, which stay mapped for as
+        // long as the ring lives, and which nobody writes before `Sent` or `Closed` (the rule of
+        // `Driver`). The message lies in the arena, whose entries are reused only after the kernel
+        // took this entry.
         unsafe { self.ring.push(&entry.user_data(tag)) };
     }
 
@@ -131,8 +133,9 @@ impl UringDriver {
 
 /// Writes the header and the parts of a message in place.
 fn fill(message: NonNull<Message>, segments: &[Segment], places: &Places) {
-    // SAFETY: the arena gave this entry out: aligned (its size is a multiple of its alignment, the mapping is page-aligned),
-    // mapped, zeroed at first and valid in every bit pattern, and free of readers (see `Arena`).
+    // SAFETY: the arena gave this entry out: aligned (its size is a multiple of its alignment, the
+    // mapping is page-aligned), mapped, zeroed at first and valid in every bit pattern, and free of
+    // readers (see `Arena`).
     let message = unsafe { &mut *message.as_ptr() };
     for (part, segment) in message.parts.iter_mut().zip(segments) {
         let (at, len) = stretch(places, segment);

@@ -1,8 +1,9 @@
 //! The memory of a shard with workers: slots in the shared segment, egress chunks of its own.
 //!
-//! One [`ShardSide`] serves three holders on one thread: this memory (slices of slots), the driver's [`Workers`]
-//! (rings), and the driver's [`Places`] (addresses). The first two share the side through a cell and borrow it for the
-//! length of one call; slices outlive that call, which is why they are made here from addresses.
+//! One [`ShardSide`] serves three holders on one thread: this memory (slices of slots), the
+//! driver's [`Workers`] (rings), and the driver's [`Places`] (addresses). The first two share the
+//! side through a cell and borrow it for the length of one call; slices outlive that call, which is
+//! why they are made here from addresses.
 
 use crate::{
     memory::{Chunks, Places, within},
@@ -27,7 +28,8 @@ impl fmt::Debug for SharedMemory {
 }
 
 impl SharedMemory {
-    /// The memory of the shard that `side` belongs to, with `chunks` egress chunks of `chunk_len` bytes.
+    /// The memory of the shard that `side` belongs to, with `chunks` egress chunks of `chunk_len`
+    /// bytes.
     ///
     /// # Errors
     /// The OS's, when memory is short.
@@ -53,8 +55,9 @@ impl SharedMemory {
     pub fn places(&self) -> Places {
         let side = self.side.borrow();
         let segment = Arc::clone(side.segment());
-        // SAFETY: the side names the areas of its own slots in the segment: `request_cap` and `reply_cap` bytes each by the
-        // layout that the geometry was made from, mapped for as long as the segment lives.
+        // SAFETY: the side names the areas of its own slots in the segment: `request_cap` and
+        // `reply_cap` bytes each by the layout that the geometry was made from, mapped for as long
+        // as the segment lives.
         unsafe {
             Places::new(
                 self.geometry,
@@ -90,10 +93,11 @@ fn address(place: *mut u8) -> NonNull<u8> {
     NonNull::new(place).expect("a slot lies in the segment")
 }
 
-// In all slices below: the address starts `request_cap` or `reply_cap` bytes of the segment, which `side` keeps mapped;
-// shared memory starts zeroed, so they are initialised. The side has just asserted that the slot is not lent, so no
-// sane worker writes to it; it is lent again only by the shard, which by the rule of `Memory` holds no slice then, and
-// by the same rule no fill is under way.
+// In all slices below: the address starts `request_cap` or `reply_cap` bytes of the segment, which
+// `side` keeps mapped; shared memory starts zeroed, so they are initialised. The side has just
+// asserted that the slot is not lent, so no sane worker writes to it; it is lent again only by the
+// shard, which by the rule of `Memory` holds no slice then, and by the same rule no fill is under
+// way.
 impl Memory for SharedMemory {
     fn geometry(&self) -> Geometry {
         self.geometry
@@ -152,7 +156,8 @@ impl Memory for SharedMemory {
     fn copy_reply(&mut self, slot: SlotId, from: u32, chunk: ChunkId, to: u32, len: u32) {
         let cap = self.geometry.reply_cap(slot);
         let source = within(self.reply_at(slot), cap, from, len);
-        // SAFETY: see above; `within` keeps the stretch in the reply, and chunks lie in a mapping of their own.
+        // SAFETY: see above; `within` keeps the stretch in the reply, and chunks lie in a mapping
+        // of their own.
         let source = unsafe { slice::from_raw_parts(source.as_ptr(), len as usize) };
         let target = &mut self.chunks.bytes_mut(chunk)[to as usize..][..len as usize];
         target.copy_from_slice(source);

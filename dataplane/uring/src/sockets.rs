@@ -6,13 +6,14 @@ use rustix::net::{
 };
 use std::{io, net::SocketAddr, os::fd::OwnedFd, path::Path, time::Duration};
 
-/// Seconds without a word after which a peer is asked whether it still exists, seconds between two questions, and
-/// questions without an answer after which the connection fails. Accepted sockets inherit them.
+/// Seconds without a word after which a peer is asked whether it still exists, seconds between two
+/// questions, and questions without an answer after which the connection fails. Accepted sockets
+/// inherit them.
 const KEEPALIVE: (u64, u64, u32) = (60, 10, 6);
 
-/// A listening TCP socket. Several shards can listen to one address: each makes its own socket, and the kernel spreads
-/// the connections over them (SO_REUSEPORT). An IPv6 socket takes IPv6 only, so that `[::]` and `0.0.0.0` can both
-/// be listened to.
+/// A listening TCP socket. Several shards can listen to one address: each makes its own socket, and
+/// the kernel spreads the connections over them (SO_REUSEPORT). An IPv6 socket takes IPv6 only, so
+/// that `[::]` and `0.0.0.0` can both be listened to.
 ///
 /// # Errors
 /// The OS's: address in use, not of this machine, not permitted.
@@ -34,8 +35,8 @@ pub fn listen_tcp(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A listening Unix socket. The path must not exist; who may connect is decided by the directory's permissions. Shards
-/// share one such socket: give each a duplicate of the descriptor.
+/// A listening Unix socket. The path must not exist; who may connect is decided by the directory's
+/// permissions. Shards share one such socket: give each a duplicate of the descriptor.
 ///
 /// # Errors
 /// The OS's: path in use, too long, not permitted.

@@ -1,4 +1,5 @@
-//! The table of connections: what each is doing, indexed like the kernel's table of direct descriptors.
+//! The table of connections: what each is doing, indexed like the kernel's table of direct
+//! descriptors.
 
 use crate::{buffers::Stash, op::GENERATION_MASK};
 use std::ptr::NonNull;
@@ -124,7 +125,8 @@ impl Conn {
     }
 }
 
-/// All connections. The first `accepted` entries are the kernel's to give out, the rest are for adopted sockets.
+/// All connections. The first `accepted` entries are the kernel's to give out, the rest are for
+/// adopted sockets.
 #[derive(Debug)]
 pub(crate) struct Table {
     conns: Box<[Conn]>,

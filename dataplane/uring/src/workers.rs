@@ -40,10 +40,7 @@ impl Workers {
     /// Lends a batch; true where the worker slept and its doorbell was rung.
     pub(crate) fn lend(&mut self, worker: WorkerId, batch: &[SlotId]) -> bool {
         let Some(side) = &self.side else { return false };
-        let mut side = side.borrow_mut();
-        let asleep = side.segment().pulse(worker.0).parked;
-        side.lend(worker.0, batch.iter().map(|slot| slot.0));
-        asleep
+        side.borrow_mut().lend(worker.0, batch.iter().map(|slot| slot.0))
     }
 
     /// The next finished slot, of any worker.
@@ -52,7 +49,8 @@ impl Workers {
         let mut side = self.side.as_ref()?.borrow_mut();
         for _ in 0..self.live.len() {
             let worker = *self.live.get(self.turn)?;
-            // A fault is counted in the segment, where the supervisor sees it and ends that process.
+            // A fault is counted in the segment, where the supervisor sees it and ends that
+            // process.
             if let Some(Ok(slot)) = side.completion(worker.0) {
                 return Some((worker, SlotId(slot)));
             }

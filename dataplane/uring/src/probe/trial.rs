@@ -46,7 +46,8 @@ impl Trial {
         let pool = Pool::new(BUFFERS, BUFFER_LEN)?;
         let (address, entries) = pool.registration();
         let submitter = self.ring.inner().submitter();
-        // SAFETY: the pool is kept below, behind the ring, and touches no buffer that it has offered.
+        // SAFETY: the pool is kept below, behind the ring, and touches no buffer that it has
+        // offered.
         unsafe { submitter.register_buf_ring_with_flags(address, entries, GROUP, 0)? };
         self.pool = Some(pool);
         Ok(())

@@ -1,14 +1,13 @@
-//! Random runs against an oracle: whatever the shard orders, whatever the peers do, and however few buffers and entries
-//! there are, every byte arrives once, in order, and at the end nothing is left behind.
+//! Random runs against an oracle: whatever the shard orders, whatever the peers do, and however few
+//! buffers and entries there are, every byte arrives once, in order, and at the end nothing is left
+//! behind.
 
-mod rig;
-
+use crate::rig::{GEOMETRY, Rig, Seen, config, connect, reset_on_drop};
 use dataplane_core::{
     driver::{ConnId, Driver, Segment},
     memory::{ChunkId, Memory, SlotId},
 };
 use dataplane_uring::Config;
-use rig::{GEOMETRY, Rig, Seen, config, connect, reset_on_drop};
 use std::{
     collections::HashMap,
     io::{ErrorKind, Read, Write},
@@ -223,7 +222,8 @@ impl World {
                 let peer = self.peers.get_mut(&conn).unwrap();
                 let Lane::Slot(from, len) = peer.lane else { panic!("{:?}", peer.lane) };
                 let area = &self.rig.memory.request(Self::slot(conn))[from..from + len];
-                // Slots are shared by a few connections here, so only who was alone in its slot can be compared.
+                // Slots are shared by a few connections here, so only who was alone in its slot can
+                // be compared.
                 if self.rig.driver.capacity().0 <= GEOMETRY.slots() {
                     assert_eq!(area, stretch(peer.got, len), "what the peer sent");
                 }

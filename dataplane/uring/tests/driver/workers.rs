@@ -1,14 +1,13 @@
-//! Lending to workers and losing them: the real rings and doorbells, the worker on a thread of the test's own.
+//! Lending to workers and losing them: the real rings and doorbells, the worker on a thread of the
+//! test's own.
 
-mod rig;
-
+use crate::rig::{GEOMETRY, duplicate, pattern};
 use dataplane_core::{
     driver::{Driver, Event, WorkerId},
     memory::{ChunkId, Memory, SlotId},
 };
 use dataplane_uring::{Command, Commander, Commands, Gone, PlainMemory, SharedMemory, UringDriver};
 use link::{Layout, Segment, ShardSide, WorkerSide, door::Door};
-use rig::{GEOMETRY, duplicate, pattern};
 use std::{
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
@@ -46,7 +45,8 @@ impl Node {
         let memory = SharedMemory::new(side, GEOMETRY.chunks, GEOMETRY.chunk_len).unwrap();
         let (commander, commands) = Commands::new(8).unwrap();
         let driver =
-            UringDriver::new(&rig::config(), memory.places(), memory.workers(), commands).unwrap();
+            UringDriver::new(&crate::rig::config(), memory.places(), memory.workers(), commands)
+                .unwrap();
         Self { driver, memory, commander, segment, shard_door, worker_doors }
     }
 

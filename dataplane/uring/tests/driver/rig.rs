@@ -1,7 +1,5 @@
 //! A driver, a memory, and clients on real sockets; events are taken one by one.
 
-#![allow(dead_code, reason = "every test binary uses its part")]
-
 use dataplane_core::{
     driver::{ConnId, Driver, Event, Segment},
     memory::{ChunkId, Geometry, Memory, SlotId},

@@ -1,12 +1,10 @@
 //! After its start a driver takes no memory: not for streams, fills, sends, closing or accepting.
 
-mod rig;
-
+use crate::rig::{GEOMETRY, Rig, config, connect, pattern};
 use dataplane_core::{
     driver::{ConnId, Driver, Event, Segment},
     memory::{ChunkId, Memory, SlotId},
 };
-use rig::{GEOMETRY, Rig, config, connect, pattern};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
@@ -20,8 +18,8 @@ thread_local! {
 
 struct Counting;
 
-// SAFETY: every call goes to the system's allocator as it came; counting touches a thread-local that needs no allocation
-// and no destructor.
+// SAFETY: every call goes to the system's allocator as it came; counting touches a thread-local
+// that needs no allocation and no destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         TAKEN.set(TAKEN.get() + 1);
@@ -30,7 +28,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        // SAFETY: `place` came from `alloc` above, hence from the system's allocator, with this layout.
+        // SAFETY: `place` came from `alloc` above, hence from the system's allocator, with this
+        // layout.
         unsafe { System.dealloc(place, layout) }
     }
 }
@@ -38,8 +37,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Serves until so many answers have left or lanes have changed: echoes the small lane, answers a filled slot with its first 100 bytes.
-/// Returns the connection of the last event.
+/// Serves until so many answers have left or lanes have changed: echoes the small lane, answers a
+/// filled slot with its first 100 bytes. Returns the connection of the last event.
 fn serve(rig: &mut Rig, count: usize) -> ConnId {
     let mut left = count;
     let mut last = ConnId(0);

@@ -1,0 +1,178 @@
+//! Reading in both lanes, and the way between them.
+
+use crate::rig::{Client, GEOMETRY, Rig, Seen, config, connect, pattern};
+use dataplane_core::{driver::Driver, memory::SlotId};
+use std::io::Write;
+
+#[test]
+fn what_is_not_used_is_kept_and_offered_again_first() {
+    let (mut rig, address) = Rig::tcp(&config());
+    let mut client = connect(address);
+    let conn = rig.accepted();
+    let message = pattern(50_000, 1);
+    client.write_all(&message).unwrap();
+    rig.use_at_most = 700;
+    let mut got = Vec::new();
+    while got.len() < message.len() {
+        rig.driver.start_stream(conn);
+        got.extend(rig.bytes(conn, 1));
+    }
+    assert_eq!(got, message);
+    assert!(rig.driver.counters().kept > 0);
+    rig.use_at_most = usize::MAX;
+    client.write_all(b"more").unwrap();
+    rig.driver.start_stream(conn);
+    assert_eq!(rig.bytes(conn, 4), b"more");
+    assert_eq!(rig.driver.free_buffers(), 64, "all buffers are back");
+}
+
+#[test]
+fn a_stream_that_stopped_by_itself_stays_silent_until_it_is_started() {
+    let (mut rig, address) = Rig::tcp(&config());
+    let (mut client, mut other) = (connect(address), connect(address));
+    let (conn, witness) = (rig.accepted(), rig.accepted());
+    rig.driver.start_stream(conn);
+    rig.driver.start_stream(witness);
+    client.write_all(&pattern(9_000, 2)).unwrap();
+    rig.use_at_most = 1;
+    rig.bytes(conn, 1);
+    rig.use_at_most = usize::MAX;
+    client.write_all(&pattern(9_000, 2)).unwrap();
+    other.write_all(b"witness").unwrap();
+    // The other connection's bytes come, and none of the stopped one.
+    assert_eq!(rig.bytes(witness, 7), b"witness");
+    rig.driver.start_stream(conn);
+    assert_eq!(rig.bytes(conn, 17_999)[..8_999], pattern(9_000, 2)[1..]);
+}
+
+#[test]
+fn the_end_comes_after_kept_bytes_and_once() {
+    let (mut rig, address) = Rig::tcp(&config());
+    let mut client = connect(address);
+    let conn = rig.accepted();
+    rig.driver.start_stream(conn);
+    client.write_all(b"abcdef").unwrap();
+    client.end();
+    rig.use_at_most = 2;
+    assert_eq!(rig.next(), Seen::Bytes(conn, b"ab".to_vec()));
+    for rest in [b"cd", b"ef"] {
+        rig.driver.start_stream(conn);
+        assert_eq!(rig.next(), Seen::Bytes(conn, rest.to_vec()));
+    }
+    assert_eq!(rig.next(), Seen::Eof(conn));
+    rig.driver.start_stream(conn);
+    rig.close(conn);
+    assert_eq!(rig.driver.free_buffers(), 64);
+}
+
+#[test]
+fn the_bulk_lane_fills_headers_and_slots_in_place() {
+    let (mut rig, address) = Rig::tcp(&config());
+    let mut client = connect(address);
+    let conn = rig.accepted();
+    rig.driver.start_stream(conn);
+    client.write_all(b"small lane").unwrap();
+    assert_eq!(rig.bytes(conn, 10), b"small lane");
+    rig.driver.stop_stream(conn);
+    assert_eq!(rig.next(), Seen::Stopped(conn));
+    let before = *rig.driver.counters();
+
+    let slot = SlotId(GEOMETRY.small_slots);
+    let (header, payload) = (pattern(32, 3), pattern(1 << 20, 4));
+    let writer = std::thread::spawn({
+        let (header, payload) = (header.clone(), payload.clone());
+        move || {
+            // In pieces, so that the driver meets short receives.
+            client.write_all(&header[..7]).unwrap();
+            client.write_all(&header[7..]).unwrap();
+            for part in payload.chunks(100_000) {
+                client.write_all(part).unwrap();
+            }
+            client
+        }
+    });
+    rig.driver.fill_header(conn, 32);
+    assert_eq!(rig.next(), Seen::Bytes(conn, header));
+    rig.driver.fill_slot(conn, slot, 0, 1_000);
+    assert_eq!(rig.next(), Seen::Filled(conn));
+    rig.driver.fill_slot(conn, slot, 1_000, (1 << 20) - 1_000);
+    assert_eq!(rig.next(), Seen::Filled(conn));
+    assert_eq!(rig.request(slot, 1 << 20), payload);
+    let after = *rig.driver.counters();
+    assert_eq!(after.filled_bytes - before.filled_bytes, 32 + (1 << 20));
+    assert_eq!(
+        after.received_bytes, before.received_bytes,
+        "nothing went through a receive buffer"
+    );
+
+    // And back to the small lane.
+    let mut client = writer.join().unwrap();
+    rig.driver.start_stream(conn);
+    client.write_all(b"small again").unwrap();
+    assert_eq!(rig.bytes(conn, 11), b"small again");
+}
+
+#[test]
+fn bytes_that_came_before_the_lane_change_are_delivered_before_it() {
+    let (mut rig, address) = Rig::tcp(&config());
+    let mut client = connect(address);
+    let conn = rig.accepted();
+    rig.driver.start_stream(conn);
+    let head = pattern(20_000, 5);
+    client.write_all(&head).unwrap();
+    rig.use_at_most = 100;
+    let mut got = rig.bytes(conn, 1);
+    rig.use_at_most = usize::MAX;
+    rig.driver.stop_stream(conn);
+    loop {
+        match rig.next() {
+            Seen::Bytes(_, bytes) => got.extend(bytes),
+            Seen::Stopped(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    let left = head.len() - got.len();
+    if left > 0 {
+        rig.driver.fill_slot(conn, SlotId(4), 0, left as u32);
+        assert_eq!(rig.next(), Seen::Filled(conn));
+        got.extend(rig.request(SlotId(4), left));
+    }
+    assert_eq!(got, head);
+}
+
+#[test]
+fn a_stop_without_room_is_offered_again_until_there_is() {
+    let (mut rig, address) = Rig::tcp(&config());
+    let mut client = connect(address);
+    let conn = rig.accepted();
+    rig.driver.start_stream(conn);
+    client.write_all(b"abcd").unwrap();
+    rig.use_at_most = 1;
+    rig.bytes(conn, 1);
+    rig.driver.stop_stream(conn);
+    for byte in [b"b", b"c", b"d"] {
+        assert_eq!(rig.next(), Seen::Bytes(conn, byte.to_vec()));
+    }
+    assert_eq!(rig.next(), Seen::Stopped(conn));
+}
+
+#[test]
+fn an_end_in_the_middle_of_a_fill_is_an_end() {
+    let (mut rig, address) = Rig::tcp(&config());
+    let mut client = connect(address);
+    let conn = rig.accepted();
+    rig.driver.fill_header(conn, 32);
+    client.write_all(b"half a header").unwrap();
+    client.end();
+    assert_eq!(rig.next(), Seen::Eof(conn));
+    rig.close(conn);
+}
+
+#[test]
+fn a_fill_of_nothing_is_filled() {
+    let (mut rig, address) = Rig::tcp(&config());
+    let _client = connect(address);
+    let conn = rig.accepted();
+    rig.driver.fill_slot(conn, SlotId(0), 0, 0);
+    assert_eq!(rig.next(), Seen::Filled(conn));
+}

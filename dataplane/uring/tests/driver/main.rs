@@ -1,0 +1,12 @@
+//! The driver over the real kernel: loopback TCP of both families, Unix sockets, shared memory and
+//! doorbells. Nothing is faked, nothing sleeps.
+
+mod chaos;
+mod closing;
+mod connections;
+mod idle;
+mod lanes;
+mod probe;
+mod rig;
+mod steady;
+mod workers;
