@@ -41,8 +41,8 @@ fn sources(lock: &str) -> Vec<Finding> {
 
 /// One `package|licence` line for each package on any target.
 fn packages(root: &Path) -> Result<String, String> {
-    let arguments = "tree --workspace --locked --target all --edges normal,build,dev --prefix none --no-dedupe \
-                     --format {p}|{l}";
+    let arguments = "tree --workspace --locked --target all --edges normal,build,dev \
+                     --prefix none --no-dedupe --format {p}|{l}";
     let output = Command::new("cargo")
         .args(arguments.split_whitespace())
         .current_dir(root)

@@ -93,6 +93,18 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "loom", question: "does the ring hold in every interleaving?", work: loom_work },
     Step { name: "memory", question: "is the memory of unsafe code sound?", work: memory_work },
     Step { name: "fuzz", question: "do hostile bytes make a parser panic?", work: fuzz_work },
+    Step {
+        name: "demo",
+        question: "does the first command of the README work?",
+        work: |_| calls(&["cargo run --release --quiet -- demo --seconds 2"]),
+    },
+    Step {
+        name: "sim",
+        question: "does every seed hold in virtual time?",
+        // Release, because the demo has built most of it already, and a seed takes a tenth of the
+        // time.
+        work: |_| calls(&["cargo run --release --quiet --package sim -- --seeds 0..200"]),
+    },
     Step { name: "bench", question: "does every bench still run?", work: bench_work },
     Step {
         name: "test",

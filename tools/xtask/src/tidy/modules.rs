@@ -35,7 +35,8 @@ fn dead(tree: &Tree, folder: &str, manifest: &str, rest: &str) -> Option<String>
     let parts: Vec<&str> = rest.split('/').collect();
     match parts.as_slice() {
         ["src", "lib.rs" | "main.rs"] | ["build.rs"] | ["src", "bin", ..] => None,
-        ["tests" | "examples", _] => None,
+        // `tests/NAME/main.rs` is a test binary of several files.
+        ["tests" | "examples", _] | ["tests" | "examples", _, "main.rs"] => None,
         ["benches", file] => {
             let name = file.trim_end_matches(".rs");
             let entry = format!("name = \"{name}\"");
@@ -69,7 +70,9 @@ fn is_parent(file: &Rust, folder: &str, top: &str, above: &[&str]) -> bool {
         [] => file.path.strip_prefix(&base).is_some_and(|rest| rest[1..].find('/').is_none()),
         above => {
             let path = above.join("/");
-            file.path == format!("{base}/{path}.rs") || file.path == format!("{base}/{path}/mod.rs")
+            let parents =
+                [format!("{path}.rs"), format!("{path}/mod.rs"), format!("{path}/main.rs")];
+            parents.iter().any(|parent| file.path == format!("{base}/{parent}"))
         }
     }
 }
@@ -99,6 +102,8 @@ mod tests {
             ("a/tests/one.rs", "mod support;"),
             ("a/tests/support/mod.rs", ""),
             ("a/tests/other/mod.rs", ""),
+            ("a/tests/suite/main.rs", "mod part;"),
+            ("a/tests/suite/part.rs", ""),
             ("a/benches/x.rs", ""),
             ("a/benches/y.rs", ""),
             ("a/core/Cargo.toml", "[package]\nname = \"core\"\n"),

@@ -13,14 +13,15 @@ const LINE_COLUMNS_MAX: usize = 100;
 const MARKS: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
 
 /// Code that must not be there, with what to do about it.
-const CODE: [(&str, &str); 6] = [
+const CODE: [(&str, &str); 4] = [
     ("todo!", "finish it"),
     ("unimplemented!", "finish it"),
     ("dbg!", "take it out"),
     ("#[ignore", "a test that does not run proves nothing: make it run or delete it"),
-    ("#![allow(", "allow one lint on one item, with its reason"),
-    ("#![expect(", "expect one lint on one item, with its reason"),
 ];
+
+/// A lint that a whole file is excused from must say why.
+const EXCUSES: [&str; 2] = ["#![allow(", "#![expect("];
 
 /// Findings of one file.
 pub(crate) fn check(file: &Rust) -> Vec<Finding> {
@@ -37,6 +38,14 @@ pub(crate) fn check(file: &Rust) -> Vec<Finding> {
         }
         for mark in MARKS.iter().filter(|mark| line.contains(**mark)) {
             say(at + 1, format!("`{mark}`: do it now or open an issue"));
+        }
+    }
+    for excuse in EXCUSES {
+        for at in file.words(excuse) {
+            let rest = file.code[at..].split(']').next().unwrap_or_default();
+            if !rest.contains("reason") {
+                say(file.line_of(at), format!("`{excuse}`: one item, one lint, or a reason"));
+            }
         }
     }
     for (code, remedy) in CODE {
@@ -68,6 +77,7 @@ mod tests {
         assert_eq!(lines(&format!("a();\n// {} later", MARKS[0])), [2]);
         assert_eq!(lines("fn a() {\n    todo!()\n}"), [2]);
         assert_eq!(lines("#![allow(dead_code)]"), [1]);
+        assert_eq!(lines("#![allow(dead_code, reason = \"why\")]"), [] as [usize; 0]);
         assert_eq!(lines("// says todo! in prose\nlet a = \"dbg!\";"), [] as [usize; 0]);
     }
 }
