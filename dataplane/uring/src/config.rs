@@ -34,8 +34,8 @@ impl Config {
     #[must_use]
     pub fn bytes(&self) -> [(&'static str, u64); 4] {
         let connections = u64::from(self.accepted) + u64::from(self.adopted);
-        // Three lists hold an index of each connection at most once.
-        let lists = 3 * size_of::<u32>() as u64;
+        // Two lists hold an index of each connection at most once.
+        let lists = 2 * size_of::<u32>() as u64;
         let conn = size_of::<Conn>() as u64 + u64::from(HEADER_ROOM) + lists;
         [
             ("receive buffers", u64::from(self.buffers) * (u64::from(self.buffer_len) + 32)),

@@ -47,8 +47,6 @@ pub struct UringDriver {
     pub(crate) listeners: Listeners,
     /// Connections that have something due which no completion will announce.
     pub(crate) ready: VecDeque<u32>,
-    /// Connections to become ready with the next turn.
-    pub(crate) later: Vec<u32>,
     /// Connections whose stream found no buffer.
     pub(crate) starving: VecDeque<u32>,
     pub(crate) offer: Option<Offer>,
@@ -97,7 +95,6 @@ impl UringDriver {
             table,
             listeners: Listeners::default(),
             ready: VecDeque::with_capacity(connections),
-            later: Vec::with_capacity(connections),
             starving: VecDeque::with_capacity(connections),
             offer: None,
             worker_door: workers.door(),
@@ -250,7 +247,6 @@ impl Driver for UringDriver {
         if !self.starving.is_empty() {
             self.feed();
         }
-        self.ready.extend(self.later.drain(..));
         self.finished_left = FINISHED_PER_TURN;
         if !idle {
             self.last_event = self.now();

@@ -98,11 +98,8 @@ impl UringDriver {
                 return Some(Told::Failed(index));
             }
         }
-        if !conn.stash.is_empty() {
-            if !conn.wanted && !conn.stopping {
-                return None;
-            }
-            let piece = self.pool.pop_front(&mut conn.stash)?;
+        let offering = conn.wanted || (conn.stopping && !conn.full);
+        if offering && let Some(piece) = self.pool.pop_front(&mut conn.stash) {
             return Some(Told::Stream(index, piece));
         }
         if conn.filled {
@@ -114,13 +111,14 @@ impl UringDriver {
         }
         if conn.stopping {
             conn.stopping = false;
+            conn.full = false;
             if conn.eof == Once::Due {
                 self.queue(index);
             }
             return Some(Told::Stopped(index));
         }
         match conn.eof {
-            Once::Due => {
+            Once::Due if conn.stash.is_empty() => {
                 conn.eof = Once::Told;
                 Some(Told::Eof(index))
             }
@@ -200,12 +198,9 @@ impl UringDriver {
         self.pool.push_front(&mut conn.stash, rest);
         self.ring.counters.kept += 1;
         if conn.stopping {
-            // On its way to the other lane and without room for the moment: offered again every
-            // turn, since no order of the shard will ask for it.
-            if !conn.queued {
-                conn.queued = true;
-                self.later.push(index);
-            }
+            // No room on the way to the other lane: the rest is for the next `start_stream`.
+            conn.full = true;
+            self.queue(index);
             return;
         }
         conn.wanted = false;

@@ -68,6 +68,8 @@ pub(crate) struct Conn {
     pub(crate) wanted: bool,
     /// The shard waits for `StreamStopped`.
     pub(crate) stopping: bool,
+    /// It did not use all that came meanwhile, and is offered no more before `StreamStopped`.
+    pub(crate) full: bool,
     /// `Accepted` is still to be told (the entry was taken again before its `Closed` was told).
     pub(crate) arrived: bool,
     /// `Filled` is still to be told for a fill of no bytes.
@@ -93,6 +95,7 @@ impl Conn {
         finishing: false,
         wanted: false,
         stopping: false,
+        full: false,
         arrived: false,
         filled: false,
         queued: false,

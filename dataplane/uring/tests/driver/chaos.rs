@@ -113,6 +113,8 @@ struct Peer {
     sent: usize,
     sending: usize,
     ended: bool,
+    /// Not all was used on the way to the bulk lane.
+    kept: bool,
 }
 
 struct World {
@@ -191,7 +193,14 @@ impl World {
     fn react(&mut self, seen: Seen) {
         match seen {
             Seen::Accepted(conn) => {
-                let peer = Peer { lane: Lane::Stream, got: 0, sent: 0, sending: 0, ended: false };
+                let peer = Peer {
+                    lane: Lane::Stream,
+                    got: 0,
+                    sent: 0,
+                    sending: 0,
+                    ended: false,
+                    kept: false,
+                };
                 assert!(self.peers.insert(conn, peer).is_none(), "taken twice");
                 self.rig.driver.start_stream(conn);
             }
@@ -202,7 +211,11 @@ impl World {
                 let offered = self.rig.offered;
                 match peer.lane {
                     Lane::Stream if bytes.len() < offered => peer.lane = Lane::Paused,
-                    Lane::Stream | Lane::Stopping => {}
+                    Lane::Stopping => {
+                        assert!(!peer.kept, "offered again before it stopped");
+                        peer.kept = bytes.len() < offered;
+                    }
+                    Lane::Stream => {}
                     Lane::Header(len) => {
                         assert_eq!(offered, len);
                         // A header is delivered whole, however much of it is looked at.
@@ -216,7 +229,8 @@ impl World {
             Seen::Stopped(conn) => {
                 let peer = self.peers.get_mut(&conn).unwrap();
                 assert_eq!(peer.lane, Lane::Stopping);
-                peer.lane = Lane::Bulk;
+                let kept = std::mem::take(&mut peer.kept);
+                peer.lane = if kept { Lane::Paused } else { Lane::Bulk };
             }
             Seen::Filled(conn) => {
                 let peer = self.peers.get_mut(&conn).unwrap();

@@ -141,19 +141,22 @@ fn bytes_that_came_before_the_lane_change_are_delivered_before_it() {
 }
 
 #[test]
-fn a_stop_without_room_is_offered_again_until_there_is() {
+fn a_stop_without_room_keeps_the_rest_for_the_next_start() {
     let (mut rig, address) = Rig::tcp(&config());
     let mut client = connect(address);
     let conn = rig.accepted();
     rig.driver.start_stream(conn);
-    client.write_all(b"abcd").unwrap();
+    client.write_all(b"abcdef").unwrap();
     rig.use_at_most = 1;
     rig.bytes(conn, 1);
     rig.driver.stop_stream(conn);
-    for byte in [b"b", b"c", b"d"] {
-        assert_eq!(rig.next(), Seen::Bytes(conn, byte.to_vec()));
-    }
+    assert_eq!(rig.next(), Seen::Bytes(conn, b"b".to_vec()));
     assert_eq!(rig.next(), Seen::Stopped(conn));
+    client.end();
+    rig.use_at_most = usize::MAX;
+    rig.driver.start_stream(conn);
+    assert_eq!(rig.next(), Seen::Bytes(conn, b"cdef".to_vec()));
+    assert_eq!(rig.next(), Seen::Eof(conn));
 }
 
 #[test]
