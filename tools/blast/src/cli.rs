@@ -3,6 +3,7 @@
 use crate::config::{BlastError, Config, Op, Pace, TensorRef};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::Addr;
+use dataplane_uring::Policy;
 use std::{path::PathBuf, time::Duration};
 use wire::{Dtype, Operation};
 
@@ -94,6 +95,9 @@ pub struct RunArgs {
     /// Replace connections that die
     #[arg(long)]
     pub reconnect: bool,
+    /// What a thread does while nothing happens
+    #[arg(long, value_enum, default_value_t = PollArg::Balanced)]
+    pub poll: PollArg,
     /// Write the report as JSON to a file, or to standard output for -
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -153,6 +157,27 @@ impl From<ValuesArg> for Dtype {
     }
 }
 
+/// `--poll`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PollArg {
+    /// Spin always: the lowest latency, a core per thread
+    Latency,
+    /// Spin shortly after events and ahead of planned sends, sleep otherwise
+    Balanced,
+    /// Sleep at once
+    Frugal,
+}
+
+impl From<PollArg> for Policy {
+    fn from(poll: PollArg) -> Self {
+        match poll {
+            PollArg::Latency => Self::Latency,
+            PollArg::Balanced => Self::default(),
+            PollArg::Frugal => Self::Frugal,
+        }
+    }
+}
+
 impl RunArgs {
     /// The run that these options describe, checked as a whole.
     ///
@@ -176,6 +201,7 @@ impl RunArgs {
             grace: self.grace,
             sources: self.sources,
             reconnect: self.reconnect,
+            poll: self.poll.into(),
             progress: !self.quiet,
             ..Config::new(self.addr.clone(), self.op.into())
         };
@@ -225,7 +251,7 @@ mod tests {
         let args = parse(
             "--addr unix:///s --op lm-head --closed --connections 8 --depth 4 --tensor f.st:x --rows 2 --k 7 \
              --values bf16 --timeout-ms 9 --threads 3 --duration 1m --warmup 0 --grace 250ms --sources 2 \
-             --reconnect --json - --quiet",
+             --reconnect --poll frugal --json - --quiet",
         )
         .expect("a run");
         let config = args.config().expect("sound");
@@ -237,6 +263,7 @@ mod tests {
         assert_eq!(config.duration, Duration::from_secs(60));
         assert_eq!((config.warmup, config.grace), (Duration::ZERO, Duration::from_millis(250)));
         assert!(config.reconnect && !config.progress);
+        assert_eq!(config.poll, Policy::Frugal);
         assert_eq!(config.tensor, "f.st:x".parse().ok());
         assert_eq!(args.json, Some("-".into()));
     }

@@ -1,6 +1,7 @@
 //! What a run is asked to do, checked as a whole before anything is opened.
 
 use client::Addr;
+use dataplane_uring::Policy;
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use wire::{Dtype, Operation, work};
 
@@ -99,6 +100,8 @@ pub struct Config {
     pub sources: u32,
     /// Replace connections that die.
     pub reconnect: bool,
+    /// What a thread does while nothing happens.
+    pub poll: Policy,
     /// Show progress on a terminal.
     pub progress: bool,
 }
@@ -125,6 +128,7 @@ impl Config {
             grace: Duration::from_secs(5),
             sources: 1,
             reconnect: false,
+            poll: Policy::default(),
             progress: false,
         }
     }

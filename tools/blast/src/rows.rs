@@ -8,8 +8,8 @@ use std::{
 };
 use wire::{Dtype, Operation};
 
-/// Bytes of distinct rows kept; more rows than this repeat.
-const BYTES_MAX: u64 = 64 << 20;
+/// Bytes of distinct rows; each thread keeps a copy to send from. Rows beyond are not sent.
+const BYTES_MAX: u64 = 32 << 20;
 /// Distinct requests; each is judged against its own reference.
 const REQUESTS_MAX: u64 = 1_024;
 /// Distinct made-up requests.

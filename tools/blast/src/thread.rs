@@ -87,7 +87,7 @@ impl Engine {
             let bytes = u64::from(geometry.chunks) * u64::from(geometry.chunk_len);
             BlastError::Host(format!("cannot map {bytes} bytes to send from: {fault}"))
         })?;
-        let mut driver = driver(&memory, count)?;
+        let mut driver = driver(&memory, count, config.poll)?;
         let epoch = driver.epoch_ns().wrapping_sub(driver.now());
         let prepared = Prepared::lay_out(&task.requests, &mut memory, epoch);
         let conns = places
@@ -166,7 +166,11 @@ fn replace_dead(
     }
 }
 
-fn driver(memory: &PlainMemory, connections: u32) -> Result<UringDriver, BlastError> {
+fn driver(
+    memory: &PlainMemory,
+    connections: u32,
+    policy: Policy,
+) -> Result<UringDriver, BlastError> {
     let host = |fault: &dyn std::fmt::Display| BlastError::Host(format!("io_uring: {fault}"));
     // Nobody commands this driver, but it listens for commands until this end is dropped.
     let (_, commands) = Commands::new(1).map_err(|fault| host(&fault))?;
@@ -174,7 +178,7 @@ fn driver(memory: &PlainMemory, connections: u32) -> Result<UringDriver, BlastEr
     let config = dataplane_uring::Config {
         accepted: 0,
         adopted: connections,
-        policy: Policy::default(),
+        policy,
         // Where the node shares the cores, polling must not keep it from them.
         yields: cores <= 4,
         ..dataplane_uring::Config::default()

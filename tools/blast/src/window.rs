@@ -26,9 +26,9 @@ pub struct Flight {
 pub enum Landing {
     /// The request it answers; its place is free again.
     Found(Flight),
-    /// It was answered before.
+    /// It was answered before (or its count was used, though for another place).
     Duplicate,
-    /// It was never sent.
+    /// Nothing with its count or its place was ever sent.
     Unknown,
 }
 
