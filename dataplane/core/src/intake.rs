@@ -65,7 +65,8 @@ impl Shard {
         let mut at = 0;
         let blocked = loop {
             match self.step(cx, id, &bytes[at..]) {
-                Step::Used(0) => break None,
+                // Where nothing was used, a step may still have been taken, with bytes that were there before.
+                Step::Used(0) if at == bytes.len() => break None,
                 Step::Used(n) => at += n,
                 Step::Blocked(n, wait) => {
                     at += n;
