@@ -58,7 +58,7 @@ pub struct RoutingHint {
     pub preferred_capabilities: Vec<Text>,
     /// Workers, by id, that must not answer.
     pub exclude_workers: Vec<Text>,
-    /// Milliseconds from the arrival of the request after which its answer is useless; 0 for the node's default.
+    /// Milliseconds from the arrival of the request after which its answer is useless; 0 for none.
     pub timeout_ms: u32,
 }
 
