@@ -50,9 +50,7 @@ impl World {
                     self.write(socket, &message.frame, Some(&pieces));
                 }
                 Step::Raw(bytes) => {
-                    if who.doom.is_none() {
-                        who.doom = Some(Doom::Broken);
-                    }
+                    who.sent_raw(&bytes);
                     self.write(socket, &bytes, None);
                 }
                 Step::Pause(time) => {

@@ -79,6 +79,8 @@ pub struct Client {
     /// Messages sent and not answered, of this connection.
     pub pending: BTreeMap<u64, Pending>,
     asked: BTreeSet<u64>,
+    /// Of a frame that ends inside: it may be refused on sight of its header.
+    cut: Option<u64>,
     buffer: Vec<u8>,
 }
 
@@ -102,12 +104,13 @@ impl Client {
         self.fin_sent = false;
         self.pending.clear();
         self.asked.clear();
+        self.cut = None;
         self.buffer.clear();
     }
 
     /// A message leaves.
     pub fn sent(&mut self, now: Time, message: &Message) {
-        if self.doom == Some(Doom::Fatal) {
+        if matches!(self.doom, Some(Doom::Fatal | Doom::Crowded)) {
             return;
         }
         if matches!(message.expect, Expect::Fatal(_)) {
@@ -117,6 +120,14 @@ impl Client {
         let (expect, timeout_ms) = (message.expect.clone(), message.timeout_ms);
         self.asked.insert(message.id);
         self.pending.insert(message.id, Pending { expect, asked: now, timeout_ms, is_query });
+    }
+
+    /// Bytes leave that make no whole frame.
+    pub fn sent_raw(&mut self, bytes: &[u8]) {
+        if self.doom.is_none() {
+            self.doom = Some(Doom::Broken);
+            self.cut = Header::peek(bytes).map(Header::message_id);
+        }
     }
 
     /// The connection ended: by the node's half close or close, or by a reset.
@@ -182,6 +193,10 @@ impl Client {
         if answer.code == Some(ErrorCode::TooManyConnections) && allowed.crowded && id == 0 {
             self.doom = Some(Doom::Crowded);
             self.pending.clear();
+            return Ok(());
+        }
+        if self.cut == Some(id) && answer.code.is_some() {
+            self.cut = None;
             return Ok(());
         }
         let Some(pending) = self.pending.get_mut(&id) else {
