@@ -101,6 +101,8 @@ impl Shard {
         if wants_bulk
             && let Some(conn) = self.conns.open_mut(id)
             && conn.lane == Lane::Stream
+            // A stream that stands still anyway cannot be stopped; the hint is not worth waiting for.
+            && !conn.paused
         {
             conn.lane = Lane::Stopping;
             self.orders.push_back((id, Order::StopStream));
