@@ -33,6 +33,9 @@ pub(crate) struct Finding {
     pub(crate) remedy: String,
     /// How much it matters.
     pub(crate) grade: Grade,
+    /// One of the many features of io_uring.
+    #[serde(skip)]
+    of_kernel: bool,
 }
 
 impl Finding {
@@ -43,6 +46,7 @@ impl Finding {
             used_for: used_for.to_owned(),
             remedy: String::new(),
             grade: Grade::Good,
+            of_kernel: false,
         }
     }
 
@@ -146,7 +150,8 @@ fn kernel(plan: &Plan) -> Vec<Finding> {
     let mut findings = vec![Finding::new("kernel", host::release(), "io_uring")];
     for feature in Probe::run(&threads::config(plan)).features {
         let found = if feature.present { "yes" } else { "no" };
-        let finding = Finding::new(&feature.name, found, &feature.purpose);
+        let mut finding = Finding::new(&feature.name, found, &feature.purpose);
+        finding.of_kernel = true;
         findings.push(match (feature.present, feature.required) {
             (true, _) => finding,
             (false, true) => finding.but(Grade::Missing, feature.remedy),
@@ -169,6 +174,20 @@ fn instructions() -> Finding {
     }
 }
 
+fn gpus() -> Finding {
+    let devices = worker::cuda::devices();
+    let found = match &devices {
+        Ok(devices) if devices.is_empty() => "none".to_owned(),
+        Ok(devices) => devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        Err(closed) => closed.to_string(),
+    };
+    let finding = Finding::new("GPUs", found, "operations of workers with --backend auto or cuda");
+    match worker::cuda::open() {
+        Ok(_) => finding,
+        Err(closed) => finding.but(Grade::Limited, format!("the CPU computes instead: {closed}")),
+    }
+}
+
 /// What must be there for `serve`, as one sentence where it is not.
 ///
 /// # Errors
@@ -184,10 +203,33 @@ pub(crate) fn required(plan: &Plan) -> Result<(), String> {
 
 /// Everything, in the order of the report.
 fn findings(plan: &Plan) -> Vec<Finding> {
-    let mut findings = vec![cores(), instructions(), memory_sum(plan), huge_pages()];
+    let mut findings = vec![cores(), instructions(), gpus(), memory_sum(plan), huge_pages()];
     findings.extend([descriptors(), locked_memory()]);
     findings.extend(kernel(plan));
     findings
+}
+
+/// The table. What the kernel has of io_uring, as it should, is one line.
+fn as_text(findings: &[Finding]) -> String {
+    let (present, shown): (Vec<&Finding>, Vec<&Finding>) =
+        findings.iter().partition(|finding| finding.of_kernel && finding.grade == Grade::Good);
+    let mut rows = vec![["", "what", "found", "used for", "remedy"].map(str::to_owned)];
+    for finding in shown {
+        let mark = match finding.grade {
+            Grade::Good => "ok",
+            Grade::Limited => "limited",
+            Grade::Missing => "MISSING",
+        };
+        let Finding { what, found, used_for, remedy, .. } = finding.clone();
+        rows.push([mark.to_owned(), what, found, used_for, remedy]);
+    }
+    if !present.is_empty() {
+        let names: Vec<&str> = present.iter().map(|finding| finding.what.as_str()).collect();
+        let found = names.join(", ");
+        let used_for = "shards: all network I/O";
+        rows.push(["ok", "io_uring", &found, used_for, ""].map(str::to_owned));
+    }
+    table::plain(&rows)
 }
 
 /// Runs the command; true where `serve` would work.
@@ -200,16 +242,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<bool, Failure> {
         println!("{report:#}");
         return Ok(works);
     }
-    let mut rows = vec![["", "what", "found", "used for", "remedy"].map(str::to_owned)];
-    for finding in findings {
-        let mark = match finding.grade {
-            Grade::Good => "ok",
-            Grade::Limited => "limited",
-            Grade::Missing => "MISSING",
-        };
-        rows.push([mark.to_owned(), finding.what, finding.found, finding.used_for, finding.remedy]);
-    }
-    println!("{}", table::plain(&rows));
+    println!("{}", as_text(&findings));
     println!("{}", if works { "serve works here" } else { "serve does not work here" });
     Ok(works)
 }

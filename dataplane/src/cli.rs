@@ -1,6 +1,9 @@
 //! The command line. Parsing only: every command hands its arguments to the module of its name.
 
-use crate::{settings::Settings, units::Span};
+use crate::{
+    settings::{Backend, Poll, Settings},
+    units::Span,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -39,7 +42,7 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// The process that computes; started by serve, never by hand
     #[command(hide = true)]
-    Worker,
+    Worker(WorkerArgs),
 }
 
 const DEMO: &str = "\
@@ -81,6 +84,17 @@ pub(crate) struct ServeArgs {
     /// Everything else.
     #[command(flatten)]
     pub(crate) settings: Settings,
+}
+
+/// Arguments of `worker`: what does not come over its control socket.
+#[derive(Args, Debug)]
+pub(crate) struct WorkerArgs {
+    /// Where to compute.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) backend: Backend,
+    /// How to wait.
+    #[arg(long, value_enum, default_value = "balanced")]
+    pub(crate) poll: Poll,
 }
 
 const COMPRESS: &str = "\

@@ -218,6 +218,7 @@ impl Node {
             shards: threads.shards.clone(),
             limits: plan.limits.clone(),
             backend: plan.backend,
+            poll: plan.poll,
             stats: Arc::new(WorkerStats::default()),
         });
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];

@@ -10,6 +10,9 @@ use wire::{
     response::{Int8View, TopKView},
 };
 
+/// Least probability that a reader leaves to all entries that were not sent.
+const REST_MIN: f64 = 1e-4;
+
 /// Means over the rows that were looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Judge {
@@ -53,9 +56,10 @@ impl Judge {
         };
         self.decoded.clear();
         self.decoded.extend(view.row_values_f32(index));
+        let log_sum = self.with_rest(*max, *log_sum);
         let judged = original.and_then(|(dtype, bytes)| row(dtype, bytes)).and_then(|original| {
             let indices = view.row_indices(index);
-            fidelity::topk(original, indices, &self.decoded, *max, *log_sum)
+            fidelity::topk(original, indices, &self.decoded, *max, log_sum)
         });
         if let Some(judged) = judged {
             self.mass += judged.retained_mass;
@@ -63,11 +67,22 @@ impl Judge {
             self.compared += 1;
             self.rows += 1;
         } else if original.is_none() && (max + log_sum).is_finite() {
-            let log_z = f64::from(*max) + f64::from(*log_sum);
-            let mass: f64 = self.decoded.iter().map(|x| (f64::from(*x) - log_z).exp()).sum();
-            self.mass += mass.min(1.0);
+            self.mass += self.mass_of(*max, log_sum);
             self.rows += 1;
         }
+    }
+
+    /// Probability that a reader gives to the decoded entries.
+    fn mass_of(&self, max: f32, log_sum: f32) -> f64 {
+        let log_z = f64::from(max) + f64::from(log_sum);
+        self.decoded.iter().map(|x| (f64::from(*x) - log_z).exp()).sum()
+    }
+
+    /// The normaliser of a sensible reader: values rounded to 16 bits may sum to more than 1, and who believes them
+    /// would call the rest impossible. Such a set is scaled down until the rest keeps the least share.
+    fn with_rest(&self, max: f32, log_sum: f32) -> f32 {
+        let mass = self.mass_of(max, log_sum);
+        if mass <= 1.0 - REST_MIN { log_sum } else { log_sum + (mass.ln() + REST_MIN) as f32 }
     }
 
     /// One row of an int8 block, with the row it was made from.
@@ -105,5 +120,52 @@ impl Judge {
             ("snr_db", json!(self.rebuilt.snr_db())),
             ("largest_error", json!(self.rebuilt.error_largest())),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view<'a>(values: &'a [u8], log_sum: &'a [f32]) -> TopKView<'a> {
+        TopKView {
+            rows: 1,
+            k: 2,
+            cols: 3,
+            dtype: Dtype::F16,
+            indices: &[0, 2],
+            values,
+            counts: &[2],
+            max: &[8.0],
+            log_sum,
+            flags: &[0],
+        }
+    }
+
+    #[test]
+    fn values_rounded_up_do_not_make_the_rest_impossible() {
+        let row: [f32; 3] = [8.0, -3.0, 0.0];
+        let bytes: Vec<u8> = row.iter().flat_map(|x| x.to_le_bytes()).collect();
+        // One ulp above 8 in f16: the set alone sums to more than 1.
+        let values: Vec<u8> = [0x4801_u16, 0x0000].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let log_sum = [row.iter().map(|x| (x - 8.0).exp()).sum::<f32>().ln()];
+        let mut judge = Judge::new();
+        judge.topk(&view(&values, &log_sum), 0, Some((Dtype::F32, &bytes)));
+        let report: serde_json::Map<String, Value> =
+            judge.topk_report().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let kl = report["kl_nats"].as_f64().expect("finite");
+        assert!((0.0..0.01).contains(&kl), "{kl}");
+        assert_eq!(report["rows_judged"], 1);
+    }
+
+    #[test]
+    fn without_the_rows_only_the_mass_is_known() {
+        let values: Vec<u8> = [0x4800_u16, 0x0000].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut judge = Judge::new();
+        judge.topk(&view(&values, &[2.0_f32.ln()]), 0, None);
+        let report = judge.topk_report();
+        assert!(report.iter().all(|(key, _)| *key != "kl_nats"));
+        let mass = report[1].1.as_f64().expect("a number");
+        assert!((0.5..0.51).contains(&mass), "{mass}");
     }
 }

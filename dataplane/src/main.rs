@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod compress;
 mod control;
+mod demo;
 mod failure;
 mod host;
 mod judge;
@@ -24,7 +25,7 @@ mod workers;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use failure::Failure;
+use settings::{Backend, Poll};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -40,8 +41,20 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(failure) => Err(failure),
         },
-        Command::Demo(_) => Err(Failure::setup("demo: not wired yet")),
-        Command::Worker => Err(Failure::setup("worker: not wired yet")),
+        Command::Demo(args) => demo::run(&args),
+        Command::Worker(args) => {
+            let backend = match args.backend {
+                Backend::Auto => worker::Choice::Auto,
+                Backend::Cpu => worker::Choice::Cpu,
+                Backend::Cuda => worker::Choice::Cuda,
+            };
+            let poll = match args.poll {
+                Poll::Latency => worker::Poll::Latency,
+                Poll::Balanced => worker::Poll::Balanced,
+                Poll::Frugal => worker::Poll::Frugal,
+            };
+            return worker::run(&worker::Args { backend, poll });
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

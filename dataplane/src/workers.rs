@@ -4,7 +4,11 @@
 //! still write into them. The order is therefore fixed: process reaped, every shard told, every shard done
 //! reclaiming, successor started.
 
-use crate::{plan::Limits, settings::Backend, shards::Shards};
+use crate::{
+    plan::Limits,
+    settings::{Backend, Poll},
+    shards::Shards,
+};
 use dataplane_core::stats::{Source, Visit};
 use link::{
     Segment, SharedFile,
@@ -121,6 +125,8 @@ pub(crate) struct Team {
     pub(crate) limits: Limits,
     /// Where to compute.
     pub(crate) backend: Backend,
+    /// How to wait.
+    pub(crate) poll: Poll,
     /// Counters.
     pub(crate) stats: Arc<WorkerStats>,
 }
@@ -140,7 +146,7 @@ impl Team {
         let (ours, theirs) = StdUnixStream::pair()?;
         let child = Command::new(std::env::current_exe()?)
             .arg("worker")
-            .args(["--backend", self.backend.name()])
+            .args(["--backend", self.backend.name(), "--poll", self.poll.name()])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             // Standard output belongs to the node: its lines are read by programs.
             .stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?))

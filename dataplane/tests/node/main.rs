@@ -1,4 +1,8 @@
 //! Real nodes, real workers, real sockets: what operators and peers see.
 
+mod bad_input;
+mod compress;
+mod demo;
 mod rig;
 mod serve;
+mod workers;

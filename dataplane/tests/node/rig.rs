@@ -195,17 +195,6 @@ impl Node {
         }
     }
 
-    /// The next line of standard error with this in it.
-    pub(crate) fn await_error_line(&self, part: &str) -> String {
-        loop {
-            match self.errors.recv_timeout(PATIENCE) {
-                Ok(line) if line.contains(part) => return line,
-                Ok(_) => {}
-                Err(error) => panic!("no line with `{part}`: {error}"),
-            }
-        }
-    }
-
     /// The next line of standard output with this in it.
     pub(crate) fn await_line(&self, part: &str) -> String {
         loop {
