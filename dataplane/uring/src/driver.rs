@@ -63,7 +63,10 @@ pub struct UringDriver {
     pub(crate) policy: Policy,
     pub(crate) yields: bool,
     pub(crate) early_ns: u64,
+    /// When the last busy turn had ended, as the first idle turn after it saw.
     pub(crate) last_event: Time,
+    /// No idle turn has been since the last event.
+    pub(crate) busy: bool,
 }
 
 impl UringDriver {
@@ -108,6 +111,7 @@ impl UringDriver {
             yields: config.yields,
             early_ns: config.early_ns,
             last_event: 0,
+            busy: true,
         };
         driver.watch(DOOR_COMMANDS);
         driver.watch(DOOR_WORKERS);
@@ -156,6 +160,9 @@ impl UringDriver {
     /// The end of an idle turn, nothing being under way to the kernel.
     fn rest(&mut self, until: Option<Time>) {
         let now = self.now();
+        if std::mem::take(&mut self.busy) {
+            self.last_event = now;
+        }
         match self.policy.rest(now, self.last_event, until, self.early_ns) {
             Rest::Poll => {
                 if self.yields {
@@ -248,9 +255,7 @@ impl Driver for UringDriver {
             self.feed();
         }
         self.finished_left = FINISHED_PER_TURN;
-        if !idle {
-            self.last_event = self.now();
-        }
+        self.busy |= !idle;
         let waiting = !self.ready.is_empty() || self.summoned || self.ring.visible();
         // One entry per turn carries all orders of the turn and brings what is due; where there is
         // neither, none.

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! One thread builds a driver and uses it; the kernel insists on that. Connections live in the
-//! ring's own table of direct descriptors and take no file descriptor of the process; a [`ConnId`]
-//! is an index into that table.
+//! ring's own table of direct descriptors and take no file descriptor of the process; a
+//! [`ConnId`](dataplane_core::driver::ConnId) is an index into that table.
 //!
 //! [`probe`] says beforehand what the machine lacks, and what to do about it.
 

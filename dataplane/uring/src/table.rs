@@ -86,6 +86,9 @@ pub(crate) struct Conn {
     pub(crate) send_len: u32,
 }
 
+// With the 32 bytes of header room this is what a connection costs here.
+const _: () = assert!(size_of::<Conn>() <= 64);
+
 impl Conn {
     const EMPTY: Self = Self {
         generation: 0,

@@ -190,6 +190,30 @@ impl World {
         }
     }
 
+    /// Bytes came: they must be the next ones of this peer, and allowed in its lane.
+    fn take(&mut self, conn: ConnId, bytes: &[u8]) {
+        let offered = self.rig.offered;
+        let peer = self.peers.get_mut(&conn).unwrap();
+        assert!(!peer.ended && peer.lane != Lane::Closing, "{:?}", peer.lane);
+        assert_eq!(bytes, stretch(peer.got, bytes.len()), "what the peer sent");
+        match peer.lane {
+            Lane::Stream if bytes.len() < offered => peer.lane = Lane::Paused,
+            Lane::Stopping => {
+                assert!(!peer.kept, "offered again before it stopped");
+                peer.kept = bytes.len() < offered;
+            }
+            Lane::Stream => {}
+            Lane::Header(len) => {
+                assert_eq!(offered, len);
+                // A header is delivered whole, however much of it is looked at.
+                peer.got += len - bytes.len();
+                peer.lane = Lane::Bulk;
+            }
+            other => panic!("bytes in {other:?}"),
+        }
+        peer.got += bytes.len();
+    }
+
     fn react(&mut self, seen: Seen) {
         match seen {
             Seen::Accepted(conn) => {
@@ -204,28 +228,7 @@ impl World {
                 assert!(self.peers.insert(conn, peer).is_none(), "taken twice");
                 self.rig.driver.start_stream(conn);
             }
-            Seen::Bytes(conn, bytes) => {
-                let peer = self.peers.get_mut(&conn).unwrap();
-                assert!(!peer.ended && peer.lane != Lane::Closing, "{:?}", peer.lane);
-                assert_eq!(bytes, stretch(peer.got, bytes.len()), "what the peer sent");
-                let offered = self.rig.offered;
-                match peer.lane {
-                    Lane::Stream if bytes.len() < offered => peer.lane = Lane::Paused,
-                    Lane::Stopping => {
-                        assert!(!peer.kept, "offered again before it stopped");
-                        peer.kept = bytes.len() < offered;
-                    }
-                    Lane::Stream => {}
-                    Lane::Header(len) => {
-                        assert_eq!(offered, len);
-                        // A header is delivered whole, however much of it is looked at.
-                        peer.got += len - bytes.len();
-                        peer.lane = Lane::Bulk;
-                    }
-                    other => panic!("bytes in {other:?}"),
-                }
-                peer.got += bytes.len();
-            }
+            Seen::Bytes(conn, bytes) => self.take(conn, &bytes),
             Seen::Stopped(conn) => {
                 let peer = self.peers.get_mut(&conn).unwrap();
                 assert_eq!(peer.lane, Lane::Stopping);
