@@ -61,7 +61,9 @@ fn refused_and_closed(bytes: &[u8], code: ErrorCode) {
     raw.closed();
     witness.lives();
     assert_eq!(node.refusals(code.name()), 1);
-    assert_eq!(node.counted("butterfly_connections_closed_total", "cause", "fault"), 1);
+    // The node half-closes and waits a little for the peer to do the same, so that the refusal is read.
+    drop(raw);
+    node.await_count("butterfly_connections_closed_total", "cause", "fault", 1);
 }
 
 /// Sends this, expects this refusal with id 7; the connection lives and serves on.
@@ -241,7 +243,8 @@ fn nan_rows_and_a_vocabulary_of_one_have_answers() {
     let (indices, found, _) = ask(&[f32::NAN; 16], 4);
     assert_eq!((indices, found & flags::NAN), (vec![], flags::NAN));
     let (indices, found, lse) = ask(&[2.5], 1);
-    assert_eq!((indices, found, lse), (vec![0], 0, 2.5));
+    assert_eq!((indices, found), (vec![0], 0));
+    assert!((lse - 2.5).abs() < 1e-6, "{lse}");
     let (indices, found, _) = ask(&[2.5], 1024);
     assert_eq!((indices, found), (vec![0], flags::SHORT));
 }

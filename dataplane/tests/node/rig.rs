@@ -188,9 +188,21 @@ impl Node {
 
     /// Waits until a counter has at least this value.
     pub(crate) fn await_count(&self, name: &str, label: &str, value: &str, least: u64) {
+        let what = format!("{name} {value} stays under {least}");
+        self.await_that(&what, || self.counted(name, label, value) >= least);
+    }
+
+    /// Waits until all counters of this name together have at least this value.
+    pub(crate) fn await_total(&self, name: &str, least: u64) {
+        let what = format!("{name} stays under {least}");
+        self.await_that(&what, || self.metrics().total(name) >= Some(least));
+    }
+
+    /// Counters can only be asked for again and again.
+    fn await_that(&self, what: &str, holds: impl Fn() -> bool) {
         let deadline = std::time::Instant::now() + PATIENCE;
-        while self.counted(name, label, value) < least {
-            assert!(std::time::Instant::now() < deadline, "{name} {value} stays under {least}");
+        while !holds() {
+            assert!(std::time::Instant::now() < deadline, "{what}");
             thread::sleep(Duration::from_millis(5));
         }
     }

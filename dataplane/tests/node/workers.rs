@@ -72,7 +72,8 @@ fn workers_killed_under_load_lose_no_request() {
             }
         };
         strike(victim, Signal::KILL);
-        node.await_count("butterfly_worker_ends_total", "cause", "exited", round);
+        // A victim that was still starting counts by another cause.
+        node.await_total("butterfly_worker_ends_total", round);
     }
     stop.store(true, Ordering::Relaxed);
     let refused = loader.join().expect("no request lost");
