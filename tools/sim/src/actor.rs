@@ -45,9 +45,14 @@ impl World {
                     who.sent(self.now, &message);
                     self.write(socket, &message.frame, None);
                 }
-                Step::SendIn(message, pieces) => {
-                    who.sent(self.now, &message);
-                    self.write(socket, &message.frame, Some(&pieces));
+                Step::Stream(messages, mut pieces) => {
+                    let mut bytes = Vec::new();
+                    for message in &messages {
+                        who.sent(self.now, message);
+                        bytes.extend_from_slice(&message.frame);
+                    }
+                    pieces.push(bytes.len());
+                    self.write(socket, &bytes, Some(&pieces));
                 }
                 Step::Raw(bytes) => {
                     who.sent_raw(&bytes);

@@ -215,12 +215,7 @@ impl Client {
 }
 
 /// Whether this refusal may come now.
-fn refusal(
-    now: Time,
-    pending: &Pending,
-    code: ErrorCode,
-    allowed: Allowed,
-) -> Result<(), String> {
+fn refusal(now: Time, pending: &Pending, code: ErrorCode, allowed: Allowed) -> Result<(), String> {
     let deadline = pending.asked + Time::from(pending.timeout_ms) * MS;
     let fine = match (&pending.expect, code) {
         (Expect::Refusal(expected) | Expect::Fatal(expected), code) if *expected == code => true,
@@ -290,7 +285,9 @@ fn result(
         echo.data == mine && (echo.rows, echo.cols) == (chunk.rows, work.cols)
     } else if let Some(top) = response.logits {
         let shape = (top.rows, top.k, top.cols) == (chunk.rows, work.k, work.cols);
-        shape && (0..chunk.rows).all(|row| worker::top_row(id, row, work) == top.row_indices(row as usize))
+        shape
+            && (0..chunk.rows)
+                .all(|row| worker::top_row(id, row, work) == top.row_indices(row as usize))
     } else if let Some(int8) = response.hidden_states {
         let codes = int8.codes.iter().zip(mine.chunks_exact(row_len / work.cols as usize));
         let mut same = codes.map(|(code, element)| *code == worker::code(id, element));

@@ -160,7 +160,8 @@ impl SimDriver {
         let Some(port) = self.ordered(conn, what) else { return false };
         let in_order = port.reading == Reading::Idle && port.rx.is_empty() && !port.kept;
         if !in_order {
-            let (before, bytes) = (port.reading.clone(), port.rx.iter().map(Vec::len).sum::<usize>());
+            let (before, bytes) =
+                (port.reading.clone(), port.rx.iter().map(Vec::len).sum::<usize>());
             self.breach(format!("{what} for {conn:?} while {before:?}, {bytes} bytes kept"));
             return false;
         }
@@ -204,7 +205,8 @@ impl SimDriver {
             }
             Queued::Up(worker, operations) => self.learned.push(Learned::Up(*worker, *operations)),
             Queued::Down(worker) => {
-                self.custody.release(|h| matches!(h, Holder::Lent { worker: w, .. } if w == *worker));
+                self.custody
+                    .release(|h| matches!(h, Holder::Lent { worker: w, .. } if w == *worker));
                 self.learned.push(Learned::Down(*worker));
             }
             Queued::Drain => self.learned.push(Learned::Drain),

@@ -88,7 +88,7 @@ impl World {
     pub(crate) fn write(&mut self, socket: usize, bytes: &[u8], pieces: Option<&[usize]>) {
         let net = self.plan.network.clone();
         let exact = pieces.is_some();
-        let mut cuts = pieces.unwrap_or_default().iter();
+        let mut cuts = pieces.unwrap_or_default().iter().filter(|len| **len > 0);
         let least = (bytes.len() as u64 / PIECES_MAX).max(1);
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -102,7 +102,11 @@ impl World {
             let delay = self.rng.below(net.delay_max + 1);
             let to = &mut self.sockets[socket];
             // Each exact piece gets a turn of its own.
-            let at = if exact { to.up_last.max(self.now) + 10_000 } else { to.up_last.max(self.now + delay) };
+            let at = if exact {
+                to.up_last.max(self.now) + 10_000
+            } else {
+                to.up_last.max(self.now + delay)
+            };
             to.up_last = at;
             to.up.push_back((at, piece.to_vec()));
             self.at(at, Due::Arrive(socket));
@@ -162,7 +166,8 @@ impl World {
         }
         if let Some(mut piece) = from.inbound.pop_front() {
             let exact = self.plan.network.piece_max == u64::MAX;
-            while !exact && piece.len() < 16_384 && !from.inbound.is_empty() && self.rng.chance(50) {
+            while !exact && piece.len() < 16_384 && !from.inbound.is_empty() && self.rng.chance(50)
+            {
                 piece.extend(from.inbound.pop_front().unwrap_or_default());
             }
             from.inbound_len -= piece.len();

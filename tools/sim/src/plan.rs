@@ -98,9 +98,8 @@ pub struct Plan {
 }
 
 /// Operations that simulated workers serve.
-pub const OPERATIONS: u32 = 1 << Operation::Echo as u32
-    | 1 << Operation::TopK as u32
-    | 1 << Operation::Int8 as u32;
+pub const OPERATIONS: u32 =
+    1 << Operation::Echo as u32 | 1 << Operation::TopK as u32 | 1 << Operation::Int8 as u32;
 
 /// Two small slots, one bulk slot, three chunks: everything has to wait for something.
 #[must_use]

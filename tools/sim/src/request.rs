@@ -84,7 +84,13 @@ impl Message {
     /// # Panics
     /// If the rows are over 2 GiB.
     #[must_use]
-    pub fn work(rng: &mut Rng, id: u64, work: TensorWork, streaming: bool, timeout_ms: u32) -> Self {
+    pub fn work(
+        rng: &mut Rng,
+        id: u64,
+        work: TensorWork,
+        streaming: bool,
+        timeout_ms: u32,
+    ) -> Self {
         let element = Dtype::from_code(work.dtype).map_or(1, Dtype::size);
         let mut rows = vec![0; work.rows as usize * work.cols as usize * element];
         if rng.chance(50) {

@@ -1,4 +1,6 @@
 //! What a client does, step by step, drawn from the plan.
+//!
+//! The upper 32 bits of a message id name the client and its connection, the lower ones count up.
 
 use crate::{
     plan::Plan,
@@ -13,8 +15,9 @@ use wire::{Compression, Dtype, ErrorCode, Kind, Operation, payload::TensorWork};
 pub enum Step {
     /// Writes a frame, in the network's pieces.
     Send(Message),
-    /// Writes a frame in exactly these pieces, one arrival each.
-    SendIn(Message, Vec<usize>),
+    /// Writes frames back to back in exactly these pieces, each of which arrives in a turn of its own. What is
+    /// left over makes the last piece.
+    Stream(Vec<Message>, Vec<usize>),
     /// Writes bytes that make no whole frame, or none that counts.
     Raw(Vec<u8>),
     /// Does nothing for so long.
@@ -146,9 +149,8 @@ fn request(plan: &Plan, rng: &mut Rng, id: u64, class: u32) -> Message {
     let streaming = class == 3 && rng.chance(30);
     let timeout = if rng.chance(plan.faults.deadlines) { rng.range(1, 40) as u32 } else { 0 };
     let mut message = Message::work(rng, id, work, streaming, timeout);
-    let fits = |work: &wire::Work| {
-        wire::reply::reply_len(work) <= u64::from(plan.geometry.bulk_reply)
-    };
+    let fits =
+        |work: &wire::Work| wire::reply::reply_len(work) <= u64::from(plan.geometry.bulk_reply);
     if !checked(&work, streaming).as_ref().is_some_and(fits) {
         message = message.expecting(Expect::Refusal(ErrorCode::ReplyTooLong));
     }
@@ -177,7 +179,7 @@ fn malformed(plan: &Plan, rng: &mut Rng, id: u64) -> Message {
     let refusal = |code| Expect::Refusal(code);
     let mut noise = vec![0; rng.size(3_000).next_multiple_of(16) as usize];
     rng.fill(&mut noise);
-    match rng.below(9) {
+    match rng.below(12) {
         0 => request.damaged(rng, false),
         1 if request.payload().len() >= wire::CHECKED_PAYLOAD_MIN
             && matches!(request.expect, Expect::Reply { .. })
@@ -202,10 +204,20 @@ fn malformed(plan: &Plan, rng: &mut Rng, id: u64) -> Message {
             Message::work(rng, id, k_zero, false, 0).expecting(refusal(ErrorCode::BadK))
         }
         6 => Message::raw(id, query, 0, &[], refusal(ErrorCode::BadArchive)),
-        7 => {
+        7 => Message::heartbeat(id, 5, true).damaged(rng, false),
+        8 => {
+            let mut ping = Message::ping(id).expecting(refusal(ErrorCode::BadChecksum));
+            ping.frame[31] ^= 1 << rng.below(8);
+            ping
+        }
+        9 => {
+            let ones = [0xFF; wire::heartbeat::FRAME_LEN - wire::HEADER_LEN];
+            let heartbeat = Kind::Heartbeat.code();
+            Message::raw(id, heartbeat, 0, &ones, refusal(ErrorCode::BadArchive))
+        }
+        10 => {
             let head = TensorWork::lm_head(Dtype::F32, 1, 9, 1, Dtype::F32);
-            Message::work(rng, id, head, false, 0)
-                .expecting(refusal(ErrorCode::NoCapableWorker))
+            Message::work(rng, id, head, false, 0).expecting(refusal(ErrorCode::NoCapableWorker))
         }
         _ => {
             // A root of ones points outside and has impossible values.

@@ -39,7 +39,11 @@ impl SimWorker {
             life: 0,
             batches: VecDeque::new(),
             busy: false,
-            author: Author::new(&format!("worker-{index}"), "simulated", "the simulator has no other"),
+            author: Author::new(
+                &format!("worker-{index}"),
+                "simulated",
+                "the simulator has no other",
+            ),
         }
     }
 }
@@ -142,7 +146,9 @@ impl World {
 
     /// The OS has noticed that a worker is gone.
     pub(crate) fn worker_down(&mut self, worker: WorkerId) {
-        for slot in self.custody.slots(|h| matches!(h, Holder::Lent { worker: w, .. } if w == worker)) {
+        for slot in
+            self.custody.slots(|h| matches!(h, Holder::Lent { worker: w, .. } if w == worker))
+        {
             self.mem.poison_reply(slot);
         }
         self.driver.events.push_back(Queued::Down(worker));
@@ -272,10 +278,11 @@ impl World {
             1 => (SlotId(u32::MAX), false),
             2 => (SlotId(self.rng.below(u64::from(slots)) as u32), false),
             _ => {
-                // Its own slot, with the number of another lending.
+                // Its own slot, with the number of an earlier lending. (Later numbers would be forgery, which
+                // nothing but the worker's honesty guards against: it can as well write a wrong answer.)
                 let slot = batch[self.rng.below(batch.len() as u64) as usize];
                 let (order, ..) = self.mem.lent(slot);
-                let lending = order.lending.wrapping_add(self.rng.range(1, 3) as u32);
+                let lending = order.lending.wrapping_sub(self.rng.range(1, 3) as u32);
                 self.mem.state_outcome(slot, Outcome { lending, ..Outcome::default() });
                 (slot, true)
             }

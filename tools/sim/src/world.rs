@@ -20,12 +20,7 @@ use dataplane_core::{
     turn,
 };
 use std::{
-    cell::RefCell,
-    cmp::Reverse,
-    collections::BinaryHeap,
-    fmt::Arguments,
-    rc::Rc,
-    sync::Arc,
+    cell::RefCell, cmp::Reverse, collections::BinaryHeap, fmt::Arguments, rc::Rc, sync::Arc,
 };
 
 /// Something that happens at a moment. Sockets and workers are named by index.
@@ -51,6 +46,8 @@ pub enum Due {
     WorkerUp(WorkerId),
     /// The node is told to drain.
     Drain,
+    /// Nothing happens, but the world looks.
+    Nothing,
 }
 
 /// Longest time between a turn that was asked for and the turn.
@@ -181,6 +178,17 @@ impl World {
         self.wake(client);
     }
 
+    /// Makes sure that the world does not skip this moment.
+    pub fn wake_at(&mut self, at: Time) {
+        self.at(at, Due::Nothing);
+    }
+
+    /// The node is told to drain.
+    pub fn drain(&mut self) {
+        self.allowed.draining = true;
+        self.after(0, Due::Drain);
+    }
+
     pub(crate) fn after(&mut self, delay: Time, due: Due) {
         self.at(self.now + delay, due);
     }
@@ -224,6 +232,7 @@ impl World {
                 Due::Work(worker, life, may_lie) => self.work(worker, life, may_lie),
                 Due::WorkerDown(worker) => self.worker_down(worker),
                 Due::WorkerUp(worker) => self.worker_up(worker),
+                Due::Nothing => {}
                 Due::Drain => self.driver.events.push_back(Queued::Drain),
             }
         }
@@ -239,7 +248,8 @@ impl World {
         self.pump();
         self.driver.now = self.now;
         let events = turn(&mut self.shard, &mut self.mem, &mut self.driver);
-        if let Err(what) = self.checks.after_turn(self.now, &self.shard, &self.mem, &mut self.driver)
+        if let Err(what) =
+            self.checks.after_turn(self.now, &self.shard, &self.mem, &mut self.driver)
         {
             self.fail(what);
         }
@@ -258,7 +268,8 @@ impl World {
 
     /// Moves the clock to whatever comes next.
     fn advance(&mut self, events: usize) -> Result<bool, String> {
-        let lateness = 1 + self.rng.below(if self.plan.network.effect_max > 0 { LATE_MAX } else { 1 });
+        let lateness =
+            1 + self.rng.below(if self.plan.network.effect_max > 0 { LATE_MAX } else { 1 });
         let soon = self.now + lateness;
         let until = self.driver.until;
         if events == 0 && until.is_some_and(|until| until <= self.now) {
@@ -303,7 +314,7 @@ impl World {
     /// The first thing that was found wrong, or that the world came to rest before.
     pub fn run_until(&mut self, mut what: impl FnMut(&Self) -> bool) -> Result<(), String> {
         while !what(self) {
-            if !self.step()? {
+            if !self.step()? && !what(self) {
                 return Err("the world came to rest before what was waited for".into());
             }
         }
@@ -314,7 +325,9 @@ impl World {
     fn unrest(&self) -> String {
         let waiting = self.clients.iter().enumerate().filter(|(_, c)| !c.is_done());
         let clients: Vec<String> = waiting
-            .map(|(n, c)| format!("client {n} waits for {:x?}", c.pending.keys().collect::<Vec<_>>()))
+            .map(|(n, c)| {
+                format!("client {n} waits for {:x?}", c.pending.keys().collect::<Vec<_>>())
+            })
             .collect();
         format!("{clients:?}, {:?}", self.shard.ledger())
     }

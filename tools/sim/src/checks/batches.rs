@@ -183,7 +183,9 @@ impl Batches {
         let due = opened + wait;
         if due <= self.last_turn || due + LATE_MAX < at {
             let turn = self.last_turn;
-            return Err(format!("a batch opened at {opened} was lent at {at}, wait {wait}, last turn {turn}"));
+            return Err(format!(
+                "a batch opened at {opened} was lent at {at}, wait {wait}, last turn {turn}"
+            ));
         }
         Ok(())
     }
@@ -191,9 +193,8 @@ impl Batches {
     /// Each reason that was counted has a batch it can be true of (BATCH-03, BATCH-04).
     fn reasons(&mut self, batches: &[Lent], to_idle: u64, draining: bool) -> Result<(), String> {
         let reasons = CloseReason::ALL.map(|reason| self.stats.batches(reason));
-        let now_counted = |reason: CloseReason| {
-            reasons[reason as usize] - self.counted[reason as usize]
-        };
+        let now_counted =
+            |reason: CloseReason| reasons[reason as usize] - self.counted[reason as usize];
         let fits = |what: &dyn Fn(&Lent) -> bool| batches.iter().filter(|b| what(b)).count() as u64;
         let bytes = |b: &Lent| {
             let lens = b.orders.iter().filter_map(|o| o.work().ok());
@@ -203,8 +204,14 @@ impl Batches {
         let lost = self.stats.expired(dataplane_core::stats::Place::Queue);
         let old = fits(&|b| b.opened() + self.wait <= b.at);
         let checks = [
-            (CloseReason::Full, if lost > 0 { u64::MAX } else { fits(&|b| b.slots.len() == self.max) }),
-            (CloseReason::Bytes, if lost > 0 { u64::MAX } else { fits(&|b| bytes(b) >= self.bytes) }),
+            (
+                CloseReason::Full,
+                if lost > 0 { u64::MAX } else { fits(&|b| b.slots.len() == self.max) },
+            ),
+            (
+                CloseReason::Bytes,
+                if lost > 0 { u64::MAX } else { fits(&|b| bytes(b) >= self.bytes) },
+            ),
             (CloseReason::WorkerIdle, to_idle + lost),
             (CloseReason::Age, old + lost),
             (CloseReason::Drain, if draining { u64::MAX } else { 0 }),
@@ -213,7 +220,9 @@ impl Batches {
         for (reason, possible) in checks {
             let counted = now_counted(reason);
             if counted > possible {
-                return Err(format!("{counted} batches closed by {reason:?}, {possible} can have been"));
+                return Err(format!(
+                    "{counted} batches closed by {reason:?}, {possible} can have been"
+                ));
             }
         }
         self.counted = reasons;

@@ -26,7 +26,9 @@ pub(super) fn links(stats: &Stats, lies: u64, bad_outcomes: u64) -> Result<(), S
     if (lies..=lies + bad_outcomes).contains(&counted) {
         Ok(())
     } else {
-        Err(format!("{counted} link faults counted, {lies} lies and {bad_outcomes} bad outcomes told"))
+        Err(format!(
+            "{counted} link faults counted, {lies} lies and {bad_outcomes} bad outcomes told"
+        ))
     }
 }
 
