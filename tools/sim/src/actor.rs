@@ -45,14 +45,14 @@ impl World {
                     who.sent(self.now, &message);
                     self.write(socket, &message.frame, None);
                 }
-                Step::Stream(messages, mut pieces) => {
+                Step::Stream(messages, mut pieces, gap) => {
                     let mut bytes = Vec::new();
                     for message in &messages {
                         who.sent(self.now, message);
                         bytes.extend_from_slice(&message.frame);
                     }
                     pieces.push(bytes.len());
-                    self.write(socket, &bytes, Some(&pieces));
+                    self.write(socket, &bytes, Some((&pieces, gap)));
                 }
                 Step::Raw(bytes) => {
                     who.sent_raw(&bytes);

@@ -85,10 +85,11 @@ impl World {
     }
 
     /// A client writes; `pieces` says how it arrives, otherwise the network decides.
-    pub(crate) fn write(&mut self, socket: usize, bytes: &[u8], pieces: Option<&[usize]>) {
+    pub(crate) fn write(&mut self, socket: usize, bytes: &[u8], pieces: Option<(&[usize], Time)>) {
         let net = self.plan.network.clone();
         let exact = pieces.is_some();
-        let mut cuts = pieces.unwrap_or_default().iter().filter(|len| **len > 0);
+        let (cuts, gap) = pieces.unwrap_or_default();
+        let mut cuts = cuts.iter().filter(|len| **len > 0);
         let least = (bytes.len() as u64 / PIECES_MAX).max(1);
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -103,7 +104,7 @@ impl World {
             let to = &mut self.sockets[socket];
             // Each exact piece gets a turn of its own.
             let at = if exact {
-                to.up_last.max(self.now) + 10_000
+                to.up_last.max(self.now) + gap
             } else {
                 to.up_last.max(self.now + delay)
             };

@@ -15,9 +15,9 @@ use wire::{Compression, Dtype, ErrorCode, Kind, Operation, payload::TensorWork};
 pub enum Step {
     /// Writes a frame, in the network's pieces.
     Send(Message),
-    /// Writes frames back to back in exactly these pieces, each of which arrives in a turn of its own. What is
-    /// left over makes the last piece.
-    Stream(Vec<Message>, Vec<usize>),
+    /// Writes frames back to back in exactly these pieces, each of which arrives so long after the one before, in
+    /// a turn of its own. What is left over makes the last piece.
+    Stream(Vec<Message>, Vec<usize>, Time),
     /// Writes bytes that make no whole frame, or none that counts.
     Raw(Vec<u8>),
     /// Does nothing for so long.
@@ -32,6 +32,14 @@ pub enum Step {
     Reset,
     /// Connects anew, once the old connection is gone.
     Reconnect,
+}
+
+impl Step {
+    /// [`Self::Stream`] without delay.
+    #[must_use]
+    pub const fn stream(messages: Vec<Message>, pieces: Vec<usize>) -> Self {
+        Self::Stream(messages, pieces, 10_000)
+    }
 }
 
 /// The script of client number `client`.
