@@ -68,11 +68,11 @@ fn cores() -> Finding {
     match quota {
         Some(quota) if quota < cpus as f64 => finding.but(
             Grade::Limited,
-            "the control group gives less time than cores: raise its cpu.max, or set --shards and --workers to \
-             fit the quota and --poll frugal",
+            "the control group gives less time than cores: raise its cpu.max, or fit --shards and \
+             --workers to the quota and take --poll frugal",
         ),
         _ if cpus < 2 => {
-            finding.but(Grade::Limited, "shard and worker share a core; give the process two or more")
+            finding.but(Grade::Limited, "shard and worker share a core; give it two or more")
         }
         _ => finding,
     }
@@ -101,7 +101,7 @@ fn locked_memory() -> Finding {
     match soft {
         Some(bytes) if bytes < 8 << 20 => finding.but(
             Grade::Limited,
-            "raise it for the best throughput: ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit",
+            "raise it for throughput: ulimit -l unlimited, or LimitMEMLOCK=infinity in the unit",
         ),
         _ => finding,
     }

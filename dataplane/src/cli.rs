@@ -70,8 +70,8 @@ Examples:
   butterfly serve --config node.toml --workers 4 --poll latency
   butterfly serve --lm-head lm_head.safetensors
 
-Prints `listening tcp ADDR` for every address and then `ready`. SIGTERM or SIGINT drains: new work is
-refused, work under way is finished. A second signal ends at once.
+Prints `listening tcp ADDR` for every address and then `ready`. SIGTERM or SIGINT drains: new work
+is refused, work under way is finished. A second signal ends at once.
 
 Exit codes: 0 drained, 1 failed while running or drain cut off, 2 could not start";
 
@@ -99,14 +99,17 @@ pub(crate) struct WorkerArgs {
 
 const COMPRESS: &str = "\
 Examples:
-  butterfly compress --addr 127.0.0.1:7171 --in logits.safetensors --tensor logits --topk 100 --out top.safetensors
-  butterfly compress --addr 127.0.0.1:7171 --in hidden.safetensors --tensor hidden --int8 row --out int8.safetensors
+  butterfly compress --addr 127.0.0.1:7171 --in logits.safetensors --tensor logits \\
+      --topk 100 --out top.safetensors
+  butterfly compress --addr 127.0.0.1:7171 --in hidden.safetensors --tensor hidden \\
+      --int8 row --out int8.safetensors
   butterfly compress --addr unix:///run/butterfly.sock --in hidden.safetensors --tensor hidden \\
       --lm-head --topk 256 --values bf16 --out top.safetensors
 
 The last axis of the tensor is the row; all axes before it are counted together as rows.
-Output of top-k and lm-head: indices I32 [rows,k] (-1 where a row has fewer valid entries), values F32 [rows,k],
-logsumexp F64 [rows], flags U8 [rows]. Output of int8: codes I8 [rows,n], scales F32 [rows], flags U8 [rows].
+Output of top-k and lm-head: indices I32 [rows,k] (-1 where a row has fewer valid entries),
+values F32 [rows,k], logsumexp F64 [rows], flags U8 [rows].
+Output of int8: codes I8 [rows,n], scales F32 [rows], flags U8 [rows].
 
 Exit codes: 0 written, 1 refused or connection lost, 2 bad arguments, file or tensor";
 

@@ -7,12 +7,11 @@ mod outcome;
 use crate::{
     cli::CompressArgs,
     failure::Failure,
-    plan::Limits,
     table,
     tensors::{TensorFile, Writer},
     units::Bytes,
 };
-use client::{Addr, Client, Options};
+use client::Addr;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use job::Ask;
 use outcome::Outcome;
@@ -51,13 +50,7 @@ pub(crate) fn run(args: &CompressArgs) -> Result<(), Failure> {
         return Err(Failure::setup("--depth 0: write a number from 1 on"));
     }
     // The node says what it accepts, so that no request is refused for its length.
-    let metrics = Client::connect(&addr, Options::default())
-        .and_then(|mut client| client.metrics())
-        .map_err(Failure::run)?;
-    let payload_max = metrics
-        .fact("max_payload")
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(Limits::PAYLOAD_MIN);
+    let payload_max = exchange::payload_max(&addr, args.patience.0)?;
     let per_request = job::rows_per_request(&ask, &tensor, args.request.0, payload_max)
         .map_err(Failure::setup)?;
     let columns = ask.columns(tensor.rows, tensor.cols);

@@ -1,4 +1,5 @@
-//! The control thread: everything of a node that is not the data path, on a tokio runtime over io_uring.
+//! The control thread: everything of a node that is not the data path, on a tokio runtime over
+//! io_uring.
 
 use crate::{
     failure::Failure,
@@ -141,14 +142,13 @@ fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
         say(&format!("address {place}"));
     }
     if plan.insecure && plan.listen.iter().any(|address| !address.ip().is_loopback()) {
-        eprintln!(
-            "insecure: plaintext on other addresses than loopback; anyone on the way can read and change it"
-        );
+        eprintln!("insecure: plaintext beyond loopback; anyone on the way can read and change it");
     }
     let needed: u64 = items.iter().map(|(_, bytes)| bytes).sum();
     match host::meminfo("MemAvailable") {
         Some(available) if needed > available => Err(Failure::setup(format!(
-            "this node needs {} and the host has {} available: lower --bulk-slots, --small-slots or --max-payload",
+            "this node needs {} and the host has {} available: lower --bulk-slots, --small-slots \
+             or --max-payload",
             crate::units::Bytes(needed),
             crate::units::Bytes(available),
         ))),
@@ -182,8 +182,8 @@ fn doors(count: usize) -> Result<Vec<Arc<Door>>, Failure> {
     })
 }
 
-/// Leaves the shards' cores to the shards: this thread and the workers that it starts run elsewhere, where there is an
-/// elsewhere.
+/// Leaves the shards' cores to the shards: this thread and the workers that it starts run
+/// elsewhere, where there is an elsewhere.
 fn make_room(plan: &Plan) {
     let others: Vec<usize> =
         host::cpus().into_iter().filter(|cpu| !plan.shard_cpus.contains(cpu)).collect();
@@ -235,7 +235,8 @@ impl Node {
         Ok(Self { threads, team, first, stop_workers, supervisors, finished, stats })
     }
 
-    /// Waits for every worker's first answer; gives a ready one, or the reason of the first that refused when none is.
+    /// Waits for every worker's first answer; gives a ready one, or the reason of the first that
+    /// refused when none is.
     async fn workers_ready(&self) -> Result<Ready, String> {
         while self.first.borrow().iter().any(Option::is_none) {
             sleep(LOOK).await;

@@ -1,4 +1,5 @@
-//! `butterfly demo`: a node and its workers on loopback, bundled real tensors through real sockets, and what came out.
+//! `butterfly demo`: a node and its workers on loopback, bundled real tensors through real sockets,
+//! and what came out.
 
 mod fidelity;
 mod node;
@@ -19,7 +20,8 @@ use std::{
 };
 use wire::{Dtype, Operation};
 
-/// Real logits, an emulated wide vocabulary, real hidden states: `wire/samples/README.md` says where from.
+/// Real logits, an emulated wide vocabulary, real hidden states: `wire/samples/README.md` says
+/// where from.
 static SAMPLES: &[u8] =
     include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../wire/samples/demo.safetensors"));
 

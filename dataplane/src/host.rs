@@ -1,4 +1,5 @@
-//! What this host gives the process: cores it may use, the share of them, memory and descriptor limits.
+//! What this host gives the process: cores it may use, the share of them, memory and descriptor
+//! limits.
 
 use rustix::{
     process::{Resource, getrlimit},

@@ -43,8 +43,8 @@ impl Judge {
         Self { rebuilt: Reconstruction::new(), ..Self::default() }
     }
 
-    /// One row of a top-k set, with the row it was chosen from where that is at hand (for lm-head it never left the
-    /// worker).
+    /// One row of a top-k set, with the row it was chosen from where that is at hand (for lm-head
+    /// it never left the worker).
     pub(crate) fn topk(
         &mut self,
         view: &TopKView<'_>,
@@ -78,8 +78,9 @@ impl Judge {
         self.decoded.iter().map(|x| (f64::from(*x) - log_z).exp()).sum()
     }
 
-    /// The normaliser of a sensible reader: values rounded to 16 bits may sum to more than 1, and who believes them
-    /// would call the rest impossible. Such a set is scaled down until the rest keeps the least share.
+    /// The normaliser of a sensible reader: values rounded to 16 bits may sum to more than 1, and
+    /// who believes them would call the rest impossible. Such a set is scaled down until the rest
+    /// keeps the least share.
     fn with_rest(&self, max: f32, log_sum: f32) -> f32 {
         let mass = self.mass_of(max, log_sum);
         if mass <= 1.0 - REST_MIN { log_sum } else { log_sum + (mass.ln() + REST_MIN) as f32 }
@@ -100,7 +101,8 @@ impl Judge {
         self.rows += 1;
     }
 
-    /// The means of top-k sets: `rows_judged`, `retained_mass` and, where rows could be compared, `kl_nats`.
+    /// The means of top-k sets: `rows_judged`, `retained_mass` and, where rows could be compared,
+    /// `kl_nats`.
     pub(crate) fn topk_report(&self) -> Vec<(&'static str, Value)> {
         let mut report = vec![
             ("rows_judged", json!(self.rows)),

@@ -1,5 +1,5 @@
-//! Listening sockets: bound first, so that ports are known and conflicts show before anything starts; opened to
-//! peers only once shards stand behind them.
+//! Listening sockets: bound first, so that ports are known and conflicts show before anything
+//! starts; opened to peers only once shards stand behind them.
 
 use crate::plan::Plan;
 use rustix::{
@@ -44,8 +44,8 @@ impl fmt::Display for Place {
 #[derive(Debug)]
 pub(crate) struct Bound {
     places: Vec<Place>,
-    /// Sockets by shard. TCP sockets are one per shard and address, so that the OS spreads connections; a Unix
-    /// socket cannot be, and is shared.
+    /// Sockets by shard. TCP sockets are one per shard and address, so that the OS spreads
+    /// connections; a Unix socket cannot be, and is shared.
     sockets: Vec<Vec<OwnedFd>>,
 }
 
@@ -69,7 +69,8 @@ fn tcp(address: SocketAddr, shared_port: bool) -> Result<OwnedFd, Errno> {
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_reuseport(&socket, shared_port)?;
-    // Accepted sockets inherit it: replies are coalesced by the shard, the OS need not wait for more.
+    // Accepted sockets inherit it: replies are coalesced by the shard, the OS need not wait for
+    // more.
     sockopt::set_tcp_nodelay(&socket, true)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
@@ -85,7 +86,8 @@ fn bound_address(socket: &OwnedFd) -> Result<SocketAddr, Errno> {
 /// One socket per shard on the same port.
 fn tcp_for_shards(address: SocketAddr, shards: usize) -> Result<(Place, Vec<OwnedFd>), String> {
     let attempt = || -> Result<(SocketAddr, Vec<OwnedFd>), Errno> {
-        // The first binding is exclusive: sharing a port would also share it, silently, with another node of this user.
+        // The first binding is exclusive: sharing a port would also share it, silently, with
+        // another node of this user.
         let alone = tcp(address, false)?;
         let real = bound_address(&alone)?;
         if shards == 1 {

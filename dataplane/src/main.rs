@@ -1,4 +1,5 @@
-//! `butterfly`: the assembly of the data plane. Command line to plan, plan to threads and processes.
+//! `butterfly`: the assembly of the data plane. Command line to plan, plan to threads and
+//! processes.
 #![forbid(unsafe_code)]
 
 mod check;

@@ -1,6 +1,6 @@
 //! The memory sum of a node: what `serve` will take at start, item by item, before it takes it.
 
-use crate::{plan::Plan, units::Bytes};
+use crate::{plan::Plan, threads, units::Bytes};
 
 /// One item and its bytes.
 pub(crate) type Item = (&'static str, u64);
@@ -32,10 +32,8 @@ pub(crate) fn sum(plan: &Plan) -> Result<Vec<Item>, String> {
     })?;
     let mut items: Vec<Item> = segment.parts.into();
     let per_shard = |each: u64| each * shards;
-    items.push((
-        "receive buffers",
-        per_shard(u64::from(plan.limits.recv_buffers) * u64::from(plan.limits.recv_buffer)),
-    ));
+    let driver = threads::config(plan).bytes();
+    items.extend(driver.map(|(name, bytes)| (name, per_shard(bytes))));
     items.push((
         "egress chunks",
         per_shard(u64::from(geometry.chunks) * u64::from(geometry.chunk_len)),

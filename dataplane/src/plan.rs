@@ -1,4 +1,5 @@
-//! One validated [`Plan`], built before anything is opened. Every default and every bound of the node stands here.
+//! One validated [`Plan`], built before anything is opened. Every default and every bound of the
+//! node stands here.
 
 use crate::{
     host,
@@ -15,13 +16,15 @@ use std::{
 /// Where `serve` listens unless told otherwise.
 pub(crate) const DEFAULT_LISTEN: &str = "127.0.0.1:7171";
 
-/// Payload room of a small slot: a one-token query, a ping, a hidden row of 1,024 f16 with its root.
+/// Payload room of a small slot: a one-token query, a ping, a hidden row of 1,024 f16 with its
+/// root.
 const SMALL_REQUEST: u32 = 4 << 10;
 /// Reply room of a small slot: a top-k set of k = 1,024 does not fit and goes to a bulk slot.
 const SMALL_REPLY: u32 = 4 << 10;
 /// Room behind the largest request, so that an echo of it with its header still fits.
 const REPLY_ROOM: u32 = 4 << 10;
-/// Egress chunks per shard and their size: what leaves for one connection in one turn is coalesced here.
+/// Egress chunks per shard and their size: what leaves for one connection in one turn is coalesced
+/// here.
 const CHUNKS: u32 = 512;
 const CHUNK_LEN: u32 = 16 << 10;
 /// Longest batch that a shard's state machine holds.
@@ -253,8 +256,8 @@ impl Plan {
             return Err(refuse(
                 "listen",
                 open,
-                "this node speaks plaintext, which is safe on loopback only; listen on 127.0.0.1 or a Unix \
-                 socket, or accept the risk with --insecure",
+                "this node speaks plaintext, which is safe on loopback only; listen on 127.0.0.1 \
+                 or a Unix socket, or accept the risk with --insecure",
             ));
         }
         // More shards than cores is legal (tests do it); they then share cores in turn.
@@ -359,7 +362,8 @@ mod tests {
     #[test]
     fn flags_win_over_the_file() {
         let file: Settings = toml::from_str(
-            "shards = 3\nworkers = 2\nmax_payload = \"1MiB\"\nbatch_wait = \"2ms\"\npoll = \"frugal\"",
+            "shards = 3\nworkers = 2\nmax_payload = \"1MiB\"\nbatch_wait = \"2ms\"\n\
+             poll = \"frugal\"",
         )
         .expect("valid");
         let flags = Settings { shards: Some(1), ..Settings::default() };

@@ -1,5 +1,5 @@
-//! What a person may set, from flags and from a TOML file: one struct, so that the two can never drift apart.
-//! Nothing is checked or defaulted here; `plan` does that once for both.
+//! What a person may set, from flags and from a TOML file: one struct, so that the two can never
+//! drift apart. Nothing is checked or defaulted here; `plan` does that once for both.
 
 use crate::units::{Bytes, Span};
 use clap::{Args, ValueEnum};
@@ -52,8 +52,8 @@ impl Backend {
     }
 }
 
-/// Everything that `serve` can be told. A flag wins over the file; the file's keys are the flags' long names with
-/// `_` for `-`.
+/// Everything that `serve` can be told. A flag wins over the file; the file's keys are the flags'
+/// long names with `_` for `-`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
@@ -115,7 +115,8 @@ pub(crate) struct Settings {
     /// A worker that holds work and makes no progress for this long is replaced [default: 5s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) worker_timeout: Option<Span>,
-    /// A peer that stalls inside a frame, or does not read, for this long is disconnected [default: 10s]
+    /// A peer that stalls inside a frame, or does not read, for this long is disconnected [default:
+    /// 10s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) peer_timeout: Option<Span>,
     /// How long a drain waits for work under way [default: 10s]

@@ -4,8 +4,8 @@ use dataplane_core::driver::WorkerId;
 use dataplane_uring::{Command, Commander, Gone};
 use std::{os::fd::OwnedFd, process::ExitStatus};
 
-/// Room in a shard's queue. Commands are rare (a worker's life is a few, and restarts back off), so a full queue means
-/// a shard that does not run any more.
+/// Room in a shard's queue. Commands are rare (a worker's life is a few, and restarts back off), so
+/// a full queue means a shard that does not run any more.
 pub(crate) const QUEUE: usize = 1024;
 
 /// All shards of a node.

@@ -55,10 +55,11 @@ pub(crate) fn as_json(metrics: &Metrics) -> Value {
     }
     let [p50, p95, p99] = metrics.query_latency_ms;
     let [received, sent] = metrics.bytes_per_second;
+    let busy: BTreeMap<_, _> = metrics.worker_utilization.iter().cloned().collect();
     json!({
         "info": facts(metrics),
         "active_workers": metrics.active_workers,
-        "worker_utilization": metrics.worker_utilization.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "worker_utilization": busy,
         "latency_ms": { "p50": p50, "p95": p95, "p99": p99 },
         "per_second": {
             "queries": metrics.queries_per_second,

@@ -1,4 +1,5 @@
-//! safetensors files read and written by ranges: a tensor of any size passes through a few requests' worth of memory.
+//! safetensors files read and written by ranges: a tensor of any size passes through a few
+//! requests' worth of memory.
 
 use safetensors::{
     Dtype, SafeTensorError,
@@ -84,7 +85,8 @@ pub(crate) struct TensorFile {
     data_start: u64,
 }
 
-/// One tensor of a file, seen as rows: the last axis is the row, the axes before it are counted together.
+/// One tensor of a file, seen as rows: the last axis is the row, the axes before it are counted
+/// together.
 #[derive(Debug)]
 pub(crate) struct Rows<'a> {
     file: &'a TensorFile,
@@ -100,7 +102,8 @@ pub(crate) struct Rows<'a> {
 }
 
 impl TensorFile {
-    /// Opens a file and checks its header: every tensor lies inside the file, none overlap, nothing is left over.
+    /// Opens a file and checks its header: every tensor lies inside the file, none overlap, nothing
+    /// is left over.
     ///
     /// # Errors
     /// [`TensorError::Io`], [`TensorError::Malformed`].
@@ -161,8 +164,8 @@ impl TensorFile {
     /// A tensor as rows.
     ///
     /// # Errors
-    /// [`TensorError::NoSuchTensor`] with the names that exist; [`TensorError::Unfit`] for other element types,
-    /// scalars and tensors without elements.
+    /// [`TensorError::NoSuchTensor`] with the names that exist; [`TensorError::Unfit`] for other
+    /// element types, scalars and tensors without elements.
     pub(crate) fn rows(&self, name: &str) -> Result<Rows<'_>, TensorError> {
         let info = self.metadata.info(name).ok_or_else(|| TensorError::NoSuchTensor {
             path: self.path.clone(),
@@ -247,7 +250,8 @@ pub(crate) struct Column {
     pub(crate) shape: Vec<usize>,
 }
 
-/// A file under construction, filled row by row in any order. It has its final name only after [`Writer::finish`].
+/// A file under construction, filled row by row in any order. It has its final name only after
+/// [`Writer::finish`].
 #[derive(Debug)]
 pub(crate) struct Writer {
     path: PathBuf,
@@ -357,7 +361,8 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.finished {
-            // A half-written answer must not be mistaken for one; if even this fails, its name still says `.part`.
+            // A half-written answer must not be mistaken for one; if even this fails, its name
+            // still says `.part`.
             let _ = fs::remove_file(&self.part);
         }
     }

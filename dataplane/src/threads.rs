@@ -1,4 +1,5 @@
-//! A pinned thread per shard: builds its memory and its driver there, then turns until told to stop.
+//! A pinned thread per shard: builds its memory and its driver there, then turns until told to
+//! stop.
 
 use crate::{
     host,
@@ -32,10 +33,11 @@ const TURNS_PER_LOOK: u32 = 64;
 pub(crate) struct DriverStats([AtomicU64; NAMES.len()]);
 
 /// What is shown of a driver, in the order of [`DriverStats::publish`].
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "butterfly_driver_syscalls_total",
     "butterfly_driver_enters_total",
     "butterfly_driver_sleeps_total",
+    "butterfly_driver_yields_total",
     "butterfly_driver_submissions_total",
     "butterfly_driver_completions_total",
     "butterfly_driver_doorbells_total",
@@ -55,6 +57,7 @@ impl DriverStats {
             from.syscalls(),
             from.enters,
             from.waits,
+            from.yields,
             from.submitted,
             from.completions,
             from.doorbells,
@@ -138,6 +141,7 @@ fn limits(plan: &Plan) -> Limits {
 /// A driver's sizes and habits.
 pub(crate) fn config(plan: &Plan) -> Config {
     let busy = plan.shard_cpus.len() + plan.workers as usize;
+    let cores = host::cpus().len();
     Config {
         accepted: connection_table(plan.limits.connections),
         buffers: u16::try_from(plan.limits.recv_buffers).unwrap_or(u16::MAX),
@@ -147,13 +151,15 @@ pub(crate) fn config(plan: &Plan) -> Config {
             Poll::Balanced => Policy::default(),
             Poll::Frugal => Policy::Frugal,
         },
-        // Somebody else wants this core while the shard polls.
-        yields: busy >= host::cpus().len(),
+        // Where threads of this node outnumber the cores, one waits while the shard polls. Where
+        // they fill them, a peer on this host does; only `latency` does not care.
+        yields: busy > cores || (busy == cores && plan.poll != Poll::Latency),
         ..Config::default()
     }
 }
 
-/// A shard that panics must not leave a node that looks alive: the supervisor above restarts a dead one.
+/// A shard that panics must not leave a node that looks alive: the supervisor above restarts a dead
+/// one.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
@@ -269,7 +275,8 @@ impl Threads {
         }
     }
 
-    /// Ends every shard after its present turn and waits for the threads. What is under way is cut off.
+    /// Ends every shard after its present turn and waits for the threads. What is under way is cut
+    /// off.
     pub(crate) fn stop(self) {
         self.stop.store(true, Relaxed);
         // The command is only there to wake sleepers.

@@ -1,4 +1,5 @@
-//! Sizes and times as people write them: `2MiB`, `64 KiB`, `10ms`, `5s`. One reading for flags and files.
+//! Sizes and times as people write them: `2MiB`, `64 KiB`, `10ms`, `5s`. One reading for flags and
+//! files.
 
 use serde::{Deserialize, Deserializer, de};
 use std::{fmt, str::FromStr, time::Duration};
@@ -24,8 +25,8 @@ const BYTE_UNITS: [(&str, u64); 7] = [
 const TIME_UNITS: [(&str, u64); 5] =
     [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000)];
 
-/// `number unit`, the unit from a closed list, case as printed. No unit is an error for times: `--batch-wait 10`
-/// would otherwise mean ten of something that the reader has to guess.
+/// `number unit`, the unit from a closed list, case as printed. No unit is an error for times:
+/// `--batch-wait 10` would otherwise mean ten of something that the reader has to guess.
 fn parse(text: &str, units: &[(&str, u64)], bare: Option<u64>) -> Option<u64> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());

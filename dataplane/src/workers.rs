@@ -1,8 +1,8 @@
 //! Worker processes: started, watched, replaced. One task per worker, all on the control thread.
 //!
-//! A worker that dies gives its slots back only after the OS has said that its process is gone: until then it might
-//! still write into them. The order is therefore fixed: process reaped, every shard told, every shard done
-//! reclaiming, successor started.
+//! A worker that dies gives its slots back only after the OS has said that its process is gone:
+//! until then it might still write into them. The order is therefore fixed: process reaped, every
+//! shard told, every shard done reclaiming, successor started.
 
 use crate::{
     plan::Limits,
@@ -38,14 +38,16 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Longest time a worker may take to say that it is ready: a GPU context and its kernels take seconds.
+/// Longest time a worker may take to say that it is ready: a GPU context and its kernels take
+/// seconds.
 const START_MAX: Duration = Duration::from_secs(60);
 /// Pause before the second start in a row; doubles up to the maximum.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A worker that lived this long starts its successor's back-off from the beginning.
 const SETTLED: Duration = Duration::from_secs(10);
-/// A sleeping worker moves its pulse four times a second; less patience than this would kill healthy ones.
+/// A sleeping worker moves its pulse four times a second; less patience than this would kill
+/// healthy ones.
 const SLEEPER_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a worker may take to go once its control socket is closed.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -168,7 +170,8 @@ impl Team {
         Ok(Process { child, control: UnixStream::from_std(ours)? })
     }
 
-    /// Waits until the pulse of a ready worker gives a reason to end it. Never returns for a healthy one.
+    /// Waits until the pulse of a ready worker gives a reason to end it. Never returns for a
+    /// healthy one.
     async fn watch_pulse(&self, worker: u16) -> End {
         let first = self.segment.pulse(worker);
         let patience = self.limits.worker_timeout;
@@ -211,7 +214,8 @@ fn describe(status: io::Result<ExitStatus>) -> String {
     status.map_or_else(|error| format!("unknown: {error}"), |status| status.to_string())
 }
 
-/// One life of a worker, from its start until the OS has reaped it and every shard has reclaimed its slots.
+/// One life of a worker, from its start until the OS has reaped it and every shard has reclaimed
+/// its slots.
 async fn live(
     team: &Team,
     worker: u16,

@@ -5,8 +5,8 @@ use super::{
     job::{self, Job},
     outcome::Outcome,
 };
-use crate::failure::Failure;
-use client::{Client, ClientError, Options, Receiver, Sender};
+use crate::{failure::Failure, plan::Limits};
+use client::{Addr, Client, ClientError, Options, Receiver, Refusal, Sender};
 use std::{
     collections::{HashMap, VecDeque},
     sync::mpsc,
@@ -50,6 +50,32 @@ impl Ledger {
     }
 }
 
+/// The longest payload that a node accepts. A refusal that may pass is waited out.
+pub(super) fn payload_max(addr: &Addr, patience: Duration) -> Result<u64, Failure> {
+    let started = Instant::now();
+    loop {
+        let asked =
+            Client::connect(addr, Options::default()).and_then(|mut client| client.metrics());
+        match asked {
+            Ok(metrics) => {
+                let limit = metrics.fact("max_payload").and_then(|text| text.parse().ok());
+                return Ok(limit.unwrap_or(Limits::PAYLOAD_MIN));
+            }
+            Err(ClientError::Refused(refusal))
+                if refusal.code.retryable() && started.elapsed() < patience =>
+            {
+                thread::sleep(pause(&refusal));
+            }
+            Err(error) => return Err(Failure::run(error)),
+        }
+    }
+}
+
+/// How long a refusal wants to be waited for, within reason.
+fn pause(refusal: &Refusal) -> Duration {
+    refusal.retry_after.unwrap_or(PAUSE_MIN).clamp(PAUSE_MIN, PAUSE_MAX)
+}
+
 /// Gets every row answered.
 pub(super) fn run(setup: &Setup<'_>, outcome: &mut Outcome) -> Result<(), Failure> {
     let mut ledger = Ledger {
@@ -66,9 +92,9 @@ pub(super) fn run(setup: &Setup<'_>, outcome: &mut Outcome) -> Result<(), Failur
         match end {
             End::Done => return Ok(()),
             End::Again(pause, why) => {
+                outcome.retries += ledger.in_flight.len() as u64;
                 let lost = ledger.in_flight.drain().map(|(_, job)| job);
                 ledger.again.extend(lost);
-                outcome.retries += ledger.again.len() as u64;
                 ledger.check_patience(setup.args.patience.0, &why)?;
                 setup.progress.set_message(format!(" ({why})"));
                 thread::sleep(pause);
@@ -94,7 +120,8 @@ fn connection(
             while ledger.in_flight.len() < setup.args.depth {
                 let Some(job) = ledger.next() else { break };
                 ledger.in_flight.insert(next_id, job);
-                // A sender that is gone has a reason, which it returns; the receiver sees the end of the stream.
+                // A sender that is gone has a reason, which it returns; the receiver sees the end
+                // of the stream.
                 let _ = orders.send(job);
                 next_id += 1;
             }
@@ -138,11 +165,12 @@ fn answer(
             };
             outcome.take(setup, job, &response, HEADER_LEN + reply.payload.len())?;
             ledger.last_progress = Instant::now();
+            setup.progress.set_message("");
             setup.progress.inc(job.rows.into());
             Ok(None)
         }
         Err(ClientError::Refused(refusal)) if refusal.code.retryable() => {
-            let pause = refusal.retry_after.unwrap_or(PAUSE_MIN).clamp(PAUSE_MIN, PAUSE_MAX);
+            let pause = pause(&refusal);
             if refusal.code.closes() {
                 return Ok(Some(End::Again(pause, refusal.to_string())));
             }

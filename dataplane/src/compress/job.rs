@@ -106,7 +106,8 @@ pub(crate) struct Job {
     pub(crate) rows: u32,
 }
 
-/// How many rows fit one request: its bytes, its answer's bytes and the node's bound on rows all hold.
+/// How many rows fit one request: its bytes, its answer's bytes and the node's bound on rows all
+/// hold.
 ///
 /// # Errors
 /// Rows that no request can carry, said with what would.
@@ -126,8 +127,8 @@ pub(crate) fn rows_per_request(
     let (row, answer) = (tensor.row_bytes(), ask.answer_row(tensor.cols));
     if row > room {
         return Err(format!(
-            "a row has {row} bytes, but the node accepts payloads up to {payload_max}: start it with \
-             --max-payload {}",
+            "a row has {row} bytes, but the node accepts payloads up to {payload_max}: start it \
+             with --max-payload {}",
             (row + ROOT_ROOM).next_multiple_of(1024)
         ));
     }

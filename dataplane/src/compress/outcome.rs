@@ -11,7 +11,8 @@ use wire::{
     response::{Int8View, Response, TopKView},
 };
 
-/// Rows whose fidelity is computed, spread over the tensor: enough for a mean, little beside the transfer.
+/// Rows whose fidelity is computed, spread over the tensor: enough for a mean, little beside the
+/// transfer.
 const JUDGED: u64 = 256;
 
 /// Flags by name.

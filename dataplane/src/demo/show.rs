@@ -1,4 +1,5 @@
-//! The result of a demonstration: a column per operation for people, an object per operation for programs.
+//! The result of a demonstration: a column per operation for people, an object per operation for
+//! programs.
 
 use super::{Scene, bytes};
 use crate::table;

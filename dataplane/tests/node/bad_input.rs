@@ -1,4 +1,5 @@
-//! Everything that a hostile or broken peer can do: what it sees, what is counted, and that nobody else notices.
+//! Everything that a hostile or broken peer can do: what it sees, what is counted, and that nobody
+//! else notices.
 
 use crate::rig::{Node, Raw, request};
 use std::time::Duration;
@@ -50,7 +51,8 @@ fn answered(raw: &mut Raw, id: u64) {
     assert_eq!(view.row_indices(0), [15, 14, 13, 12]);
 }
 
-/// Sends this, expects this refusal and the end of the connection; another connection does not notice.
+/// Sends this, expects this refusal and the end of the connection; another connection does not
+/// notice.
 fn refused_and_closed(bytes: &[u8], code: ErrorCode) {
     let node = Node::start(&[]);
     let mut witness = node.raw();
@@ -61,7 +63,8 @@ fn refused_and_closed(bytes: &[u8], code: ErrorCode) {
     raw.closed();
     witness.lives();
     assert_eq!(node.refusals(code.name()), 1);
-    // The node half-closes and waits a little for the peer to do the same, so that the refusal is read.
+    // The node half-closes and waits a little for the peer to do the same, so that the refusal is
+    // read.
     drop(raw);
     node.await_count("butterfly_connections_closed_total", "cause", "fault", 1);
 }
@@ -121,12 +124,14 @@ fn wire_06_a_length_that_lies_ends_in_a_refusal_of_what_follows() {
 #[test]
 fn unknown_kinds_and_bad_payloads_are_refused_and_the_connection_goes_on() {
     let node = Node::start(&[]);
-    // TYPES: outside the registry; in it, but not served here. The payload is skipped, however long.
+    // TYPES: outside the registry; in it, but not served here. The payload is skipped, however
+    // long.
     refused_and_open(&node, &frame(0x0BAD, 7, 0, &[1; 48]), ErrorCode::UnknownType);
     refused_and_open(&node, &frame(0x0BAD, 7, 0, &vec![1; 300_000]), ErrorCode::UnknownType);
     let served = Kind::DebateProposal.code();
     refused_and_open(&node, &frame(served, 7, 0, &[1; 48]), ErrorCode::UnservedType);
-    // A length that is no multiple of 16 puts all that follows out of alignment; it is served all the same.
+    // A length that is no multiple of 16 puts all that follows out of alignment; it is served all
+    // the same.
     refused_and_open(&node, &frame(0x0BAD, 7, 0, &[1; 5]), ErrorCode::UnknownType);
     // WIRE-08.
     let query = Kind::QueryRequest.code();

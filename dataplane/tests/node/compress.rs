@@ -1,6 +1,6 @@
 //! `butterfly compress` on the samples against answers that other software computed.
 
-use crate::rig::{Folder, Node, run, sample, words};
+use crate::rig::{Folder, Node, PATIENCE, butterfly, run, sample, strike, words};
 use safetensors::{Dtype, SafeTensors};
 use std::{fs, path::Path};
 
@@ -208,5 +208,66 @@ fn mistakes_are_explained_and_leave_no_file() {
         assert_eq!(output.status.code(), Some(code), "{input} {name} {how}: {}", words(&output));
         assert!(words(&output).contains(expected), "{expected}: {}", words(&output));
         assert_eq!(fs::read_dir(out.parent().expect("folder")).expect("lists").count(), 0);
+    }
+}
+
+#[test]
+fn refusals_that_pass_are_waited_out() {
+    // Room for one connection, and it is taken.
+    let node = Node::start(&["--max-connections", "1"]);
+    let mut holder = node.raw();
+    holder.lives();
+    let addr = node.addr_text();
+    let folder = Folder::new();
+    let (input, out) = (sample("hidden.safetensors"), folder.file("o.safetensors"));
+    let mut child = butterfly()
+        .args(["compress", "--addr", &addr, "--tensor", "hidden.f16", "--int8", "row", "--json"])
+        .arg("--in")
+        .arg(input)
+        .arg("--out")
+        .arg(&out)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("starts");
+    // It is turned away at least twice before there is room.
+    let turned_away = || {
+        holder.send(&metrics_request());
+        let frame = holder.frame().expect("figures");
+        let update = wire::payload::open::<wire::payload::MetricsUpdate>(frame.payload.as_slice());
+        client::Metrics::from(update.expect("readable"))
+            .by_label("butterfly_refusals_total", "reason")["too_many_connections"]
+    };
+    await_that("it is turned away", turned_away, 2);
+    drop(holder);
+    assert!(child.wait().expect("ends").success());
+    assert!(out.exists());
+}
+
+/// Asks for the node's figures on a connection that exists already.
+fn metrics_request() -> Vec<u8> {
+    let header = wire::Header::for_payload(wire::Kind::MetricsUpdate, 1, 0, &[]);
+    zerocopy::IntoBytes::as_bytes(&header).to_vec()
+}
+
+/// Asks until a count is reached.
+fn await_that(what: &str, mut count: impl FnMut() -> u64, least: u64) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while count() < least {
+        assert!(std::time::Instant::now() < deadline, "{what}: not {least} times");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_worker_killed_on_the_way_changes_nothing_in_the_file() {
+    let node = Node::start(&[]);
+    let input = sample("logits.safetensors");
+    let how = ["--topk", "100", "--request", "64KiB"];
+    let expected = compress(&node, &input, "head.f32", &how);
+    for _ in 0..3 {
+        for worker in node.workers() {
+            strike(worker, rustix::process::Signal::KILL);
+        }
+        assert!(compress(&node, &input, "head.f32", &how) == expected);
     }
 }

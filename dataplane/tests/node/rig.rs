@@ -1,4 +1,5 @@
-//! Real nodes for tests: the built binary, started on free ports, awaited by its own words, killed on drop.
+//! Real nodes for tests: the built binary, started on free ports, awaited by its own words, killed
+//! on drop.
 
 mod raw;
 
@@ -112,7 +113,8 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 impl Node {
-    /// A small node with these flags; it listens on a free port of 127.0.0.1 unless they say otherwise.
+    /// A small node with these flags; it listens on a free port of 127.0.0.1 unless they say
+    /// otherwise.
     pub(crate) fn start(args: &[&str]) -> Self {
         let mut command = butterfly();
         command.arg("serve");

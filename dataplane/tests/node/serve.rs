@@ -1,6 +1,6 @@
 //! A node's life as an operator sees it: addresses, configuration, conflicts, drain.
 
-use crate::rig::{Folder, Node, Raw, request, run, sample, words};
+use crate::rig::{Folder, Node, Raw, request, run, sample, strike, words};
 use rustix::process::Signal;
 use std::{
     fs,
@@ -134,22 +134,51 @@ fn lm_head_weights_are_checked_before_listening() {
 }
 
 #[test]
-fn sigterm_answers_what_is_under_way_and_ends_with_0() {
-    let node = Node::start(&[]);
+fn sigterm_answers_what_is_under_way_refuses_the_rest_and_ends_with_0() {
+    let node = Node::start(&["--worker-timeout", "60s"]);
+    let worker = node.workers()[0];
     let mut raw = node.raw();
     let rows = vec![0; 4096];
-    for id in 0..32 {
+    // The worker is stopped, so that these are under way for as long as this test wants.
+    strike(worker, Signal::STOP);
+    for id in 0..8 {
         raw.send(&request(id, TensorWork::echo(Dtype::F32, 4, 256), &rows));
     }
-    // One answer shows that they are under way.
-    raw.frame().expect("an answer");
+    raw.lives();
     node.signal(Signal::TERM);
-    for _ in 1..32 {
-        let kind = raw.frame().expect("each request gets its answer").header.kind();
-        assert!(matches!(kind, Ok(Kind::QueryResponse | Kind::ErrorReport)));
+    node.await_line("draining");
+    // The word of the drain reaches the shard on its own way: until then requests are taken.
+    let mut next = 8;
+    let first_refused = loop {
+        raw.send(&request(next, TensorWork::echo(Dtype::F32, 4, 256), &rows));
+        raw.send(zerocopy::IntoBytes::as_bytes(&wire::frame::ping(u64::MAX, 0)));
+        let frame = raw.frame().expect("a refusal, or the ping's answer");
+        if frame.header.kind() == Ok(Kind::ErrorReport) {
+            break frame.header.message_id();
+        }
+        next += 1;
+    };
+    assert_eq!(first_refused, next);
+    strike(worker, Signal::CONT);
+    let mut answered = 0;
+    while answered < next {
+        let frame = raw.frame().expect("each request that was taken gets its answer");
+        answered += u64::from(frame.header.kind() == Ok(Kind::QueryResponse));
     }
     node.await_line("drained");
     assert_eq!(node.wait().code(), Some(0));
+}
+
+#[test]
+fn a_drain_that_takes_too_long_is_cut_off_and_says_so() {
+    let node = Node::start(&["--worker-timeout", "60s", "--drain-timeout", "100ms"]);
+    strike(node.workers()[0], Signal::STOP);
+    let mut raw = node.raw();
+    raw.send(&request(1, TensorWork::echo(Dtype::F32, 1, 4), &[0; 16]));
+    raw.lives();
+    node.signal(Signal::TERM);
+    raw.closed();
+    assert_eq!(node.wait().code(), Some(1));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Workers that die, hang or do not fit: every request gets exactly one answer, whatever happens to them.
+//! Workers that die, hang or do not fit: every request gets exactly one answer, whatever happens to
+//! them.
 
 use crate::rig::{Folder, Node, PATIENCE, Raw, butterfly, request, strike};
 use link::hello::{Answer, Offer, receive_answer, send_offer};
@@ -24,7 +25,8 @@ use std::{
 };
 use wire::{Dtype, Kind, payload::TensorWork};
 
-/// Sends `count` requests, at most `depth` under way, and counts the answers of each. Returns refusals.
+/// Sends `count` requests, at most `depth` under way, and counts the answers of each. Returns
+/// refusals.
 fn load(raw: &mut Raw, count: u64, depth: u64) -> u64 {
     let rows = vec![1; 64 << 10];
     let mut answers: HashMap<u64, u32> = HashMap::new();
