@@ -9,7 +9,7 @@ pub enum Level {
     /// What the compiler's target offers. On x86-64 without FMA at compile time the fused
     /// operations are library calls, which is slow but exact; on AArch64 this is NEON.
     Scalar,
-    /// AVX2 with FMA and F16C.
+    /// AVX2 with FMA, F16C, POPCNT and BMI1.
     Avx2,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -26,7 +26,9 @@ impl Level {
         {
             let avx2 = is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c");
+                && is_x86_feature_detected!("f16c")
+                && is_x86_feature_detected!("popcnt")
+                && is_x86_feature_detected!("bmi1");
             let avx512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")

@@ -4,13 +4,11 @@
 //! polynomial of degree 5 in `r` gives `e^r`, and `n` is added to its exponent. The relative error
 //! is below 4e-7, and below 2.4e-7 for |d| <= 30: less than the rounding of a usual normaliser.
 
-use crate::simd::Simd;
+use crate::simd::{ROUNDER, Simd};
 
 /// Arguments below this give `exp(FLOOR)` = 4.5e-38, which keeps exponents in range.
 pub(crate) const FLOOR: f32 = -86.0;
 
-/// 1.5 * 2^23: adding it rounds to an integer and leaves that integer in the low bits.
-const ROUNDER: f32 = 12_582_912.0;
 /// e^r for |r| <= ln(2) / 2, least relative error with e^0 = 1; highest power first.
 const POLYNOMIAL: [f32; 6] = [0.008_312_502, 0.041_890_334, 0.166_671_16, 0.499_992_3, 1.0, 1.0];
 

@@ -15,7 +15,10 @@
 use crate::cpu::Level;
 use crate::flags;
 use crate::row::{AsBf16, AsF16, AsF32, Entries, Format, Row};
-use crate::simd::{self, Op, Simd, WIDTH};
+use crate::simd::{self, Op, ROUNDER, Simd, WIDTH};
+
+/// Entries that are coded together.
+const BLOCK: usize = 4 * WIDTH;
 
 /// Writes the codes of `row` into the first places of `codes`; gives the scale and the flags.
 ///
@@ -67,8 +70,10 @@ fn quantize_row<S: Simd, T: Format>(s: S, row: &[T::Bytes], codes: &mut [i8]) ->
     let scale = absmax / 127.0;
     if scale == 0.0 {
         codes.fill(0);
+    } else if scale < f32::MIN_POSITIVE {
+        encode::<S, T, true>(s, row, scale, codes);
     } else {
-        encode::<S, T>(s, row, scale, codes);
+        encode::<S, T, false>(s, row, scale, codes);
     }
     (scale, scale_flags(absmax, scale))
 }
@@ -86,47 +91,61 @@ fn scale_flags(absmax: f32, scale: f32) -> u8 {
 /// The largest magnitude; not finite if any entry is not.
 #[inline(always)]
 fn absmax<S: Simd, T: Format>(s: S, row: &[T::Bytes]) -> f32 {
-    let (vectors, tail) = row.as_chunks::<WIDTH>();
-    let mut top = s.splat(0.0);
-    let mut nan = s.is_nan(top);
-    for vector in vectors {
-        let x = s.abs(T::load(s, vector));
-        nan = s.or(nan, s.is_nan(x));
-        top = s.max(x, top);
+    let mut tops = [s.splat(0.0); 4];
+    let (blocks, tail) = row.as_chunks::<BLOCK>();
+    let padded = T::pad(tail, T::ZERO);
+    for block in blocks.iter().chain([&padded]) {
+        let entries = T::load_block(s, block);
+        for (top, x) in tops.iter_mut().zip(&entries) {
+            *top = s.max_magnitude(*x, *top);
+        }
     }
-    let x = s.abs(T::load(s, &T::pad(tail, T::ZERO)));
-    nan = s.or(nan, s.is_nan(x));
-    top = s.max(x, top);
-    if s.bits(nan) == 0 { s.largest(top) } else { f32::NAN }
+    let [a, b, c, d] = tops;
+    let top = s.max_magnitude(s.max_magnitude(a, b), s.max_magnitude(c, d));
+    let mut lanes = [0.0; WIDTH];
+    s.store(top, &mut lanes);
+    // Of magnitudes, the order of the bits is the order of the numbers, with NaN at the top.
+    f32::from_bits(lanes.iter().fold(0, |top, x| top.max(x.to_bits())))
 }
 
 /// Codes of a row without NaN or infinity, scale above 0.
+///
+/// No quotient exceeds 127 by more than its rounding, unless the scale is subnormal and so has few
+/// bits: only then `CLAMP` has anything to do.
 #[inline(always)]
-fn encode<S: Simd, T: Format>(s: S, row: &[T::Bytes], scale: f32, codes: &mut [i8]) {
-    let (vectors, tail) = row.as_chunks::<WIDTH>();
-    let (codes, codes_tail) = codes.as_chunks_mut::<WIDTH>();
-    for (vector, codes) in vectors.iter().zip(codes) {
-        encode_vector::<S, T>(s, vector, scale, codes);
+fn encode<S: Simd, T: Format, const CLAMP: bool>(
+    s: S,
+    row: &[T::Bytes],
+    scale: f32,
+    codes: &mut [i8],
+) {
+    let (blocks, tail) = row.as_chunks::<BLOCK>();
+    let (codes, codes_tail) = codes.as_chunks_mut::<BLOCK>();
+    for (block, codes) in blocks.iter().zip(codes) {
+        encode_block::<S, T, CLAMP>(s, block, scale, codes);
     }
-    let mut last = [0; WIDTH];
-    encode_vector::<S, T>(s, &T::pad(tail, T::ZERO), scale, &mut last);
+    let mut last = [0; BLOCK];
+    encode_block::<S, T, CLAMP>(s, &T::pad(tail, T::ZERO), scale, &mut last);
     codes_tail.copy_from_slice(&last[..codes_tail.len()]);
 }
 
 #[inline(always)]
-fn encode_vector<S: Simd, T: Format>(
+fn encode_block<S: Simd, T: Format, const CLAMP: bool>(
     s: S,
-    vector: &[T::Bytes; WIDTH],
+    block: &[T::Bytes; BLOCK],
     scale: f32,
-    codes: &mut [i8; WIDTH],
+    codes: &mut [i8; BLOCK],
 ) {
-    let quotient = s.div(T::load(s, vector), s.splat(scale));
-    // Only a subnormal scale can leave a quotient beyond 127.5; -max(-x, -127) is min(x, 127).
-    let zero = s.splat(0.0);
-    let floor = s.splat(-127.0);
-    let above = s.max(quotient, floor);
-    let negated = s.max(s.sub(zero, above), floor);
-    s.store_i8(s.round(s.sub(zero, negated)), codes);
+    let (zero, floor, rounder) = (s.splat(0.0), s.splat(-127.0), s.splat(ROUNDER));
+    for (vector, codes) in block.as_chunks().0.iter().zip(codes.as_chunks_mut().0) {
+        let mut quotient = s.div(T::load(s, vector), s.splat(scale));
+        if CLAMP {
+            // min(x, 127) is -max(-x, -127).
+            let negated = s.max(s.sub(zero, s.max(quotient, floor)), floor);
+            quotient = s.sub(zero, negated);
+        }
+        s.store_i8(s.add(quotient, rounder), codes);
+    }
 }
 
 /// A row with NaN or infinity: entry by entry, the same formula.

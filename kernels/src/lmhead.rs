@@ -17,7 +17,7 @@ use crate::cpu::Level;
 use crate::row::{AsBf16, AsF16, AsF32, Entries, Format, Row};
 use crate::simd::{self, Op, Simd, WIDTH};
 
-/// Vocabulary entries in a panel: a multiple of every tile, small enough for the L2 cache.
+/// Vocabulary entries in a panel: a multiple of every tile's, and few enough for the L2 cache.
 const PANEL: usize = 12;
 
 /// An output projection: one row of weights per vocabulary entry.
@@ -137,46 +137,53 @@ struct Corner {
 impl Project<'_, '_> {
     #[inline(always)]
     fn panels<S: Simd, T: Format>(mut self, s: S, matrix: &[T::Bytes]) {
-        let count = self.rows.len() / self.weights.width;
-        for start in (0..self.weights.vocabulary).step_by(PANEL) {
-            let panel = start..(start + PANEL).min(self.weights.vocabulary);
-            let mut row = 0;
-            while S::REGISTERS >= 32 && count - row >= 8 {
-                self.panel::<S, T, 8, 3>(s, matrix, row, panel.clone());
-                row += 8;
-            }
-            while S::REGISTERS >= 32 && count - row >= 4 {
-                self.panel::<S, T, 4, 4>(s, matrix, row, panel.clone());
-                row += 4;
-            }
-            while count - row >= 2 {
-                self.panel::<S, T, 2, 2>(s, matrix, row, panel.clone());
-                row += 2;
-            }
-            if count > row {
-                self.panel::<S, T, 1, 4>(s, matrix, row, panel);
+        let vocabulary = self.weights.vocabulary;
+        let mut column = 0;
+        while column < vocabulary {
+            if vocabulary < PANEL {
+                self.columns::<S, T, 1, 1>(s, matrix, Corner { row: 0, column }, 1);
+                column += 1;
+            } else {
+                // The last panel overlaps the one before it: the same logits once more.
+                self.panel::<S, T>(s, matrix, column.min(vocabulary - PANEL));
+                column += PANEL;
             }
         }
     }
 
-    /// `R` rows times the columns of a panel, `C` at a time.
+    /// All rows times the `PANEL` columns from `column` on.
     #[inline(always)]
-    fn panel<S: Simd, T: Format, const R: usize, const C: usize>(
+    fn panel<S: Simd, T: Format>(&mut self, s: S, matrix: &[T::Bytes], column: usize) {
+        let count = self.rows.len() / self.weights.width;
+        let at = |row| Corner { row, column };
+        let mut row = 0;
+        if S::REGISTERS >= 32 {
+            row = self.columns::<S, T, 4, 6>(s, matrix, at(row), PANEL);
+            row = self.columns::<S, T, 2, 6>(s, matrix, at(row), PANEL);
+        } else {
+            row = self.columns::<S, T, 2, 2>(s, matrix, at(row), PANEL);
+        }
+        row = self.columns::<S, T, 1, 4>(s, matrix, at(row), PANEL);
+        debug_assert_eq!(row, count);
+    }
+
+    /// `count` columns times as many rows as make whole tiles; gives the first row left over.
+    #[inline(always)]
+    fn columns<S: Simd, T: Format, const R: usize, const C: usize>(
         &mut self,
         s: S,
         matrix: &[T::Bytes],
-        row: usize,
-        panel: Range<usize>,
-    ) {
-        let mut column = panel.start;
-        while panel.end - column >= C {
-            self.tile::<S, T, R, C>(s, matrix, Corner { row, column });
-            column += C;
+        from: Corner,
+        count: usize,
+    ) -> usize {
+        let mut row = from.row;
+        while self.rows.len() / self.weights.width - row >= R {
+            for column in (from.column..from.column + count).step_by(C) {
+                self.tile::<S, T, R, C>(s, matrix, Corner { row, column });
+            }
+            row += R;
         }
-        while column < panel.end {
-            self.tile::<S, T, R, 1>(s, matrix, Corner { row, column });
-            column += 1;
-        }
+        row
     }
 
     /// `R` rows times `C` columns, all sums in registers.
@@ -189,43 +196,81 @@ impl Project<'_, '_> {
     ) {
         let width = self.weights.width;
         let whole = width / WIDTH;
-        let rows: [_; R] = std::array::from_fn(|r| {
-            let (vectors, tail) = self.rows[(at.row + r) * width..][..width].as_chunks::<WIDTH>();
-            (&vectors[..whole], tail)
-        });
-        let columns: [_; C] = std::array::from_fn(|c| {
-            let (vectors, tail) = matrix[(at.column + c) * width..][..width].as_chunks::<WIDTH>();
-            (&vectors[..whole], tail)
-        });
+        let mut rows = [(&[][..], &[][..]); R];
+        for (row, number) in rows.iter_mut().zip(at.row..) {
+            let (vectors, tail) = self.rows[number * width..][..width].as_chunks::<WIDTH>();
+            *row = (&vectors[..whole], tail);
+        }
+        let mut columns = [(&[][..], &[][..]); C];
+        for (column, number) in columns.iter_mut().zip(at.column..) {
+            let (vectors, tail) = matrix[number * width..][..width].as_chunks::<WIDTH>();
+            *column = (&vectors[..whole], tail);
+        }
         let mut sums = [[s.splat(0.0); C]; R];
         for place in 0..whole {
-            let weights: [_; C] = std::array::from_fn(|c| T::load(s, &columns[c].0[place]));
-            for r in 0..R {
-                let hidden = s.load(&rows[r].0[place]);
-                for c in 0..C {
-                    sums[r][c] = s.fma(hidden, weights[c], sums[r][c]);
-                }
+            let (mut hidden, mut weights) = ([s.splat(0.0); R], [s.splat(0.0); C]);
+            for (weights, (vectors, _)) in weights.iter_mut().zip(&columns) {
+                *weights = T::load(s, &vectors[place]);
             }
+            for (hidden, (vectors, _)) in hidden.iter_mut().zip(&rows) {
+                *hidden = s.load(&vectors[place]);
+            }
+            multiply(s, &hidden, &weights, &mut sums);
         }
         if whole * WIDTH < width {
-            let weights: [_; C] =
-                std::array::from_fn(|c| T::load(s, &T::pad(columns[c].1, T::ZERO)));
-            for r in 0..R {
+            let (mut hidden, mut weights) = ([s.splat(0.0); R], [s.splat(0.0); C]);
+            for (weights, (_, tail)) in weights.iter_mut().zip(&columns) {
+                *weights = T::load(s, &T::pad(tail, T::ZERO));
+            }
+            for (hidden, (_, tail)) in hidden.iter_mut().zip(&rows) {
                 let mut padded = [0.0; WIDTH];
-                padded[..rows[r].1.len()].copy_from_slice(rows[r].1);
-                let hidden = s.load(&padded);
-                for c in 0..C {
-                    sums[r][c] = s.fma(hidden, weights[c], sums[r][c]);
+                padded[..tail.len()].copy_from_slice(tail);
+                *hidden = s.load(&padded);
+            }
+            multiply(s, &hidden, &weights, &mut sums);
+        }
+        self.finish(s, &sums, at);
+    }
+
+    /// Folds the lanes, adds the bias and writes the logits.
+    #[inline(always)]
+    fn finish<S: Simd, const R: usize, const C: usize>(
+        &mut self,
+        s: S,
+        sums: &[[S::F; C]; R],
+        at: Corner,
+    ) {
+        let mut folded = [[0.0; C]; R];
+        let (fours, rest) = sums.as_flattened().as_chunks();
+        let (folded_fours, folded_rest) = folded.as_flattened_mut().as_chunks_mut();
+        for (sums, folded) in fours.iter().zip(folded_fours) {
+            *folded = s.sum_four(*sums);
+        }
+        for (sum, folded) in rest.iter().zip(folded_rest) {
+            *folded = s.sum(*sum);
+        }
+        for (folded, row) in folded.iter_mut().zip(at.row..) {
+            if let Some(bias) = self.weights.bias {
+                for (logit, bias) in folded.iter_mut().zip(&bias[at.column..]) {
+                    *logit += bias;
                 }
             }
+            let out = row * self.weights.vocabulary + at.column;
+            self.out[out..out + C].copy_from_slice(folded);
         }
-        for (r, sums) in sums.into_iter().enumerate() {
-            let out = (at.row + r) * self.weights.vocabulary + at.column;
-            let out = &mut self.out[out..out + C];
-            for (c, (out, sum)) in out.iter_mut().zip(sums).enumerate() {
-                let sum = s.sum(sum);
-                *out = self.weights.bias.map_or(sum, |bias| sum + bias[at.column + c]);
-            }
+    }
+}
+
+#[inline(always)]
+fn multiply<S: Simd, const R: usize, const C: usize>(
+    s: S,
+    hidden: &[S::F; R],
+    weights: &[S::F; C],
+    sums: &mut [[S::F; C]; R],
+) {
+    for (sums, hidden) in sums.iter_mut().zip(hidden) {
+        for (sum, weights) in sums.iter_mut().zip(weights) {
+            *sum = s.fma(*hidden, *weights, *sum);
         }
     }
 }

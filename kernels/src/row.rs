@@ -309,19 +309,14 @@ impl Op for Max<'_> {
 
 #[inline(always)]
 fn max<S: Simd, T: Format>(s: S, entries: &[T::Bytes]) -> f32 {
-    // Independent maxima, so that the latency of one does not bound the pass.
-    const CHAINS: usize = 4;
-    let mut tops = [s.splat(f32::NEG_INFINITY); CHAINS];
-    let (vectors, tail) = entries.as_chunks::<{ simd::WIDTH }>();
-    let (quads, rest) = vectors.as_chunks::<CHAINS>();
-    for quad in quads {
-        for (top, vector) in tops.iter_mut().zip(quad) {
-            *top = s.max(T::load(s, vector), *top);
-        }
-    }
+    let mut tops = [s.splat(f32::NEG_INFINITY); 4];
+    let (blocks, tail) = entries.as_chunks();
     let padded = T::pad(tail, T::LOWEST);
-    for vector in rest.iter().chain([&padded]) {
-        tops[0] = s.max(T::load(s, vector), tops[0]);
+    for block in blocks.iter().chain([&padded]) {
+        let entries = T::load_block(s, block);
+        for (top, x) in tops.iter_mut().zip(&entries) {
+            *top = s.max(*x, *top);
+        }
     }
     let [a, b, c, d] = tops;
     s.largest(s.max(s.max(a, b), s.max(c, d))) + 0.0

@@ -237,7 +237,7 @@ fn scan<S: Simd, T: Format>(s: S, entries: &[T::Bytes], grouping: Grouping, scra
         let mut top = lowest;
         for block in group {
             let x = T::load_block(s, block);
-            top = s.max(highest(s, x), top);
+            top = highest(s, x, top);
             add(s, exp::exp_block(s, x), &mut scratch.lanes[lane % LANES]);
             lane += 1;
         }
@@ -250,17 +250,14 @@ fn scan<S: Simd, T: Format>(s: S, entries: &[T::Bytes], grouping: Grouping, scra
         let started = !blocks.len().is_multiple_of(grouping.size);
         let maximum = &mut scratch.maxima[grouping.groups - 1];
         let top = if started { s.load(maximum) } else { lowest };
-        s.store(s.max(highest(s, x), top), maximum);
+        s.store(highest(s, x, top), maximum);
     }
 }
 
-/// The largest in each lane; entries that are not NaN come before those that are.
+/// The largest in each lane, of `top` and a block; NaN is passed over.
 #[inline(always)]
-fn highest<S: Simd>(s: S, [a, b, c, d]: [S::F; 4]) -> S::F {
-    let lowest = s.splat(f32::NEG_INFINITY);
-    // A NaN in the first operand is passed over, in the second it would stay.
-    let ab = s.max(a, s.max(b, lowest));
-    s.max(c, s.max(d, ab))
+fn highest<S: Simd>(s: S, [a, b, c, d]: [S::F; 4], top: S::F) -> S::F {
+    s.max(a, s.max(b, s.max(c, s.max(d, top))))
 }
 
 #[inline(always)]
@@ -453,16 +450,17 @@ impl Best<'_> {
         count
     }
 
+    /// Takes the entries of a block that `reached` has a bit for.
     #[inline(always)]
-    fn take<T: Format>(&mut self, vector: &[T::Bytes; WIDTH], first: usize, mut reached: u32) {
+    fn take<T: Format>(&mut self, block: &[T::Bytes; BLOCK], first: usize, mut reached: u64) {
         while reached != 0 {
-            let lane = reached.trailing_zeros() as usize % WIDTH;
+            let place = reached.trailing_zeros() as usize % BLOCK;
             reached &= reached - 1;
-            let key = pack(T::widen(vector[lane]), (first + lane) as u32);
+            let key = pack(T::widen(block[place]), (first + place) as u32);
             self.keys[self.len % ROOM] = key;
             self.len += 1;
         }
-        if self.len > ROOM - WIDTH {
+        if self.len > ROOM - BLOCK {
             self.make_room();
         }
     }
@@ -477,24 +475,36 @@ fn collect<S: Simd, T: Format>(
     maxima: &[[f32; WIDTH]],
     best: &mut Best<'_>,
 ) {
-    for (number, (group, maximum)) in entries.chunks(grouping.size * BLOCK).zip(maxima).enumerate()
-    {
+    let groups = entries.chunks(grouping.size * BLOCK).zip(maxima).enumerate();
+    for (number, (group, maximum)) in groups {
         if s.bits(s.at_least(s.load(maximum), s.splat(best.bound))) == 0 {
             continue;
         }
-        let first = number * grouping.size * BLOCK;
-        let (vectors, tail) = group.as_chunks::<WIDTH>();
-        for (place, vector) in vectors.iter().enumerate() {
-            let reached = s.bits(s.at_least(T::load(s, vector), s.splat(best.bound)));
+        let mut first = number * grouping.size * BLOCK;
+        let (blocks, tail) = group.as_chunks::<BLOCK>();
+        for block in blocks {
+            let reached = reached::<S, T>(s, block, best.bound);
             if reached != 0 {
-                best.take::<T>(vector, first + place * WIDTH, reached);
+                best.take::<T>(block, first, reached);
             }
+            first += BLOCK;
         }
         if !tail.is_empty() {
-            let vector = T::pad(tail, T::LOWEST);
-            let reached = s.bits(s.at_least(T::load(s, &vector), s.splat(best.bound)));
+            let block = T::pad(tail, T::LOWEST);
             let real = (1 << tail.len()) - 1;
-            best.take::<T>(&vector, first + vectors.len() * WIDTH, reached & real);
+            let reached = reached::<S, T>(s, &block, best.bound);
+            best.take::<T>(&block, first, reached & real);
         }
     }
+}
+
+/// A bit for every entry of a block that reaches `bound`.
+#[inline(always)]
+fn reached<S: Simd, T: Format>(s: S, block: &[T::Bytes; BLOCK], bound: f32) -> u64 {
+    let bound = s.splat(bound);
+    let mut reached = 0;
+    for (vector, place) in block.as_chunks().0.iter().zip([0, 16, 32, 48]) {
+        reached |= u64::from(s.bits(s.at_least(T::load(s, vector), bound))) << place;
+    }
+    reached
 }

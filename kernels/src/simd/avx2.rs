@@ -2,14 +2,14 @@
 
 use std::arch::x86_64::*;
 
-use super::{Op, Simd, WIDTH};
+use super::{Op, ROUNDER, Simd, WIDTH};
 
 /// Exists only inside [`enter`].
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(());
 
 /// Runs `op` compiled for this level.
-#[target_feature(enable = "avx2,fma,f16c")]
+#[target_feature(enable = "avx2,fma,f16c,popcnt,bmi1")]
 pub(super) fn enter<O: Op>(op: O) -> O::Output {
     op.run(Avx2(()))
 }
@@ -78,7 +78,15 @@ impl Avx2 {
         on!(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a))
     }
 
-    /// The lower four lanes, after the upper four were folded onto them.
+    /// Sixteen lanes folded to eight and to four.
+    #[inline(always)]
+    fn fold(self, a: F) -> __m128 {
+        let eight = on!(_mm256_add_ps(a[0], a[1]));
+        let (low, high) = self.split(eight);
+        on!(_mm_add_ps(low, high))
+    }
+
+    /// The lower and the upper four lanes.
     #[inline(always)]
     fn split(self, eight: __m256) -> (__m128, __m128) {
         let low = on!(_mm256_castps256_ps128(eight));
@@ -187,8 +195,14 @@ impl Simd for Avx2 {
         both!(|sign, a| on!(_mm256_andnot_ps(sign, a)))
     }
     #[inline(always)]
-    fn round(self, a: F) -> F {
-        both!(|a| on!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)))
+    fn max_magnitude(self, a: F, top: F) -> F {
+        let a = self.abs(a);
+        both!(|a, top| {
+            let a = on!(_mm256_castps_si256(a));
+            let top = on!(_mm256_castps_si256(top));
+            let max = on!(_mm256_max_epu32(a, top));
+            on!(_mm256_castsi256_ps(max))
+        })
     }
     #[inline(always)]
     fn shift_exponent(self, a: F, power: F) -> F {
@@ -221,7 +235,11 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn store_i8(self, value: F, to: &mut [i8; WIDTH]) {
-        let [low, high] = both!(|value| on!(_mm256_cvtps_epi32(value)));
+        let rounder = on!(_mm256_set1_epi32(ROUNDER.to_bits().cast_signed()));
+        let [low, high] = both!(|value| {
+            let bits = on!(_mm256_castps_si256(value));
+            on!(_mm256_sub_epi32(bits, rounder))
+        });
         let mixed = on!(_mm256_packs_epi32(low, high));
         let words = on!(_mm256_permute4x64_epi64::<0b11_01_10_00>(mixed));
         let low = on!(_mm256_castsi256_si128(words));
@@ -247,14 +265,30 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn sum(self, a: F) -> f32 {
-        let eight = on!(_mm256_add_ps(a[0], a[1]));
-        let (low, high) = self.split(eight);
-        let four = on!(_mm_add_ps(low, high));
+        let four = self.fold(a);
         let high = on!(_mm_movehl_ps(four, four));
         let two = on!(_mm_add_ps(four, high));
         let high = on!(_mm_shuffle_ps::<1>(two, two));
         let one = on!(_mm_add_ss(two, high));
         on!(_mm_cvtss_f32(one))
+    }
+    #[inline(always)]
+    fn sum_four(self, [a, b, c, d]: [F; 4]) -> [f32; 4] {
+        // A transposition on the way: the same additions as `sum`, for four at once.
+        let [a, b, c, d] = [self.fold(a), self.fold(b), self.fold(c), self.fold(d)];
+        let low = on!(_mm_movelh_ps(a, b));
+        let high = on!(_mm_movehl_ps(b, a));
+        let ab = on!(_mm_add_ps(low, high));
+        let low = on!(_mm_movelh_ps(c, d));
+        let high = on!(_mm_movehl_ps(d, c));
+        let cd = on!(_mm_add_ps(low, high));
+        let low = on!(_mm_shuffle_ps::<0b10_00_10_00>(ab, cd));
+        let high = on!(_mm_shuffle_ps::<0b11_01_11_01>(ab, cd));
+        let ones = on!(_mm_add_ps(low, high));
+        let mut sums = [0.0; 4];
+        // SAFETY: writes the 16 bytes of `sums`, at any alignment; features as in `on`.
+        unsafe { _mm_storeu_ps(sums.as_mut_ptr(), ones) };
+        sums
     }
     #[inline(always)]
     fn largest(self, a: F) -> f32 {

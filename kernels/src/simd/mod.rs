@@ -21,6 +21,9 @@ use crate::cpu::Level;
 /// Lanes of a vector.
 pub(crate) const WIDTH: usize = 16;
 
+/// 1.5 * 2^23: adding it rounds to an integer, ties to even, and leaves that integer in the low bits.
+pub(crate) const ROUNDER: f32 = 12_582_912.0;
+
 /// Vector operations. A value of an implementing type proves that its instructions exist.
 ///
 /// Arithmetic is IEEE with round to nearest even, subnormal numbers kept.
@@ -51,8 +54,9 @@ pub(crate) trait Simd: Copy {
     /// `a` where it is greater than `b`, else `b`: a NaN in `a` yields `b`.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
     fn abs(self, a: Self::F) -> Self::F;
-    /// Nearest integer, ties to even.
-    fn round(self, a: Self::F) -> Self::F;
+    /// The larger of `|a|` and `top`, compared as bits: infinity is above all numbers, NaN above
+    /// infinity.
+    fn max_magnitude(self, a: Self::F, top: Self::F) -> Self::F;
     /// Adds the low bits of `power` to the exponent of `a`: see `exp`.
     fn shift_exponent(self, a: Self::F, power: Self::F) -> Self::F;
 
@@ -63,7 +67,7 @@ pub(crate) trait Simd: Copy {
     /// Bit i is lane i.
     fn bits(self, mask: Self::M) -> u32;
 
-    /// Lanes are integers in -127..=127.
+    /// The integers that were added to [`ROUNDER`]; they are in -128..=127.
     fn store_i8(self, value: Self::F, to: &mut [i8; WIDTH]);
     /// Round to nearest even; every NaN becomes 0x7e00.
     fn store_f16(self, value: Self::F, to: &mut [u16; WIDTH]);
@@ -72,6 +76,8 @@ pub(crate) trait Simd: Copy {
 
     /// Folds the upper half onto the lower until one lane is left: 8, 4, 2, 1.
     fn sum(self, a: Self::F) -> f32;
+    /// [`Simd::sum`] of each.
+    fn sum_four(self, vectors: [Self::F; 4]) -> [f32; 4];
     /// The largest lane. Lanes are not NaN.
     fn largest(self, a: Self::F) -> f32;
 }

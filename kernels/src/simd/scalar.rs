@@ -88,8 +88,8 @@ impl Simd for Scalar {
         each(a, f32::abs)
     }
     #[inline(always)]
-    fn round(self, a: F) -> F {
-        each(a, f32::round_ties_even)
+    fn max_magnitude(self, a: F, top: F) -> F {
+        pairs(a, top, |a, top| f32::from_bits(a.abs().to_bits().max(top.to_bits())))
     }
     #[inline(always)]
     fn shift_exponent(self, a: F, power: F) -> F {
@@ -115,7 +115,7 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn store_i8(self, value: F, to: &mut [i8; WIDTH]) {
-        *to = each(value, |x| x as i8);
+        *to = each(value, |x| x.to_bits() as i8);
     }
     #[inline(always)]
     fn store_f16(self, value: F, to: &mut [u16; WIDTH]) {
@@ -133,6 +133,10 @@ impl Simd for Scalar {
     #[inline(always)]
     fn sum(self, a: F) -> f32 {
         fold(a, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sum_four(self, vectors: [F; 4]) -> [f32; 4] {
+        vectors.map(|vector| self.sum(vector))
     }
     #[inline(always)]
     fn largest(self, a: F) -> f32 {
