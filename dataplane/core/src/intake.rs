@@ -218,11 +218,24 @@ impl Shard {
             Ok(pair) => pair,
             Err(fault) => return self.skip(cx, id, header, fault.code),
         };
+        if header.payload_len() == 0 && header.checksum() != wire::check::crc16(&[]) {
+            return self.skip(cx, id, header, ErrorCode::BadChecksum);
+        }
+        self.begin_kind(cx, id, header, kind, compression, rest)
+    }
+
+    /// The ways of the message types, once the header is sound.
+    fn begin_kind<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        header: &Header,
+        kind: Kind,
+        compression: Compression,
+        rest: &[u8],
+    ) -> Begin {
         match (kind, header.payload_len()) {
             (Kind::Heartbeat, 0) => {
-                if header.checksum() != wire::check::crc16(&[]) {
-                    return self.skip(cx, id, header, ErrorCode::BadChecksum);
-                }
                 self.head_done(id);
                 self.pong(cx, id, header.message_id());
                 Begin::Used(0)
@@ -248,7 +261,9 @@ impl Shard {
                 self.head_done(id);
                 Begin::Used(0)
             }
-            (Kind::QueryRequest, 0) => self.skip(cx, id, header, ErrorCode::BadArchive),
+            (Kind::Heartbeat, _) | (Kind::QueryRequest, 0) => {
+                self.skip(cx, id, header, ErrorCode::BadArchive)
+            }
             (Kind::QueryRequest, len) => {
                 if self.draining {
                     return self.skip(cx, id, header, ErrorCode::Draining);
