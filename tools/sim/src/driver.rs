@@ -106,6 +106,12 @@ impl SimDriver {
         }
     }
 
+    /// A peer has connected under this id.
+    pub fn accept(&mut self, conn: ConnId) {
+        self.port(conn).phase = Phase::Open;
+        self.events.push_back(Queued::Accepted(conn));
+    }
+
     pub(crate) fn port(&mut self, conn: ConnId) -> &mut Port {
         &mut self.ports[conn.0 as usize]
     }

@@ -76,10 +76,8 @@ impl World {
         let Some(conn) = self.driver.free.pop() else { return false };
         let socket = self.sockets.len();
         self.sockets.push(Socket::new(client, conn));
-        let port = self.driver.port(conn);
-        port.phase = Phase::Open;
-        port.socket = Some(socket);
-        self.driver.events.push_back(Queued::Accepted(conn));
+        self.driver.port(conn).socket = Some(socket);
+        self.driver.accept(conn);
         self.clients[client].connected(socket);
         true
     }

@@ -183,6 +183,12 @@ impl World {
         self.at(at, Due::Nothing);
     }
 
+    /// Wrong completions that the shard has seen.
+    #[must_use]
+    pub const fn lies_told(&self) -> u64 {
+        self.driver.lies_told
+    }
+
     /// The node is told to drain.
     pub fn drain(&mut self) {
         self.allowed.draining = true;
