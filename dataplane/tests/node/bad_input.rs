@@ -97,14 +97,14 @@ fn wire_02_unknown_version_is_refused_and_ends_the_connection() {
 }
 
 #[test]
-fn wire_06_a_length_over_the_limit_is_refused_before_a_byte_of_it_is_taken() {
+fn wire_07_a_length_over_the_limit_is_refused_before_a_byte_of_it_is_taken() {
     let mut bytes = good(7)[..HEADER_LEN].to_vec();
     bytes[LENGTH].copy_from_slice(&u32::MAX.to_be_bytes());
     refused_and_closed(&bytes, ErrorCode::PayloadTooLong);
 }
 
 #[test]
-fn wire_06_a_length_that_lies_ends_in_a_refusal_of_what_follows() {
+fn wire_07_a_length_that_lies_ends_in_a_refusal_of_what_follows() {
     // 16 bytes less than there are: they are read as the next header.
     let mut bytes = good(7);
     let len = u32::try_from(bytes.len() - HEADER_LEN - 16).expect("short");
@@ -343,7 +343,7 @@ fn one_connection_too_many_is_told_so() {
 }
 
 #[test]
-fn query_10_an_expired_request_is_refused_and_not_computed() {
+fn query_09_an_expired_request_is_refused_and_not_computed() {
     let node = Node::start(&["--workers", "1", "--worker-timeout", "60s"]);
     let worker = node.workers()[0];
     crate::rig::strike(worker, rustix::process::Signal::STOP);

@@ -32,7 +32,7 @@ fn now_ns() -> u64 {
 
 /// A deadline that has passed is not computed for; one far away does no harm.
 #[test]
-fn query_08_an_expired_deadline_is_refused_before_the_work() {
+fn query_09_an_expired_deadline_is_refused_before_the_work() {
     let mut rig = rig();
     let request = echo(&[1; 64]);
     let len = request.payload().len();
