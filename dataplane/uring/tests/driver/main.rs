@@ -8,5 +8,6 @@ mod idle;
 mod lanes;
 mod probe;
 mod rig;
+mod shard;
 mod steady;
 mod workers;

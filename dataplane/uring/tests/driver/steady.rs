@@ -16,6 +16,11 @@ thread_local! {
     static TAKEN: Cell<u64> = const { Cell::new(0) };
 }
 
+/// Allocations of the calling thread so far.
+pub(crate) fn taken() -> u64 {
+    TAKEN.get()
+}
+
 struct Counting;
 
 // SAFETY: every call goes to the system's allocator as it came; counting touches a thread-local
