@@ -1,7 +1,7 @@
 //! The worker process: takes batches of lent slots, computes, writes whole reply frames, gives the
 //! slots back.
 //!
-//! One thread, one loop ([`serve`]). It opens no file and no connection: segment, doorbells and
+//! One thread, one loop ([`serve()`]). It opens no file and no connection: segment, doorbells and
 //! weights come as descriptors over the control socket, which is its standard input. What happens
 //! to it happens to nobody else: a worker that dies is replaced, and its slots are lent again.
 #![deny(unsafe_code)]

@@ -146,7 +146,9 @@ fn sleeper(consumer: &mut Consumer<Word, Row>, flag: &AtomicU32, bell: &Bell, co
 /// reports.
 #[test]
 fn no_push_is_slept_through() {
-    loom::model(|| {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
         let (mut producer, mut consumer) = ring(2);
         let (flag, bell) = (Arc::new(AtomicU32::new(0)), Bell::new());
         let (ringer_flag, ringer_bell) = (flag.clone(), bell.clone());
