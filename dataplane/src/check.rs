@@ -1,8 +1,8 @@
 //! `butterfly check`: what this host offers, what will be used, what to do about the rest.
 
 use crate::{
-    cli::CheckArgs, failure::Failure, host, memory, plan::Plan, settings::Settings, table, threads,
-    units::Bytes,
+    cli::CheckArgs, failure::Failure, host, memory, plan::Plan, say, settings::Settings, table,
+    threads, units::Bytes,
 };
 use dataplane_uring::probe::Probe;
 use rustix::process::Resource;
@@ -108,7 +108,7 @@ fn locked_memory() -> Finding {
 }
 
 fn memory_sum(plan: &Plan) -> Finding {
-    let available = host::meminfo("MemAvailable").unwrap_or(0);
+    let available = host::memory_left().unwrap_or(0);
     let needed: u64 = memory::sum(plan).iter().flatten().map(|(_, bytes)| bytes).sum();
     let finding = Finding::new(
         "memory",
@@ -239,10 +239,10 @@ pub(crate) fn run(args: &CheckArgs) -> Result<bool, Failure> {
     let works = findings.iter().all(|finding| finding.grade != Grade::Missing);
     if args.json {
         let report = serde_json::json!({ "works": works, "findings": findings });
-        println!("{report:#}");
+        say::out(format!("{report:#}"));
         return Ok(works);
     }
-    println!("{}", as_text(&findings));
-    println!("{}", if works { "serve works here" } else { "serve does not work here" });
+    say::out(as_text(&findings));
+    say::out(if works { "serve works here" } else { "serve does not work here" });
     Ok(works)
 }

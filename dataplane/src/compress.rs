@@ -7,7 +7,7 @@ mod outcome;
 use crate::{
     cli::CompressArgs,
     failure::Failure,
-    table,
+    say, table,
     tensors::{TensorFile, Writer},
     units::Bytes,
 };
@@ -64,9 +64,9 @@ pub(crate) fn run(args: &CompressArgs) -> Result<(), Failure> {
     let seconds = started.elapsed().as_secs_f64();
     let report = outcome.finish(&setup, seconds)?;
     if args.json {
-        println!("{report:#}");
+        say::out(format!("{report:#}"));
     } else {
-        println!("{}", as_text(&setup, &report));
+        say::out(as_text(&setup, &report));
     }
     Ok(())
 }

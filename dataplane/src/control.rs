@@ -7,6 +7,7 @@ use crate::{
     listen::Bound,
     memory,
     plan::Plan,
+    say,
     settings::Backend,
     threads::Threads,
     weights,
@@ -15,7 +16,7 @@ use crate::{
 use dataplane_core::{NodeStats, Stats, stats::Source};
 use link::{Segment, SharedFile, door::Door};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use std::{cell::RefCell, io::Write as _, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{
@@ -90,7 +91,7 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     let ready = tokio::select! {
         ready = node.workers_ready() => ready,
         name = signals.next() => {
-            eprintln!("{name} during start-up");
+            say::note(format!("{name} during start-up"));
             node.end().await;
             return Ok(());
         }
@@ -105,49 +106,45 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     node.stats.set_facts(facts(plan, &node, &ready));
     node.threads.shards.listen(bound.open().map_err(Failure::Setup)?);
     for place in bound.places() {
-        say(&format!("listening {place}"));
+        say::out(format!("listening {place}"));
     }
-    say(&format!("ready: {} shards, {} workers, {}", plan.shards(), plan.workers, ready.text));
+    let shards = say::count(plan.shards(), "shard");
+    let workers = say::count(plan.workers, "worker");
+    say::out(format!("ready: {shards}, {workers}, {}", ready.text));
 
     let name = signals.next().await;
-    say(&format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
+    say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
     let deadline = Instant::now() + plan.limits.drain_timeout;
     let drained = tokio::select! {
         drained = node.drain(deadline) => drained,
         name = signals.next() => {
-            eprintln!("{name} again: ending at once");
+            say::note(format!("{name} again: ending at once"));
             false
         }
     };
     node.end().await;
     if drained {
-        say("drained");
+        say::out("drained");
         Ok(())
     } else {
         Err(Failure::run("the drain was cut off: requests under way got no answer"))
     }
 }
 
-/// One line on standard output, at once. A closed pipe is no reason to end a node.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-}
-
 /// What will be taken and where, before anything is.
 fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
     let items = memory::sum(plan).map_err(Failure::Setup)?;
-    say(&memory::describe(&items));
+    say::out(memory::describe(&items));
     for place in bound.places() {
-        say(&format!("address {place}"));
+        say::out(format!("address {place}"));
     }
     if plan.insecure && plan.listen.iter().any(|address| !address.ip().is_loopback()) {
-        eprintln!("insecure: plaintext beyond loopback; anyone on the way can read and change it");
+        say::note("insecure: plaintext beyond loopback; anyone on the way can read and change it");
     }
     let needed: u64 = items.iter().map(|(_, bytes)| bytes).sum();
-    match host::meminfo("MemAvailable") {
+    match host::memory_left() {
         Some(available) if needed > available => Err(Failure::setup(format!(
-            "this node needs {} and the host has {} available: lower --bulk-slots, --small-slots \
+            "this node needs {} and there is {} left: lower --bulk-slots, --small-slots \
              or --max-payload",
             crate::units::Bytes(needed),
             crate::units::Bytes(available),

@@ -5,7 +5,7 @@ mod fidelity;
 mod node;
 mod show;
 
-use crate::{cli::DemoArgs, failure::Failure, units::Bytes};
+use crate::{cli::DemoArgs, failure::Failure, say, units::Bytes};
 use blast::{Config, Op, Pace, Report, TensorRef};
 use client::{Addr, Client, Options};
 use fidelity::Kept;
@@ -124,7 +124,7 @@ fn load(act: &Act, addr: &Addr, bundle: &Bundle, seconds: f64) -> Config {
 /// Says what happens while it happens, for people only.
 fn tell(args: &DemoArgs, line: &str) {
     if !args.json && std::io::stderr().is_terminal() {
-        eprintln!("{line}");
+        say::note(line);
     }
 }
 
@@ -160,9 +160,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     node.end()?;
     let facts = crate::status::facts(&metrics);
     if args.json {
-        println!("{:#}", show::as_json(&scenes, &facts));
+        say::out(format!("{:#}", show::as_json(&scenes, &facts)));
     } else {
-        println!("{}", show::as_text(&scenes, &facts));
+        say::out(show::as_text(&scenes, &facts));
     }
     let unclean = scenes.iter().find(|scene| !scene.report.is_clean() || scene.report.ok == 0);
     match unclean {

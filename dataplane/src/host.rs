@@ -5,7 +5,10 @@ use rustix::{
     process::{Resource, getrlimit},
     thread::sched_getaffinity,
 };
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The CPUs that this process may run on, in the OS's numbering. At least one.
 pub(crate) fn cpus() -> Vec<usize> {
@@ -18,22 +21,33 @@ pub(crate) fn cpus() -> Vec<usize> {
 
 /// CPUs' worth of time that the control group grants, if it limits it.
 pub(crate) fn quota() -> Option<f64> {
-    let line = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = line.lines().find_map(|line| line.strip_prefix("0::"))?.trim_start_matches('/');
+    groups().filter_map(|group| parse_quota(&read(&group, "cpu.max")?)).reduce(f64::min)
+}
+
+/// Bytes that this process can still take: what the host has, or less where a control group says
+/// so.
+pub(crate) fn memory_left() -> Option<u64> {
+    let left = |group: PathBuf| -> Option<u64> {
+        let limit: u64 = read(&group, "memory.max")?.trim().parse().ok()?;
+        let used: u64 = read(&group, "memory.current")?.trim().parse().ok()?;
+        Some(limit.saturating_sub(used))
+    };
+    groups().filter_map(left).chain(meminfo("MemAvailable")).min()
+}
+
+fn read(group: &Path, file: &str) -> Option<String> {
+    fs::read_to_string(group.join(file)).ok()
+}
+
+/// The control group of this process and all above it: each one's limits bind.
+fn groups() -> impl Iterator<Item = PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
-    let mut folder = root.join(path);
-    let mut least: Option<f64> = None;
-    // A group is bound by its own limit and by those of all groups above it.
-    loop {
-        if let Some(limit) =
-            fs::read_to_string(folder.join("cpu.max")).ok().and_then(|text| parse_quota(&text))
-        {
-            least = Some(least.map_or(limit, |found| found.min(limit)));
-        }
-        if folder == root || !folder.pop() {
-            return least;
-        }
-    }
+    let line = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = line.lines().find_map(|line| line.strip_prefix("0::"));
+    let own = own.map(|path| root.join(path.trim_start_matches('/')));
+    let all = own.iter().flat_map(|own| own.ancestors());
+    let all: Vec<_> = all.filter(|group| group.starts_with(root)).map(Path::to_owned).collect();
+    all.into_iter()
 }
 
 /// `quota period` in microseconds, or `max period`.
@@ -50,7 +64,7 @@ pub(crate) fn limit(resource: Resource) -> (Option<u64>, Option<u64>) {
 }
 
 /// One `key: value kB` line of /proc/meminfo, bytes.
-pub(crate) fn meminfo(key: &str) -> Option<u64> {
+fn meminfo(key: &str) -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.split(':').next() == Some(key))?;
     let mut words = line.split_whitespace().skip(1);
@@ -88,5 +102,7 @@ mod tests {
         assert!(!cpus().is_empty());
         assert!(meminfo("MemTotal").is_some_and(|bytes| bytes > 1 << 20));
         assert_eq!(meminfo("NoSuchKey"), None);
+        let (left, total) = (memory_left(), meminfo("MemTotal"));
+        assert!(left > Some(0) && left < total, "{left:?} of {total:?}");
     }
 }

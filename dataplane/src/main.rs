@@ -13,6 +13,7 @@ mod judge;
 mod listen;
 mod memory;
 mod plan;
+mod say;
 mod serve;
 mod settings;
 mod shards;
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("butterfly: {}", failure.text());
+            say::note(format!("butterfly: {}", failure.text()));
             failure.exit_code()
         }
     }

@@ -1,6 +1,6 @@
 //! `butterfly status`: a node's counters, grouped for people or as JSON for programs.
 
-use crate::{cli::StatusArgs, failure::Failure, table, units::Bytes};
+use crate::{cli::StatusArgs, failure::Failure, say, table, units::Bytes};
 use client::{Addr, Client, Metrics, Options};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -18,9 +18,9 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
         .and_then(|mut client| client.metrics())
         .map_err(Failure::run)?;
     if args.json {
-        println!("{:#}", as_json(&metrics));
+        say::out(format!("{:#}", as_json(&metrics)));
     } else {
-        println!("{}", as_text(&metrics));
+        say::out(as_text(&metrics));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 use crate::{
     host,
     plan::Plan,
+    say,
     settings::Poll,
     shards::{QUEUE, Shards},
 };
@@ -175,7 +176,7 @@ fn pin(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
     if let Err(error) = sched_setaffinity(None, &set) {
-        eprintln!("cannot pin to CPU {cpu}: {error}; the shard runs unpinned");
+        say::note(format!("cannot pin to CPU {cpu}: {error}; the shard runs unpinned"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! The lm-head weights: read once into sealed shared memory, mapped by every worker.
 
-use crate::{tensors::TensorFile, units::Bytes};
+use crate::{say, tensors::TensorFile, units::Bytes};
 use indicatif::{ProgressBar, ProgressStyle};
 use link::SharedFile;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -91,7 +91,7 @@ fn progress(path: &Path, length: u64) -> ProgressBar {
     if length < SHOWN_FROM {
         return ProgressBar::hidden();
     }
-    eprintln!("reading {} ({})", path.display(), Bytes(length));
+    say::note(format!("reading {} ({})", path.display(), Bytes(length)));
     let bar = ProgressBar::new(length);
     let template = "{bar:40} {percent:>3}% {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
     if let Ok(style) = ProgressStyle::with_template(template) {

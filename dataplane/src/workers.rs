@@ -6,6 +6,7 @@
 
 use crate::{
     plan::Limits,
+    say,
     settings::{Backend, Poll},
     shards::Shards,
 };
@@ -252,7 +253,7 @@ async fn live(
     }
     if let Some(end) = end {
         team.stats.ends[end as usize].fetch_add(1, Relaxed);
-        eprintln!("worker {worker} {}: {}", end.name(), describe(status));
+        say::note(format!("worker {worker} {}: {}", end.name(), describe(status)));
     }
     Ok(())
 }
@@ -261,11 +262,11 @@ async fn live(
 fn announce(team: &Team, worker: u16, said: &Result<Ready, String>) {
     match said {
         Ok(Ready { pid, operations, backend, text }) => {
-            eprintln!("worker {worker} ready: pid {pid}, {backend} ({text})");
+            say::note(format!("worker {worker} ready: pid {pid}, {backend} ({text})"));
             team.shards.worker_up(worker, *operations);
             team.stats.ready.fetch_add(1, Relaxed);
         }
-        Err(why) => eprintln!("worker {worker} does not serve: {why}"),
+        Err(why) => say::note(format!("worker {worker} does not serve: {why}")),
     }
 }
 
@@ -311,7 +312,7 @@ pub(crate) async fn supervise(
     while !*stop.borrow() {
         let started = Instant::now();
         if let Err(error) = live(&team, worker, &mut stop, &first).await {
-            eprintln!("worker {worker}: {error}");
+            say::note(format!("worker {worker}: {error}"));
             first.borrow_mut()[usize::from(worker)].get_or_insert(Err(error));
         }
         if *stop.borrow() {

@@ -2,7 +2,7 @@
 //! programs.
 
 use super::{Scene, bytes};
-use crate::table;
+use crate::{say, table};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -125,11 +125,11 @@ pub(crate) fn as_text(scenes: &[Scene], facts: &Facts) -> String {
     let fact = |key: &str| facts.get(key).map_or("unknown", String::as_str);
     let _ = write!(
         text,
-        "\n\nbackend: {} ({})\nnode: {} shard, {} workers, poll {}",
+        "\n\nbackend: {} ({})\nnode: {}, {}, poll {}",
         fact("backend"),
         fact("backend_reason"),
-        fact("shards"),
-        fact("workers"),
+        say::count(fact("shards").parse().unwrap_or(0_u64), "shard"),
+        say::count(fact("workers").parse().unwrap_or(0_u64), "worker"),
         fact("poll"),
     );
     for scene in scenes {

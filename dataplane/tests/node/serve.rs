@@ -1,6 +1,6 @@
 //! A node's life as an operator sees it: addresses, configuration, conflicts, drain.
 
-use crate::rig::{Folder, Node, Raw, request, run, sample, strike, words};
+use crate::rig::{Folder, Node, Raw, butterfly, request, run, sample, strike, words};
 use rustix::process::Signal;
 use std::{
     fs,
@@ -195,5 +195,16 @@ fn check_tells_what_serves_and_json_agrees() {
     let shown = String::from_utf8_lossy(&text.stdout).into_owned();
     for what in ["cores", "CPU features", "memory", "huge pages", "open files", "kernel"] {
         assert!(shown.contains(what), "{what} is missing in {shown}");
+    }
+}
+
+#[test]
+fn a_reader_that_is_gone_is_no_reason_to_fail() {
+    // Standard output and standard error lead to pipes without a reader.
+    for command in [&["check"][..], &["serve", "--shards", "0"]] {
+        let pipe = || std::io::pipe().expect("a pipe").1;
+        let status =
+            butterfly().args(command).stdout(pipe()).stderr(pipe()).status().expect("runs");
+        assert!(status.code().is_some_and(|code| code <= 2), "{command:?}: {status}");
     }
 }
