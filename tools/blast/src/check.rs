@@ -1,8 +1,8 @@
 //! Judges replies: kind, CRC-16, archive, and content as far as it can be known.
 //!
-//! The first answer to each distinct request is compared with a reference, or where there is none (lm-head: the weights
-//! are the node's) with what any right answer looks like. Later answers to the same request must then be the same,
-//! byte for byte in every part that holds data.
+//! The first answer to each distinct request is compared with a reference, or where there is none
+//! (lm-head: the weights are the node's) with what any right answer looks like. Later answers to
+//! the same request must then be the same, byte for byte in every part that holds data.
 
 use crate::{reference, tally::Fault};
 use client::Buffer;
@@ -108,7 +108,8 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// A checker that has seen no answer. Replies with more than `payload_max` bytes of payload are not followed.
+    /// A checker that has seen no answer. Replies with more than `payload_max` bytes of payload are
+    /// not followed.
     #[must_use]
     pub fn new(expects: Arc<[Expect]>, payload_max: u32) -> Self {
         let known = expects.iter().map(|_| None).collect();
@@ -279,7 +280,8 @@ fn row_agrees(set: &TopKView<'_>, row: usize, right: &reference::TopK) -> bool {
     set.max[row] == right.max && gap <= LOG_SUM_TOLERANCE * right.log_sum.abs().max(1.0)
 }
 
-/// What holds for every top-k: values do not rise, no index comes twice, the normaliser covers what is listed.
+/// What holds for every top-k: values do not rise, no index comes twice, the normaliser covers what
+/// is listed.
 fn row_is_plausible(set: &TopKView<'_>, row: usize) -> bool {
     let mut seen = set.row_indices(row).to_vec();
     seen.sort_unstable();

@@ -35,19 +35,23 @@ Examples:
   As JSON, to standard output:
     blast run --addr 127.0.0.1:7171 --op echo --size 524288 --closed --depth 4 --json -
 
-Exit status: 0 all answered and right (refusals allowed), 1 errors or lost requests, 2 wrong usage or no connection.";
+Exit status: 0 all answered and right (refusals allowed), 1 errors or lost requests, 2 wrong usage \
+or no connection.";
+
+const ADDR_HELP: &str = "The node: 127.0.0.1:7171, [::1]:7171, host:7171 or unix:///path";
 
 /// Options of `blast run`.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
-    /// The node: 127.0.0.1:7171, [::1]:7171, host:7171 or unix:///path
-    #[arg(long, value_name = "ADDR")]
+    /// The node
+    #[arg(long, value_name = "ADDR", help = ADDR_HELP)]
     pub addr: Addr,
     /// What each request asks for
     #[arg(long, value_enum)]
     pub op: OpArg,
-    /// Requests per second over all connections, planned ahead: latency counts from the planned time
+    /// Requests per second over all connections, planned ahead: latency counts from the planned
+    /// time
     #[arg(long, value_name = "R", default_value_t = 10_000.0)]
     pub rate: f64,
     /// Send as fast as answers come, with --depth requests under way on each connection
@@ -89,7 +93,8 @@ pub struct RunArgs {
     /// How long to wait for late answers at the end
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub grace: Duration,
-    /// Connect from so many local addresses (127.0.0.1, 127.0.0.2, ...), for over 20,000 connections
+    /// Connect from so many local addresses (127.0.0.1, 127.0.0.2, ...), for over 20,000
+    /// connections
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub sources: u32,
     /// Replace connections that die
@@ -249,9 +254,9 @@ mod tests {
     #[test]
     fn every_option_reaches_the_run() {
         let args = parse(
-            "--addr unix:///s --op lm-head --closed --connections 8 --depth 4 --tensor f.st:x --rows 2 --k 7 \
-             --values bf16 --timeout-ms 9 --threads 3 --duration 1m --warmup 0 --grace 250ms --sources 2 \
-             --reconnect --poll frugal --json - --quiet",
+            "--addr unix:///s --op lm-head --closed --connections 8 --depth 4 --tensor f.st:x \
+             --rows 2 --k 7 --values bf16 --timeout-ms 9 --threads 3 --duration 1m --warmup 0 \
+             --grace 250ms --sources 2 --reconnect --poll frugal --json - --quiet",
         )
         .expect("a run");
         let config = args.config().expect("sound");

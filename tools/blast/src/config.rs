@@ -31,7 +31,8 @@ impl Op {
 /// When the next request leaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// At planned times, so many per second over all connections; latency counts from the planned time.
+    /// At planned times, so many per second over all connections; latency counts from the planned
+    /// time.
     Open {
         /// Requests per second.
         rate: f64,
@@ -185,11 +186,13 @@ impl Config {
         }
         if operation == Operation::LmHead && self.tensor.is_none() && self.size.is_none() {
             return Err(BlastError::usage(
-                "lm-head needs rows as wide as the node's weights: give --tensor, or --size in bytes",
+                "lm-head needs rows as wide as the node's weights: give --tensor, or --size in \
+                 bytes",
             ));
         }
         let picks = matches!(operation, Operation::TopK | Operation::LmHead);
-        // The node's answer to a bad k is worth seeing, so 0 and too much are let through; memory is what is bounded.
+        // The node's answer to a bad k is worth seeing, so 0 and too much are let through; memory
+        // is what is bounded.
         if picks && u64::from(self.k) * u64::from(self.rows) > u64::from(u32::MAX) {
             return Err(BlastError::usage("--k times --rows is absurd"));
         }

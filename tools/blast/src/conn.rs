@@ -1,4 +1,5 @@
-//! One connection of a load: where it is in its life, what waits to leave, and the frame that is not whole yet.
+//! One connection of a load: where it is in its life, what waits to leave, and the frame that is
+//! not whole yet.
 
 use crate::outbox::{Outbox, Pool};
 use client::Buffer;
@@ -74,7 +75,8 @@ pub enum Step<'a> {
 }
 
 impl Partial {
-    /// Takes the next frame from `rest`: in place where it lies there whole, else gathered piece by piece.
+    /// Takes the next frame from `rest`: in place where it lies there whole, else gathered piece by
+    /// piece.
     #[inline]
     pub fn step<'a, 'b: 'a>(&'a mut self, rest: &mut &'b [u8], payload_max: u32) -> Step<'a> {
         if self.have == 0
@@ -159,7 +161,8 @@ mod tests {
             let mut stream = Vec::new();
             for (id, len) in lens.iter().enumerate() {
                 let payload = vec![id as u8; *len];
-                stream.extend(Header::for_payload(Kind::QueryResponse, id as u64, 0, &payload).as_bytes());
+                let header = Header::for_payload(Kind::QueryResponse, id as u64, 0, &payload);
+                stream.extend(header.as_bytes());
                 stream.extend(payload);
             }
             let mut partial = Partial::default();
@@ -172,7 +175,8 @@ mod tests {
                     match partial.step(&mut piece, 100) {
                         Step::Frame(header, payload) => {
                             prop_assert_eq!(header.message_id(), got.len() as u64);
-                            prop_assert!(payload.iter().all(|byte| usize::from(*byte) == got.len()));
+                            let id = got.len() as u8;
+                            prop_assert!(payload.iter().all(|byte| *byte == id));
                             got.push(payload.len());
                         }
                         Step::Starved => break,

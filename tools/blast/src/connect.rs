@@ -65,7 +65,8 @@ impl Connector {
     }
 }
 
-/// Connects from 127.0.0.(1 + source). Closing resets the connection, so that no port waits for stray packets.
+/// Connects from 127.0.0.(1 + source). Closing resets the connection, so that no port waits for
+/// stray packets.
 fn from_source(target: SocketAddrV4, source: u32) -> io::Result<OwnedFd> {
     let kind = SocketType::STREAM;
     let socket = rustix::net::socket_with(
@@ -92,7 +93,8 @@ pub(crate) struct Reconnector {
 }
 
 impl Reconnector {
-    /// Starts the thread. It tries each socket until `give_up`, and ends when this value is dropped.
+    /// Starts the thread. It tries each socket until `give_up`, and ends when this value is
+    /// dropped.
     pub(crate) fn start(connector: Connector, give_up: Instant) -> io::Result<Self> {
         let (wanted, asked) = mpsc::channel::<usize>();
         let (ready, made) = mpsc::channel();

@@ -1,8 +1,9 @@
 //! Load for a Butterfly node: planned, checked and counted.
 //!
-//! [`run`] takes a [`Config`] and gives a [`Report`]; the `blast` program is a command line around it. Inside,
-//! [`load::Load`] is the load of one thread as a state machine over the data plane's driver, so that tests run it in
-//! virtual time and a run drives it with io_uring.
+//! [`run`] takes a [`Config`] and gives a [`Report`]; the `blast` program is a command line around
+//! it. Inside,
+//! [`load::Load`] is the load of one thread as a state machine over the data plane's driver, so
+//! that tests run it in virtual time and a run drives it with io_uring.
 #![forbid(unsafe_code)]
 
 pub mod check;

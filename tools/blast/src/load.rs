@@ -1,8 +1,9 @@
-//! One thread's load, as a state machine over a driver: decides what to send when, and judges what comes back. Does
-//! no I/O and reads no clock of its own, so that it runs in virtual time as well.
+//! One thread's load, as a state machine over a driver: decides what to send when, and judges what
+//! comes back. Does no I/O and reads no clock of its own, so that it runs in virtual time as well.
 //!
-//! Open loop: sends are planned ahead ([`Schedule`]) and leave in order of plan on whichever connection has room in
-//! its window, in turn. A send that finds no room waits, and its latency counts from the plan all the same.
+//! Open loop: sends are planned ahead ([`Schedule`]) and leave in order of plan on whichever
+//! connection has room in its window, in turn. A send that finds no room waits, and its latency
+//! counts from the plan all the same.
 
 mod depart;
 
@@ -79,7 +80,8 @@ pub struct Load {
     dirty: Vec<u32>,
     /// Connections that died and shall be replaced.
     dead: Vec<usize>,
-    /// Planned times of the answers in the bytes being handled: they get one time, when all are checked.
+    /// Planned times of the answers in the bytes being handled: they get one time, when all are
+    /// checked.
     landed: Vec<Time>,
     next_template: usize,
     /// Open loop: sends that left, and sends of the whole plan.

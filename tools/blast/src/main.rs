@@ -1,4 +1,5 @@
-//! The `blast` program: exit status 0, 1 for errors or lost requests, 2 for wrong usage or no connection.
+//! The `blast` program: exit status 0, 1 for errors or lost requests, 2 for wrong usage or no
+//! connection.
 #![forbid(unsafe_code)]
 
 use blast::{

@@ -1,5 +1,5 @@
-//! What leaves for each connection: short frames gathered in chunks, long payloads by reference to chunks that were
-//! filled once and never change.
+//! What leaves for each connection: short frames gathered in chunks, long payloads by reference to
+//! chunks that were filled once and never change.
 
 use dataplane_core::{
     driver::{SEGMENTS_MAX, Segment},
@@ -68,7 +68,8 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    /// Room for `len` contiguous bytes at the end: which chunk, and from where. `None` when no chunk is free.
+    /// Room for `len` contiguous bytes at the end: which chunk, and from where. `None` when no
+    /// chunk is free.
     #[inline]
     pub fn append(&mut self, pool: &mut Pool, len: u32) -> Option<(ChunkId, u32)> {
         let (chunk, from) = match self.tail {
@@ -175,7 +176,8 @@ mod tests {
         fn every_byte_leaves_once_in_order_and_chunks_come_back(
             steps in prop::collection::vec((0..3u8, 1..70u32), 1..200)
         ) {
-            // Bytes are named by a running number; chunks remember which numbers were written where.
+            // Bytes are named by a running number; chunks remember which numbers were written
+            // where.
             let mut pool = Pool::new(1, 4, 64);
             let mut outboxes = [Outbox::default(), Outbox::default()];
             let mut chunks = vec![vec![0u32; 64]; 5];

@@ -1,5 +1,5 @@
-//! The plainest way to the right answer: sort everything, sum in double precision. Shares no code with the kernels
-//! that it judges.
+//! The plainest way to the right answer: sort everything, sum in double precision. Shares no code
+//! with the kernels that it judges.
 
 use half::{bf16, f16};
 use wire::Dtype;
@@ -71,8 +71,8 @@ pub struct Int8 {
     pub codes: Vec<i8>,
 }
 
-/// Symmetric int8 by the formula. `None` for rows that it does not define: not finite, or so small that the scale
-/// vanishes.
+/// Symmetric int8 by the formula. `None` for rows that it does not define: not finite, or so small
+/// that the scale vanishes.
 #[must_use]
 pub fn int8(row: &[f32]) -> Option<Int8> {
     let absmax = row.iter().fold(0.0_f32, |max, value| max.max(value.abs()));

@@ -25,7 +25,7 @@ pub struct Report {
     pub sent: u64,
     /// Answers that passed every check.
     pub ok: u64,
-    /// Refused by the node.
+    /// Requests refused by the node, and connections that it refused as a whole.
     pub refused: u64,
     /// Replies that failed a check, and connections that failed.
     pub errors: u64,
@@ -33,7 +33,8 @@ pub struct Report {
     pub lost: u64,
     /// Sends that left more than 1 ms after their planned time.
     pub late: u64,
-    /// Seconds from the first counted send to the last counted answer, at least the measured interval.
+    /// Seconds from the first counted send to the last counted answer, at least the measured
+    /// interval.
     pub duration_s: f64,
     /// Good answers per second of that.
     pub rps: f64,
@@ -43,7 +44,7 @@ pub struct Report {
     pub bytes_out: u64,
     /// Microseconds from planned send to checked answer.
     pub latency_us: Latency,
-    /// What the node says of itself.
+    /// What the node says of itself, over warm-up and run.
     pub server: Server,
     /// Refusals by reason.
     pub refusals: BTreeMap<&'static str, u64>,
@@ -180,14 +181,16 @@ impl Report {
 fn bound(tally: &Tally, busy: f64) -> Option<String> {
     if busy > BUSY_MAX {
         return Some(format!(
-            "a thread of blast was busy {:.0}% of the time: give it more --threads, or cores of its own",
+            "a thread of blast was busy {:.0}% of the time: give it more --threads, or cores of its \
+             own",
             busy * 100.0
         ));
     }
     let share = tally.late_own as f64 / (tally.sent as f64).max(1.0);
     (share > LATE_OWN_MAX).then(|| {
         format!(
-            "{:.1}% of the sends left late although their windows had room: the machine is too busy",
+            "{:.1}% of the sends left late although their windows had room: the machine is too \
+             busy",
             share * 100.0
         )
     })
@@ -238,7 +241,8 @@ impl fmt::Display for Report {
             row(
                 "behind",
                 format!(
-                    "{} planned sends never left: the node is slower than the rate, latency is at least this",
+                    "{} planned sends never left: the node is slower than the rate, latency is at \
+                     least this",
                     self.planned - self.sent
                 ),
             );

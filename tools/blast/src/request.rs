@@ -1,4 +1,5 @@
-//! The distinct requests of a run, made once: on the way out only a message id and a timestamp are written.
+//! The distinct requests of a run, made once: on the way out only a message id and a timestamp are
+//! written.
 
 use crate::{
     check::Expect,
@@ -15,7 +16,8 @@ use wire::{
     request::RequestFrame,
 };
 
-/// Frames up to this many bytes are gathered with their neighbours; longer payloads are sent from where they lie.
+/// Frames up to this many bytes are gathered with their neighbours; longer payloads are sent from
+/// where they lie.
 const INLINE_MAX: usize = 4_096;
 /// Bytes of a chunk where all frames are short.
 const CHUNK_SMALL: u32 = 16 << 10;
@@ -152,7 +154,8 @@ impl Prepared {
         }
     }
 
-    /// Writes long payloads into the first chunks of a memory of [`Self::geometry`]; the rest are for gathering.
+    /// Writes long payloads into the first chunks of a memory of [`Self::geometry`]; the rest are
+    /// for gathering.
     pub fn lay_out<M: Memory>(requests: &[Request], memory: &mut M, epoch: u64) -> Self {
         let Geometry { chunks, chunk_len, .. } = memory.geometry();
         let mut next = 0;

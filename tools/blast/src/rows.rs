@@ -38,7 +38,8 @@ impl Rows {
     /// The rows that this run sends, as few as show variety and fit the bounds.
     ///
     /// # Errors
-    /// [`BlastError::Usage`] for a file that cannot be read, has no such tensor, or one of the wrong form.
+    /// [`BlastError::Usage`] for a file that cannot be read, has no such tensor, or one of the
+    /// wrong form.
     pub fn of(config: &Config, operation: Operation) -> Result<Self, BlastError> {
         match &config.tensor {
             Some(tensor) => {

@@ -34,8 +34,8 @@ const PLAIN_REPLY_MAX: u32 = 64 << 10;
 /// Runs a load and reports what came of it.
 ///
 /// # Errors
-/// [`BlastError`] where there is nothing to report: the run makes no sense, the node cannot be reached, or this
-/// host refuses. What goes wrong later is in the report.
+/// [`BlastError`] where there is nothing to report: the run makes no sense, the node cannot be
+/// reached, or this host refuses. What goes wrong later is in the report.
 pub fn run(config: Config) -> Result<Report, BlastError> {
     config.check()?;
     let config = Arc::new(config);
@@ -47,10 +47,11 @@ pub fn run(config: Config) -> Result<Report, BlastError> {
     let before = server::look(&mut client);
     let phases = crew.start(&config)?;
     let tallies = crew.watch(&config, phases);
-    // A new connection: the old one may have been idle for too long.
-    let after = Client::connect(&config.addr, Options::default())
-        .ok()
-        .and_then(|mut client| server::look(&mut client));
+    // The first connection, unless it died meanwhile: the node may have no room for another.
+    let after = server::look(&mut client).or_else(|| {
+        let mut client = Client::connect(&config.addr, Options::default()).ok()?;
+        server::look(&mut client)
+    });
     let mut sum = Tally::default();
     let mut busy = 0.0_f64;
     for tally in &tallies {

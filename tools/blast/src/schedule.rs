@@ -1,8 +1,10 @@
-//! The open-loop plan: when each send is due, decided before the run and never moved by what the server does.
+//! The open-loop plan: when each send is due, decided before the run and never moved by what the
+//! server does.
 
 use dataplane_core::driver::Time;
 
-/// One thread's share of an evenly spaced plan: of all sends, every `threads`-th, beginning with its own.
+/// One thread's share of an evenly spaced plan: of all sends, every `threads`-th, beginning with
+/// its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     start: Time,
@@ -11,7 +13,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The share of thread `index` of `threads` in a plan of `rate` sends per second that begins at `start`.
+    /// The share of thread `index` of `threads` in a plan of `rate` sends per second that begins at
+    /// `start`.
     ///
     /// # Panics
     /// If the rate is not positive and finite, or the index is not below the number of threads.
@@ -22,7 +25,8 @@ impl Schedule {
         Self { start, offset: f64::from(index) * gap, period: f64::from(threads) * gap }
     }
 
-    /// When send `n` (from 0) of this thread is due. Computed from `n` each time, so no error adds up.
+    /// When send `n` (from 0) of this thread is due. Computed from `n` each time, so no error adds
+    /// up.
     #[must_use]
     #[inline]
     pub fn planned(&self, n: u64) -> Time {

@@ -1,4 +1,5 @@
-//! What the node says of itself, from its metrics before and after the run. Everything may be missing.
+//! What the node says of itself, from its metrics before and after the run. Everything may be
+//! missing.
 
 use client::{Client, Metrics};
 use serde::Serialize;
@@ -59,7 +60,8 @@ impl Server {
             .collect()
         };
         let requests = REQUESTS.iter().filter_map(|name| grown(name)).reduce(|a, b| a + b);
-        // The look before is answered before it counts itself, so a run without requests really has none.
+        // The look before is answered before it counts itself, so a run without requests really has
+        // none.
         let per_request = |count: u64| match requests {
             Some(requests) if requests > 0 => Some(count as f64 / requests as f64),
             _ => None,

@@ -60,7 +60,8 @@ const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
 
 const CODES: usize = 64;
 
-/// The counts of one thread. Requests of the warm-up are in none of them, except faults, which always count.
+/// The counts of one thread. Requests of the warm-up are in none of them, except faults, which
+/// always count.
 #[derive(Debug)]
 pub struct Tally {
     /// Sends whose planned time lies in the measured interval.

@@ -10,7 +10,7 @@ use crate::{
     tally::Tally,
 };
 use dataplane_core::driver::Driver;
-use dataplane_uring::{Commands, PlainMemory, Policy, UringDriver, Workers};
+use dataplane_uring::{Commands, PlainMemory, Policy, Step, UringDriver, Workers};
 use std::{
     io,
     sync::{
@@ -171,9 +171,9 @@ fn driver(
     connections: u32,
     policy: Policy,
 ) -> Result<UringDriver, BlastError> {
-    let host = |fault: &dyn std::fmt::Display| BlastError::Host(format!("io_uring: {fault}"));
     // Nobody commands this driver, but it listens for commands until this end is dropped.
-    let (_, commands) = Commands::new(1).map_err(|fault| host(&fault))?;
+    let (_, commands) = Commands::new(1)
+        .map_err(|fault| BlastError::Host(format!("cannot make a doorbell: {fault}")))?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let config = dataplane_uring::Config {
         accepted: 0,
@@ -183,8 +183,13 @@ fn driver(
         yields: cores <= 4,
         ..dataplane_uring::Config::default()
     };
-    UringDriver::new(&config, memory.places(), Workers::none(), commands)
-        .map_err(|fault| host(&fault))
+    UringDriver::new(&config, memory.places(), Workers::none(), commands).map_err(|fault| {
+        let spread = match fault.step() {
+            Step::Table => "; or spread them over more --threads, each has a table of its own",
+            _ => "",
+        };
+        BlastError::Host(format!("io_uring: {fault}{spread}"))
+    })
 }
 
 fn adopt_fault(fault: &io::Error) -> BlastError {

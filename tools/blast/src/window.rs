@@ -2,7 +2,8 @@
 
 use dataplane_core::driver::Time;
 
-/// Bits of a message id that name the place in the window; the rest counts, so that no id comes twice.
+/// Bits of a message id that name the place in the window; the rest counts, so that no id comes
+/// twice.
 const PLACE_BITS: u32 = 16;
 
 /// Deepest window of one connection.
@@ -112,8 +113,8 @@ impl Windows {
         Landing::Found(found)
     }
 
-    /// Gives up all that is under way on this connection and returns how many measured requests that were.
-    /// The ids stay used, so that a late reply is still told from a fresh one.
+    /// Gives up all that is under way on this connection and returns how many measured requests
+    /// that were. The ids stay used, so that a late reply is still told from a fresh one.
     pub fn abandon(&mut self, conn: usize) -> u64 {
         let base = conn * self.depth as usize;
         let flights = &mut self.flights[base..base + self.depth as usize];
@@ -160,7 +161,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_window_agrees_with_a_map(steps in prop::collection::vec((0..3usize, 0..9usize), 1..300)) {
+        fn a_window_agrees_with_a_map(
+            steps in prop::collection::vec((0..3usize, 0..9usize), 1..300),
+        ) {
             let mut windows = Windows::new(3, 4);
             let mut model: Vec<HashMap<u64, u64>> = vec![HashMap::new(); 3];
             let mut seen: Vec<HashSet<u64>> = vec![HashSet::new(); 3];

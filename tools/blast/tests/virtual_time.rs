@@ -63,14 +63,16 @@ fn an_open_loop_sends_what_is_planned_when_it_is_planned() {
 
 #[test]
 fn a_stall_is_charged_to_every_send_that_was_planned_in_it() {
-    // For 300 ms in the middle the node answers nothing; 4 x 16 requests fill the windows within 6.4 ms of it.
+    // For 300 ms in the middle the node answers nothing; 4 x 16 requests fill the windows within
+    // 6.4 ms of it.
     let (from, to) = (500 * MS, 800 * MS);
     let tally = World::new(OPEN, &pings(), 1_024).run(&mut |now, _, header, _| {
         let at = if (from..to).contains(&now) { to } else { now + 50 * US };
         vec![(at, pong(header.message_id()))]
     });
     assert_eq!((tally.planned, tally.sent, tally.ok), (10_000, 10_000, 10_000));
-    // 3,000 of 10,000 were planned within the stall: had only the 64 that left been charged, p90 would be 50 us.
+    // 3,000 of 10,000 were planned within the stall: had only the 64 that left been charged, p90
+    // would be 50 us.
     let over = |ns| tally.latency.len() - tally.latency.count_between(0, ns);
     assert!((2_900..=3_100).contains(&over(100 * US)), "{}", over(100 * US));
     let half = over(150 * MS);

@@ -4,8 +4,9 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 /// An address of a node: TCP by name or number, or a Unix socket by path.
 ///
-/// Written as `127.0.0.1:7171`, `[::1]:7171`, `host:7171`, `tcp://host:7171`, `/run/butterfly.sock` or
-/// `unix:///run/butterfly.sock`. [`Display`](fmt::Display) writes a form that parses back to the same value.
+/// Written as `127.0.0.1:7171`, `[::1]:7171`, `host:7171`, `tcp://host:7171`, `/run/butterfly.sock`
+/// or `unix:///run/butterfly.sock`. [`Display`](fmt::Display) writes a form that parses back to the
+/// same value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Addr {
     /// TCP. The host is a name or a number, IPv6 without its brackets.

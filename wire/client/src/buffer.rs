@@ -1,4 +1,5 @@
-//! Reused memory for payloads, aligned like a node's slots so that archives and tensor rows are read in place.
+//! Reused memory for payloads, aligned like a node's slots so that archives and tensor rows are
+//! read in place.
 
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -20,7 +21,8 @@ impl Buffer {
         Self { lines: Vec::new(), len: 0 }
     }
 
-    /// Makes the buffer `len` bytes long. Bytes that were there keep their values, memory that was never used is zero.
+    /// Makes the buffer `len` bytes long. Bytes that were there keep their values, memory that was
+    /// never used is zero.
     pub fn resize(&mut self, len: usize) {
         let lines = len.div_ceil(64);
         if lines > self.lines.len() {

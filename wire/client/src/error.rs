@@ -39,7 +39,8 @@ pub enum ClientError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// Reading or writing failed, or the node closed the connection ([`io::ErrorKind::UnexpectedEof`]).
+    /// Reading or writing failed, or the node closed the connection
+    /// ([`io::ErrorKind::UnexpectedEof`]).
     #[error("the connection failed while {doing}: {source}")]
     Io {
         /// What the client was doing.
@@ -47,7 +48,8 @@ pub enum ClientError {
         /// The operating system's reason.
         source: io::Error,
     },
-    /// The node was silent for longer than the timeout. A later call goes on where this one stopped.
+    /// The node was silent for longer than the timeout. A later call goes on where this one
+    /// stopped.
     #[error("no byte from the node for {} ms", .after.as_millis())]
     Timeout {
         /// The timeout that passed.

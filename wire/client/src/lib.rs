@@ -1,9 +1,10 @@
 //! A small blocking client of a Butterfly node, for tools, tests and set-up code.
 //!
-//! A [`Client`] asks and waits ([`Client::ping`], [`Client::call`]), or pipelines: [`Client::send`] any number of
-//! requests, then [`Client::receive`] the answers, matched by message id. [`Client::into_halves`] splits it for two
-//! threads. Every frame is checked (header, length, CRC-16) before it is shown, and payloads lie 64-byte aligned, so
-//! that archives and tensor rows are read in place.
+//! A [`Client`] asks and waits ([`Client::ping`], [`Client::call`]), or pipelines: [`Client::send`]
+//! any number of requests, then [`Client::receive`] the answers, matched by message id.
+//! [`Client::into_halves`] splits it for two threads. Every frame is checked (header, length,
+//! CRC-16) before it is shown, and payloads lie 64-byte aligned, so that archives and tensor rows
+//! are read in place.
 #![forbid(unsafe_code)]
 
 mod addr;
@@ -108,10 +109,12 @@ impl Client {
         self.receiver.receive()
     }
 
-    /// Sends one frame and waits for the first frame of its answer. Only for a connection with nothing under way.
+    /// Sends one frame and waits for the first frame of its answer. Only for a connection with
+    /// nothing under way.
     ///
     /// # Errors
-    /// As sending and receiving; [`ClientError::Refused`]; [`ClientError::Protocol`] for an answer to something else.
+    /// As sending and receiving; [`ClientError::Refused`]; [`ClientError::Protocol`] for an answer
+    /// to something else.
     pub fn call(&mut self, kind: Kind, payload: &[u8]) -> Result<Reply<'_>, ClientError> {
         let id = self.sender.send(kind, payload)?;
         self.answer(id)
@@ -130,8 +133,8 @@ impl Client {
         }
     }
 
-    /// Sends a QUERY_REQUEST about these rows and waits for the answer, which must be one frame. Only for a connection
-    /// with nothing under way, and for requests without `streaming`.
+    /// Sends a QUERY_REQUEST about these rows and waits for the answer, which must be one frame.
+    /// Only for a connection with nothing under way, and for requests without `streaming`.
     ///
     /// # Errors
     /// As [`Sender::send_request`] and [`Self::call`].

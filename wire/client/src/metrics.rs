@@ -38,7 +38,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The sum of all counters of this name, or `None` where the node has none. Measured quantities are left out.
+    /// The sum of all counters of this name, or `None` where the node has none. Measured quantities
+    /// are left out.
     #[must_use]
     pub fn total(&self, name: &str) -> Option<u64> {
         let counts = self.named(name).filter_map(|metric| match metric.value {
@@ -48,7 +49,8 @@ impl Metrics {
         counts.fold(None, |sum: Option<u64>, count| Some(sum.unwrap_or(0).wrapping_add(count)))
     }
 
-    /// The counters of this name by the value of one label; counters without that label are left out.
+    /// The counters of this name by the value of one label; counters without that label are left
+    /// out.
     #[must_use]
     pub fn by_label(&self, name: &str, label: &str) -> BTreeMap<String, u64> {
         let mut sums = BTreeMap::new();
@@ -113,8 +115,8 @@ impl From<&ArchivedMetricsUpdate> for Metrics {
     }
 }
 
-/// Splits `key="value",key="value"`. A value may contain commas and, behind a backslash, quotes. What does not parse
-/// ends the list: labels describe, nothing hangs on them.
+/// Splits `key="value",key="value"`. A value may contain commas and, behind a backslash, quotes.
+/// What does not parse ends the list: labels describe, nothing hangs on them.
 fn labels(mut text: &str) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     while let Some((key, rest)) = text.split_once("=\"") {

@@ -11,7 +11,8 @@ use wire::{
     response::{self, Response},
 };
 
-/// One received frame. The payload lies in the receiver's buffer, 64-byte aligned, until the next call.
+/// One received frame. The payload lies in the receiver's buffer, 64-byte aligned, until the next
+/// call.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply<'a> {
     /// The header, magic, version, kind and length checked.
@@ -26,8 +27,8 @@ impl<'a> Reply<'a> {
     /// The payload as a `T`, its archive and inner CRC-32C checked, read in place.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] where the node sent a refusal instead; [`ClientError::Protocol`] for any other kind,
-    /// and for a payload that is not a `T`.
+    /// [`ClientError::Refused`] where the node sent a refusal instead; [`ClientError::Protocol`]
+    /// for any other kind, and for a payload that is not a `T`.
     pub fn open<T: Payload>(&self) -> Result<&'a rkyv::Archived<T>, ClientError> {
         if let Some(refusal) = self.refusal()? {
             return Err(ClientError::Refused(refusal));
@@ -112,8 +113,9 @@ impl Receiver {
     /// The next frame, whatever its kind.
     ///
     /// # Errors
-    /// [`ClientError::Timeout`] where the node was silent for too long; [`ClientError::Io`], also at the end of the
-    /// stream; [`ClientError::Protocol`] for a header, checksum or length that breaks the format.
+    /// [`ClientError::Timeout`] where the node was silent for too long; [`ClientError::Io`], also
+    /// at the end of the stream; [`ClientError::Protocol`] for a header, checksum or length that
+    /// breaks the format.
     pub fn receive(&mut self) -> Result<Reply<'_>, ClientError> {
         while self.have < HEADER_LEN {
             let read = self.stream.read(&mut self.head[self.have..]);

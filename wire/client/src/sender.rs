@@ -24,11 +24,12 @@ impl Sender {
         Self { stream, timeout, next_id: 1, tail: Vec::new() }
     }
 
-    /// Sends one frame of a kind with this payload and returns its message id. Does not wait for the answer.
+    /// Sends one frame of a kind with this payload and returns its message id. Does not wait for
+    /// the answer.
     ///
     /// # Errors
-    /// [`ClientError::Io`] or [`ClientError::Timeout`]; part of the frame may have left, so the connection is of no
-    /// more use.
+    /// [`ClientError::Io`] or [`ClientError::Timeout`]; part of the frame may have left, so the
+    /// connection is of no more use.
     pub fn send(&mut self, kind: Kind, payload: &[u8]) -> Result<u64, ClientError> {
         self.send_as(kind, Compression::None, payload)
     }
@@ -50,11 +51,12 @@ impl Sender {
         Ok(id)
     }
 
-    /// Sends a QUERY_REQUEST about these rows, which are not copied, and returns its message id. `request.data` is set
-    /// here, the rest is the caller's.
+    /// Sends a QUERY_REQUEST about these rows, which are not copied, and returns its message id.
+    /// `request.data` is set here, the rest is the caller's.
     ///
     /// # Errors
-    /// As [`Self::send`]; [`ClientError::Request`] for rows of 2 GiB and more, when nothing was sent.
+    /// As [`Self::send`]; [`ClientError::Request`] for rows of 2 GiB and more, when nothing was
+    /// sent.
     pub fn send_request(
         &mut self,
         request: &mut QueryRequest,
@@ -72,7 +74,8 @@ impl Sender {
         sent.map(|()| id)
     }
 
-    /// Sends bytes as they are: whole frames made elsewhere, with ids from [`Self::take_id`], or deliberate nonsense.
+    /// Sends bytes as they are: whole frames made elsewhere, with ids from [`Self::take_id`], or
+    /// deliberate nonsense.
     ///
     /// # Errors
     /// As [`Self::send`].
