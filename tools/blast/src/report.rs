@@ -181,8 +181,8 @@ impl Report {
 fn bound(tally: &Tally, busy: f64) -> Option<String> {
     if busy > BUSY_MAX {
         return Some(format!(
-            "a thread of blast was busy {:.0}% of the time: give it more --threads, or cores of its \
-             own",
+            "a thread of blast was busy {:.0}% of the time: give it more --threads, or cores of \
+             its own",
             busy * 100.0
         ));
     }
