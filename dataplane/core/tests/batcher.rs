@@ -1,4 +1,5 @@
-//! The batcher against a plain model: lists of open and of closed batches, searched from end to end.
+//! The batcher against a plain model: lists of open and of closed batches, searched from end to
+//! end.
 
 mod common;
 
@@ -161,7 +162,8 @@ impl Pair {
         }
     }
 
-    /// What a worker took: the model must have had it, and the worker is through with what it had before.
+    /// What a worker took: the model must have had it, and the worker is through with what it had
+    /// before.
     fn took(
         &mut self,
         batch: Option<dataplane_core::batch::Batch>,
@@ -243,7 +245,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn batch_03_to_05_the_batcher_does_what_its_model_does(ops in prop::collection::vec(op(), 1..120)) {
+    fn batch_03_to_05_the_batcher_does_what_its_model_does(
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
         let mut pair = Pair::new();
         for op in ops {
             pair.step(op)?;

@@ -1,4 +1,5 @@
-//! Egress against a plain model: each outbox is the bytes that were put into it and did not leave yet.
+//! Egress against a plain model: each outbox is the bytes that were put into it and did not leave
+//! yet.
 
 mod common;
 
@@ -201,7 +202,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_leaves_is_what_was_put_in_and_nothing_is_lost(ops in prop::collection::vec(op(), 1..150)) {
+    fn what_leaves_is_what_was_put_in_and_nothing_is_lost(
+        ops in prop::collection::vec(op(), 1..150),
+    ) {
         let mut pair = Pair::new();
         for op in ops {
             pair.step(op)?;

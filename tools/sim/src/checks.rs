@@ -1,5 +1,5 @@
-//! The judges of a run. Clients judge their answers ([`crate::client`]), memory and driver judge how the shard
-//! keeps the rules of the seam; here are the judges of slots, batches and links.
+//! The judges of a run. Clients judge their answers ([`crate::client`]), memory and driver judge
+//! how the shard keeps the rules of the seam; here are the judges of slots, batches and links.
 
 mod batches;
 mod rest;

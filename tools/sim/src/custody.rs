@@ -1,7 +1,8 @@
 //! Who holds which slot, and the breaches of the seam's rules that were seen.
 //!
-//! [`crate::memory::SimMemory`] asks it on every access and [`crate::driver::SimDriver`] moves slots between
-//! holders, so a shard that touches what it has lent, or lends what it does not own, is caught in the act.
+//! [`crate::memory::SimMemory`] asks it on every access and [`crate::driver::SimDriver`] moves
+//! slots between holders, so a shard that touches what it has lent, or lends what it does not own,
+//! is caught in the act.
 
 use dataplane_core::{
     driver::{ConnId, WorkerId},

@@ -1,5 +1,6 @@
-//! The second implementation of [`Driver`]: events from a queue, orders into a list that the world carries out
-//! between turns. Every rule that `dataplane-core` writes down for the shard is asserted here.
+//! The second implementation of [`Driver`]: events from a queue, orders into a list that the world
+//! carries out between turns. Every rule that `dataplane-core` writes down for the shard is
+//! asserted here.
 
 use crate::{
     custody::{Custody, Holder},

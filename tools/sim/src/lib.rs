@@ -1,8 +1,9 @@
-//! The data path in virtual time: one shard of `dataplane-core`, simulated clients, a simulated network and
-//! simulated workers, all drawn from one seed, and the checks that judge what they see.
+//! The data path in virtual time: one shard of `dataplane-core`, simulated clients, a simulated
+//! network and simulated workers, all drawn from one seed, and the checks that judge what they see.
 //!
-//! A run is a pure function of its [`Plan`]: the same seed gives the same trace, to the byte. Start at
-//! [`world::World`]; [`custody`] and [`driver`] hold the rules of the seam that a driver relies on.
+//! A run is a pure function of its [`Plan`]: the same seed gives the same trace, to the byte. Start
+//! at [`world::World`]; [`custody`] and [`driver`] hold the rules of the seam that a driver relies
+//! on.
 #![forbid(unsafe_code)]
 
 mod actor;

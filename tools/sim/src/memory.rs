@@ -48,8 +48,8 @@ struct Slot {
     outcome: Outcome,
 }
 
-/// The shard's memory in the simulator. The [`Memory`] face is the shard's and checks custody on every
-/// access; the inherent face is the OS's and the workers'.
+/// The shard's memory in the simulator. The [`Memory`] face is the shard's and checks custody on
+/// every access; the inherent face is the OS's and the workers'.
 pub struct SimMemory {
     geometry: Geometry,
     slots: Vec<Slot>,
@@ -173,7 +173,8 @@ impl Memory for SimMemory {
     }
 
     fn outcome(&self, slot: SlotId) -> Outcome {
-        // A lying completion makes the shard look at outcomes of slots it does not own; that is allowed.
+        // A lying completion makes the shard look at outcomes of slots it does not own; that is
+        // allowed.
         self.slots[slot.0 as usize].outcome
     }
 

@@ -1,4 +1,5 @@
-//! The network between clients and the node, and the node's OS: pieces, delays, windows, partial sends.
+//! The network between clients and the node, and the node's OS: pieces, delays, windows, partial
+//! sends.
 
 use crate::{
     driver::{Act, Queued},

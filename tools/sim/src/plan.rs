@@ -1,5 +1,6 @@
-//! What a run consists of, all of it drawn from the seed. Each seed leaves some faults out (swarm testing): a
-//! world in which everything goes wrong at once hides the bugs that need something to go right first.
+//! What a run consists of, all of it drawn from the seed. Each seed leaves some faults out (swarm
+//! testing): a world in which everything goes wrong at once hides the bugs that need something to
+//! go right first.
 
 use crate::rng::Rng;
 use dataplane_core::{Geometry, Limits, driver::Time, limits::MS};
@@ -136,7 +137,8 @@ fn limits() -> Limits {
 }
 
 impl Plan {
-    /// A world without faults in which everything takes next to no time: the ground for scripted scenarios.
+    /// A world without faults in which everything takes next to no time: the ground for scripted
+    /// scenarios.
     #[must_use]
     pub fn quiet(seed: u64) -> Self {
         Self {

@@ -164,8 +164,8 @@ impl Message {
         Self::new(id, frame, expect)
     }
 
-    /// The same message with one bit of its payload turned over, on the way or (with a right CRC-16)
-    /// before it was sent.
+    /// The same message with one bit of its payload turned over, on the way or (with a right
+    /// CRC-16) before it was sent.
     #[must_use]
     pub fn damaged(mut self, rng: &mut Rng, before_sending: bool) -> Self {
         let rows = match &self.expect {

@@ -15,8 +15,8 @@ use wire::{Compression, Dtype, ErrorCode, Kind, Operation, payload::TensorWork};
 pub enum Step {
     /// Writes a frame, in the network's pieces.
     Send(Message),
-    /// Writes frames back to back in exactly these pieces, each of which arrives so long after the one before, in
-    /// a turn of its own. What is left over makes the last piece.
+    /// Writes frames back to back in exactly these pieces, each of which arrives so long after the
+    /// one before, in a turn of its own. What is left over makes the last piece.
     Stream(Vec<Message>, Vec<usize>, Time),
     /// Writes bytes that make no whole frame, or none that counts.
     Raw(Vec<u8>),
@@ -165,7 +165,8 @@ fn request(plan: &Plan, rng: &mut Rng, id: u64, class: u32) -> Message {
     if rng.chance(plan.mix.compressed) {
         let compression = rng.pick(&[Compression::Lz4, Compression::Zstd]);
         let packed = message.clone().compressed(compression);
-        // One slot for the bytes as carried and a bulk slot to restore them into must exist at once.
+        // One slot for the bytes as carried and a bulk slot to restore them into must exist at
+        // once.
         let carried = packed.payload().len() as u64;
         let limit = if plan.geometry.bulk_slots < 2 {
             u64::from(plan.geometry.small_request)

@@ -1,5 +1,5 @@
-//! Simulated workers: they read the order and the rows from the slot, write well-formed replies, and now and
-//! then stall, lie, state nonsense, or die at any point in between.
+//! Simulated workers: they read the order and the rows from the slot, write well-formed replies,
+//! and now and then stall, lie, state nonsense, or die at any point in between.
 
 use crate::{
     custody::Holder,
@@ -270,7 +270,8 @@ impl World {
         self.custody.put(slot, Holder::Lent { worker, written: true });
     }
 
-    /// Pushes a completion that must change nothing. True when the batch has to wait for it to be seen.
+    /// Pushes a completion that must change nothing. True when the batch has to wait for it to be
+    /// seen.
     fn lie(&mut self, worker: WorkerId, batch: &[SlotId]) -> bool {
         let slots = self.plan.geometry.slots();
         let (slot, waits) = match self.rng.below(4) {
@@ -278,8 +279,9 @@ impl World {
             1 => (SlotId(u32::MAX), false),
             2 => (SlotId(self.rng.below(u64::from(slots)) as u32), false),
             _ => {
-                // Its own slot, with the number of an earlier lending. (Later numbers would be forgery, which
-                // nothing but the worker's honesty guards against: it can as well write a wrong answer.)
+                // Its own slot, with the number of an earlier lending. (Later numbers would be
+                // forgery, which nothing but the worker's honesty guards against: it can as well
+                // write a wrong answer.)
                 let slot = batch[self.rng.below(batch.len() as u64) as usize];
                 let (order, ..) = self.mem.lent(slot);
                 let lending = order.lending.wrapping_sub(self.rng.range(1, 3) as u32);

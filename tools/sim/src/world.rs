@@ -1,4 +1,5 @@
-//! The universe of one run: a shard, its memory and driver, clients, network, workers, and the clock.
+//! The universe of one run: a shard, its memory and driver, clients, network, workers, and the
+//! clock.
 
 use crate::{
     checks::Checks,
@@ -56,7 +57,8 @@ pub const LATE_MAX: Time = 20_000;
 /// Turns in a row without an event that ask to be run again at once.
 const SPINS_MAX: u32 = 50;
 
-/// How long a world without anything due may take to come to rest: longer than every timeout of the shard.
+/// How long a world without anything due may take to come to rest: longer than every timeout of the
+/// shard.
 const REST: Time = 25_000 * MS;
 
 /// One run.
@@ -244,8 +246,8 @@ impl World {
         }
     }
 
-    /// One step: what is due, one turn of the shard, and on to the next thing due. False when nothing more will
-    /// happen.
+    /// One step: what is due, one turn of the shard, and on to the next thing due. False when
+    /// nothing more will happen.
     ///
     /// # Errors
     /// The first thing that was found wrong.

@@ -1,4 +1,5 @@
-//! BATCH-01..07 in scripted worlds: when batches close, how large they are, and who gets what from them.
+//! BATCH-01..07 in scripted worlds: when batches close, how large they are, and who gets what from
+//! them.
 
 mod rig;
 

@@ -1,5 +1,5 @@
-//! What goes wrong outside, in scripted worlds: peers at fault, peers too slow, deadlines, workers that die or
-//! lie, a node that is full or drains.
+//! What goes wrong outside, in scripted worlds: peers at fault, peers too slow, deadlines, workers
+//! that die or lie, a node that is full or drains.
 
 mod rig;
 

@@ -1,5 +1,5 @@
-//! WIRE-12: however the stream is cut, the same messages come out of it; and what intake does where there is
-//! no room, in either lane.
+//! WIRE-12: however the stream is cut, the same messages come out of it; and what intake does where
+//! there is no room, in either lane.
 
 mod rig;
 
@@ -51,8 +51,9 @@ fn small_geometry() -> Geometry {
     Geometry { small_request: 1_024, small_reply: 2_048, bulk_slots: 2, ..tiny() }
 }
 
-/// What a client reads when its frames come in these pieces: content was judged by the client, so the rest
-/// is which messages were answered how. Answers of workers and of the node itself may overtake each other.
+/// What a client reads when its frames come in these pieces: content was judged by the client, so
+/// the rest is which messages were answered how. Answers of workers and of the node itself may
+/// overtake each other.
 fn read(
     geometry: Geometry,
     frames: &[Message],
@@ -123,8 +124,8 @@ fn wire_12_random_pieces_parse_identically() {
 
 #[test]
 fn bytes_kept_on_the_way_to_the_bulk_lane_are_not_overtaken_by_a_fill() {
-    // One bulk slot. The first frame starts the change of lanes; what follows it in the same piece cannot be
-    // taken before the slot is free again.
+    // One bulk slot. The first frame starts the change of lanes; what follows it in the same piece
+    // cannot be taken before the slot is free again.
     let mut plan = Plan::quiet(1);
     plan.geometry = tiny();
     plan.service_max = 3 * MS;
@@ -178,7 +179,8 @@ fn a_stream_of_whole_frames_is_not_a_slow_sender_though_it_never_pauses_between_
     let mut plan = Plan::quiet(1);
     plan.limits.frame_timeout = 100 * MS;
     let mut rig = Rig::new(plan);
-    // Each piece ends inside a frame, for ten seconds; each frame is complete 20 ms after its first byte.
+    // Each piece ends inside a frame, for ten seconds; each frame is complete 20 ms after its first
+    // byte.
     let mut rng = Rng::new(8);
     let frames: Vec<Message> = (1..500).map(|id| Message::echo(&mut rng, id, 10)).collect();
     let len = frames[0].frame.len();

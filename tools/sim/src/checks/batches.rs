@@ -1,5 +1,5 @@
-//! The judge of batches (BATCH-01..07): it sees which slots were lent when, and to whom, and what the shard
-//! knew of the workers then.
+//! The judge of batches (BATCH-01..07): it sees which slots were lent when, and to whom, and what
+//! the shard knew of the workers then.
 
 use crate::{driver::Learned, memory::SimMemory, plan::Plan, world::LATE_MAX};
 use dataplane_core::{
@@ -200,7 +200,8 @@ impl Batches {
             let lens = b.orders.iter().filter_map(|o| o.work().ok());
             lens.map(|w| u64::from(w.data_len)).sum::<u64>()
         };
-        // Requests may expire between a batch's close and its lending, so full ones need not be full any more.
+        // Requests may expire between a batch's close and its lending, so full ones need not be
+        // full any more.
         let lost = self.stats.expired(dataplane_core::stats::Place::Queue);
         let old = fits(&|b| b.opened() + self.wait <= b.at);
         let checks = [
@@ -229,8 +230,8 @@ impl Batches {
         Ok(())
     }
 
-    /// While a worker is idle nothing waits (BATCH-02's wait is a limit, not a habit), and while one has room
-    /// nothing that is due does.
+    /// While a worker is idle nothing waits (BATCH-02's wait is a limit, not a habit), and while
+    /// one has room nothing that is due does.
     fn at_the_end_of_a_turn(&mut self, now: Time, ledger: Ledger) -> Result<(), String> {
         let all = |w: &&Worker| w.operations & self.operations == self.operations;
         let serving: Vec<&Worker> = self.workers.iter().filter(all).collect();

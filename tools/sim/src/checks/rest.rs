@@ -19,8 +19,8 @@ pub(super) fn chunks(shard: &Shard, chunks: u32) -> Result<(), String> {
     }
 }
 
-/// Each wrong completion was counted, and nothing else was. An impossible reply length counts too, but
-/// only where its asker was still there.
+/// Each wrong completion was counted, and nothing else was. An impossible reply length counts too,
+/// but only where its asker was still there.
 pub(super) fn links(stats: &Stats, lies: u64, bad_outcomes: u64) -> Result<(), String> {
     let counted = stats.link_faults.get();
     if (lies..=lies + bad_outcomes).contains(&counted) {

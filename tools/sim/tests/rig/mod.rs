@@ -41,7 +41,8 @@ impl Rig {
         self.until(|world| world.now >= end);
     }
 
-    /// Lets workers go on, every client end its connection when it has its answers, and the world come to rest.
+    /// Lets workers go on, every client end its connection when it has its answers, and the world
+    /// come to rest.
     pub(crate) fn finish(mut self) -> World {
         self.world.stall_workers(false);
         for client in 0..self.world.clients.len() {
