@@ -144,9 +144,11 @@ struct Process {
 }
 
 impl Team {
-    /// Starts worker `worker` and hands it the shared memory. Its answer is not awaited here.
-    fn start(&self, worker: u16) -> io::Result<Process> {
+    /// Starts the process of a worker. It knows nothing yet.
+    fn start(&self) -> io::Result<Process> {
         let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let control = UnixStream::from_std(ours)?;
         let child = Command::new(std::env::current_exe()?)
             .arg("worker")
             .args(["--backend", self.backend.name(), "--poll", self.poll.name()])
@@ -158,6 +160,11 @@ impl Team {
             .kill_on_drop(true)
             .spawn()?;
         self.stats.starts.fetch_add(1, Relaxed);
+        Ok(Process { child, control })
+    }
+
+    /// Hands a started process the shared memory and waits for what it says to that.
+    async fn hire(&self, worker: u16, control: &mut UnixStream) -> Result<Ready, String> {
         let offer = Offer {
             worker,
             layout_hash: self.segment.layout().hash(),
@@ -166,9 +173,8 @@ impl Team {
             shards: self.shard_doors.iter().map(|door| door.fd()).collect(),
             weights: self.weights.as_ref().map(SharedFile::fd),
         };
-        send_offer(&ours, &offer).map_err(io::Error::other)?;
-        ours.set_nonblocking(true)?;
-        Ok(Process { child, control: UnixStream::from_std(ours)? })
+        send_offer(&*control, &offer).map_err(|error| error.to_string())?;
+        answer(control).await
     }
 
     /// Waits until the pulse of a ready worker gives a reason to end it. Never returns for a
@@ -223,9 +229,9 @@ async fn live(
     stop: &mut watch::Receiver<bool>,
     first: &FirstAnswers,
 ) -> Result<(), String> {
-    let mut process = team.start(worker).map_err(|error| format!("cannot start it: {error}"))?;
+    let mut process = team.start().map_err(|error| format!("cannot start it: {error}"))?;
     let said = tokio::select! {
-        said = answer(&mut process.control) => Some(said),
+        said = team.hire(worker, &mut process.control) => Some(said),
         _ = stop.wait_for(|stop| *stop) => None,
     };
     let up = matches!(said, Some(Ok(_)));

@@ -138,11 +138,11 @@ fn sigterm_answers_what_is_under_way_refuses_the_rest_and_ends_with_0() {
     let node = Node::start(&["--worker-timeout", "60s"]);
     let worker = node.workers()[0];
     let mut raw = node.raw();
-    let rows = vec![0; 4096];
+    let rows = vec![0; 1024];
     // The worker is stopped, so that these are under way for as long as this test wants.
     strike(worker, Signal::STOP);
     for id in 0..8 {
-        raw.send(&request(id, TensorWork::echo(Dtype::F32, 4, 256), &rows));
+        raw.send(&request(id, TensorWork::echo(Dtype::F32, 4, 64), &rows));
     }
     raw.lives();
     node.signal(Signal::TERM);
@@ -150,13 +150,16 @@ fn sigterm_answers_what_is_under_way_refuses_the_rest_and_ends_with_0() {
     // The word of the drain reaches the shard on its own way: until then requests are taken.
     let mut next = 8;
     let first_refused = loop {
-        raw.send(&request(next, TensorWork::echo(Dtype::F32, 4, 256), &rows));
+        raw.send(&request(next, TensorWork::echo(Dtype::F32, 4, 64), &rows));
         raw.send(zerocopy::IntoBytes::as_bytes(&wire::frame::ping(u64::MAX, 0)));
         let frame = raw.frame().expect("a refusal, or the ping's answer");
         if frame.header.kind() == Ok(Kind::ErrorReport) {
             break frame.header.message_id();
         }
         next += 1;
+        // There are 64 small slots, and a request that waits for one would wait for the worker.
+        assert!(next < 60, "the drain does not reach the shard");
+        std::thread::sleep(std::time::Duration::from_millis(10));
     };
     assert_eq!(first_refused, next);
     strike(worker, Signal::CONT);

@@ -54,11 +54,16 @@ impl Raw {
 
     /// Sends all bytes.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
+        assert!(self.try_send(bytes), "the node takes no more");
+    }
+
+    /// Sends all bytes, or tells that the node has closed.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
         match &mut self.socket {
             Socket::Tcp(stream) => stream.write_all(bytes),
             Socket::Unix(stream) => stream.write_all(bytes),
         }
-        .expect("sends");
+        .is_ok()
     }
 
     /// Sends until the node takes no more for a while; how many bytes it took.
