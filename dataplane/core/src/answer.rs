@@ -28,8 +28,8 @@ impl Default for AlignedHeartbeat {
 }
 
 impl Shard {
-    /// `len` contiguous bytes at the end of the connection's outbox, filled by `write`, which says how many
-    /// of them it used.
+    /// `len` contiguous bytes at the end of the connection's outbox, filled by `write`, which says
+    /// how many of them it used.
     fn append<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
@@ -101,7 +101,8 @@ impl Shard {
         if wants_bulk
             && let Some(conn) = self.conns.open_mut(id)
             && conn.lane == Lane::Stream
-            // A stream that stands still anyway cannot be stopped; the hint is not worth waiting for.
+            // A stream that stands still anyway cannot be stopped; the hint is not worth waiting
+            // for.
             && !conn.paused
         {
             conn.lane = Lane::Stopping;
@@ -138,8 +139,8 @@ impl Shard {
         sent
     }
 
-    /// Reports a fault after which the stream cannot be followed, then lets the connection end: what was
-    /// admitted is still answered, what still comes is ignored.
+    /// Reports a fault after which the stream cannot be followed, then lets the connection end:
+    /// what was admitted is still answered, what still comes is ignored.
     pub(crate) fn fault<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,

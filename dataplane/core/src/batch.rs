@@ -143,8 +143,8 @@ impl Batcher {
         self.ready.push_back(Batch { slots, shape, bytes, reason });
     }
 
-    /// Requests whose worker died, in order of arrival: they go ahead of everything else, in batches like any
-    /// other.
+    /// Requests whose worker died, in order of arrival: they go ahead of everything else, in
+    /// batches like any other.
     pub fn retry(&mut self, again: impl Iterator<Item = (Arrived, Work)>) {
         let mut batches: Vec<Batch> = Vec::new();
         for (slot, work) in again {

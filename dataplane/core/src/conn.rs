@@ -1,4 +1,5 @@
-//! Connections as the shard sees them: which lane they are in, what they are in the middle of, what waits to leave.
+//! Connections as the shard sees them: which lane they are in, what they are in the middle of, what
+//! waits to leave.
 
 use crate::{
     driver::{ConnId, Time},
@@ -82,8 +83,8 @@ pub(crate) struct Conn {
     pub finishing: bool,
     /// When the half close was ordered; 0 for not yet.
     pub finished_at: Time,
-    /// The stream stands still, because the driver keeps bytes or was told to stop: only `start_stream` sets it
-    /// going again.
+    /// The stream stands still, because the driver keeps bytes or was told to stop: only
+    /// `start_stream` sets it going again.
     pub paused: bool,
     /// Waits for room: in the shard's list, or for its own credit.
     pub waiting: bool,

@@ -1,4 +1,5 @@
-//! Dispatch: admitted requests to workers, their answers back, and what happens when time or a worker runs out.
+//! Dispatch: admitted requests to workers, their answers back, and what happens when time or a
+//! worker runs out.
 
 use crate::{
     batch::Batch,
@@ -56,8 +57,8 @@ impl Shard {
         self.batcher.add(cx.now, arrived, &work, deadline);
     }
 
-    /// The next batch to lend: to whom, and which slots. Closed batches go first; an open one goes as soon as
-    /// a worker has nothing to do.
+    /// The next batch to lend: to whom, and which slots. Closed batches go first; an open one goes
+    /// as soon as a worker has nothing to do.
     pub fn poll_lend<M: Memory>(&mut self, cx: &mut Cx<'_, M>) -> Option<(WorkerId, &[SlotId])> {
         loop {
             let workers = &self.workers;
@@ -74,7 +75,8 @@ impl Shard {
                 continue;
             }
             let Some((worker, number)) = self.workers.book(operation, slots.len() as u32) else {
-                // `free` and `idle` looked a moment ago, so this does not happen; nothing is lost if it does.
+                // `free` and `idle` looked a moment ago, so this does not happen; nothing is lost
+                // if it does.
                 debug_assert!(false, "a worker that was free is not");
                 self.batcher.put_back(Batch { slots, ..batch });
                 return None;
@@ -214,7 +216,8 @@ impl Shard {
         self.credit_back(id, life);
     }
 
-    /// The OS says that a worker is gone: what it held is lent again, or refused when it was tried too often.
+    /// The OS says that a worker is gone: what it held is lent again, or refused when it was tried
+    /// too often.
     pub(crate) fn worker_down<M: Memory>(&mut self, cx: &mut Cx<'_, M>, worker: WorkerId) {
         self.workers.down(worker);
         self.stats.workers_up.set(self.workers.count_up() as u64);

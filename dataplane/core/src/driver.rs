@@ -1,20 +1,21 @@
 //! The seam between the shard and the world. Two implementations exist: io_uring, and virtual time.
 //!
-//! Reading, in the small lane: after [`Event::Accepted`] and a [`Driver::start_stream`] the driver delivers
-//! [`Event::Bytes`] as they come. The shard consumes a prefix. When it consumes less than it was offered, the
-//! driver keeps the rest, stops the stream by itself, and offers the rest again first after the next
-//! `start_stream`. Reading, in the bulk lane: the shard orders exactly one `fill_header` or `fill_slot` at a time.
+//! Reading, in the small lane: after [`Event::Accepted`] and a [`Driver::start_stream`] the driver
+//! delivers [`Event::Bytes`] as they come. The shard consumes a prefix. When it consumes less than
+//! it was offered, the driver keeps the rest, stops the stream by itself, and offers the rest again
+//! first after the next `start_stream`. Reading, in the bulk lane: the shard orders exactly one
+//! `fill_header` or `fill_slot` at a time.
 //!
 //! Changing lanes: `stop_stream`; bytes already received still come as [`Event::Bytes`]; then
-//! [`Event::StreamStopped`]. When all of them were used, fills may be ordered from there on. When the shard used
-//! fewer (it waits for room), the driver keeps the rest as always, offers it no more before `StreamStopped`, and
-//! the shard goes on with `start_stream`, never with a fill.
+//! [`Event::StreamStopped`]. When all of them were used, fills may be ordered from there on. When
+//! the shard used fewer (it waits for room), the driver keeps the rest as always, offers it no more
+//! before `StreamStopped`, and the shard goes on with `start_stream`, never with a fill.
 //!
 //! Writing: at most one `transmit` per connection is under way; [`Event::Sent`] ends it.
 //!
-//! Closing: after `close` the driver cancels what is under way and delivers [`Event::Closed`] as the very last
-//! event of that connection. Only then may memory that a fill or a transmit named be used again, and only then
-//! may the id come back with another `Accepted`.
+//! Closing: after `close` the driver cancels what is under way and delivers [`Event::Closed`] as
+//! the very last event of that connection. Only then may memory that a fill or a transmit named be
+//! used again, and only then may the id come back with another `Accepted`.
 
 use crate::memory::{ChunkId, SlotId};
 
@@ -90,7 +91,8 @@ pub enum Event<'a> {
         /// Operations served.
         operations: u32,
     },
-    /// A worker process is gone: the OS says so, and it will not write again. Its completions were delivered.
+    /// A worker process is gone: the OS says so, and it will not write again. Its completions were
+    /// delivered.
     WorkerDown {
         /// Which.
         worker: WorkerId,
@@ -159,13 +161,14 @@ pub trait Driver {
     fn stop_stream(&mut self, conn: ConnId);
     /// Bulk lane: receive `len` (<= 32) bytes of header, delivered whole as [`Event::Bytes`].
     fn fill_header(&mut self, conn: ConnId, len: u32);
-    /// Bulk lane: receive exactly `len` bytes into the slot's payload from byte `from`; ends with [`Event::Filled`].
+    /// Bulk lane: receive exactly `len` bytes into the slot's payload from byte `from`; ends with
+    /// [`Event::Filled`].
     fn fill_slot(&mut self, conn: ConnId, slot: SlotId, from: u32, len: u32);
     /// Send these stretches in order.
     fn transmit(&mut self, conn: ConnId, segments: &[Segment]);
-    /// Tell the peer that nothing more will be sent (a half close), and go on reading. After a fault the
-    /// shard does this first and discards what still comes, so that the peer can read why: closing with
-    /// unread bytes would reset the connection and could take the report with it.
+    /// Tell the peer that nothing more will be sent (a half close), and go on reading. After a
+    /// fault the shard does this first and discards what still comes, so that the peer can read
+    /// why: closing with unread bytes would reset the connection and could take the report with it.
     fn finish(&mut self, conn: ConnId);
     /// End the connection.
     fn close(&mut self, conn: ConnId);
@@ -173,7 +176,7 @@ pub trait Driver {
     /// Lend these slots to a worker as one batch.
     fn lend(&mut self, worker: WorkerId, batch: &[SlotId]);
 
-    /// Hand all orders to the OS. `idle` says that this turn had no event; `until` when the shard must run again
-    /// at the latest. May wait, spin or return at once, as the driver's policy says.
+    /// Hand all orders to the OS. `idle` says that this turn had no event; `until` when the shard
+    /// must run again at the latest. May wait, spin or return at once, as the driver's policy says.
     fn flush(&mut self, idle: bool, until: Option<Time>);
 }

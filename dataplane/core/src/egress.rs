@@ -131,7 +131,8 @@ impl Egress {
         }
     }
 
-    /// Appends bytes over as many chunks as needed. False, and nothing appended, when too few are free.
+    /// Appends bytes over as many chunks as needed. False, and nothing appended, when too few are
+    /// free.
     pub fn append_long<M: Memory>(
         &mut self,
         mem: &mut M,

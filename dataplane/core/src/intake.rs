@@ -1,15 +1,17 @@
 //! Intake: bytes become frames, frames become requests in slots, or a refusal.
 //!
-//! A frame is looked at where it lies. A ping or heartbeat is answered from there. A request's payload goes
-//! into a slot: in the small lane by one copy out of the receive buffer, in the bulk lane by the OS itself.
+//! A frame is looked at where it lies. A ping or heartbeat is answered from there. A request's
+//! payload goes into a slot: in the small lane by one copy out of the receive buffer, in the bulk
+//! lane by the OS itself.
 
 use crate::{
-    conn::{Intake, Lane, Phase},
+    conn::{Intake, Lane},
     driver::ConnId,
     memory::Memory,
     shard::{Cx, Order, Shard, header_payload_len},
     slot::Receiving,
     stats::Copy,
+    wait::Wait,
 };
 use wire::{Compression, ErrorCode, HEADER_LEN, Header, Kind, Work};
 
@@ -20,18 +22,6 @@ enum Step {
     /// So many were used; no more can be until something is freed.
     Blocked(usize, Wait),
 }
-
-/// What a blocked connection waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    /// Its own credit: it asked for too much, or reads too little.
-    Own,
-    /// A slot or a chunk of the shard, first come first served.
-    Shared,
-}
-
-/// Waiting connections looked at in one turn.
-const RETRIES_PER_TURN: usize = 256;
 
 /// What a header leads to.
 enum Begin {
@@ -54,8 +44,8 @@ impl From<ErrorCode> for Refused {
 }
 
 impl Shard {
-    /// Takes in bytes of a stream or of an ordered header; returns how many were used. Fewer than offered
-    /// means that the connection waits for room: the driver keeps the rest.
+    /// Takes in bytes of a stream or of an ordered header; returns how many were used. Fewer than
+    /// offered means that the connection waits for room: the driver keeps the rest.
     pub fn handle_bytes<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
@@ -65,7 +55,8 @@ impl Shard {
         let mut at = 0;
         let blocked = loop {
             match self.step(cx, id, &bytes[at..]) {
-                // Where nothing was used, a step may still have been taken, with bytes that were there before.
+                // Where nothing was used, a step may still have been taken, with bytes that were
+                // there before.
                 Step::Used(0) if at == bytes.len() => break None,
                 Step::Used(n) => at += n,
                 Step::Blocked(n, wait) => {
@@ -367,7 +358,7 @@ impl Shard {
     }
 
     /// A payload is complete in its slot. False when it has to wait for a chunk or a bulk slot.
-    fn finish_body<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId) -> bool {
+    pub(crate) fn finish_body<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId) -> bool {
         let Some(conn) = self.conns.open_mut(id) else { return true };
         let Some(header) = Header::peek(&conn.head).copied() else { return true };
         // A heartbeat is answered now or later, but answered.
@@ -476,7 +467,7 @@ impl Shard {
 
     /// Moves a small request whose reply is large into a bulk slot; waits when none is free.
     #[allow(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
-    fn promote<M: Memory>(
+    pub(crate) fn promote<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
         id: ConnId,
@@ -521,73 +512,6 @@ impl Shard {
         let sent = self.report(cx, id, header.message_id(), kind, refused.code, refused.actual);
         if !sent {
             self.defer(id, header.message_id(), refused.code, refused.actual);
-        }
-    }
-
-    fn wait(&mut self, id: ConnId, wait: Wait) {
-        let Some(conn) = self.conns.open_mut(id) else { return };
-        if matches!(conn.intake, Intake::Header) {
-            conn.intake = Intake::Waiting;
-        }
-        // From here on it is we who are slow, not the peer.
-        conn.frame_since = 0;
-        if !conn.waiting {
-            conn.waiting = true;
-            conn.waits_own = wait == Wait::Own;
-            if wait == Wait::Shared {
-                self.waiting.push_back(id);
-            }
-            self.stats.waits.add(1);
-        }
-    }
-
-    /// A connection that waits for its own credit has some again: it goes first.
-    pub(crate) fn own_credit(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.open_mut(id) else { return };
-        if core::mem::take(&mut conn.waits_own) {
-            self.waiting.push_front(id);
-        }
-    }
-
-    /// Lets those that waited for a slot, a chunk or credit try again, first come first served. Bounded: those
-    /// not reached have their turn at the next thing that is freed, and the list goes round.
-    pub(crate) fn retry_waiting<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
-        for _ in 0..self.waiting.len().min(RETRIES_PER_TURN) {
-            let Some(id) = self.waiting.pop_front() else { return };
-            let Some(conn) = self.conns.get(id) else { continue };
-            conn.waiting = false;
-            if conn.phase != Phase::Open {
-                continue;
-            }
-            match core::mem::replace(&mut conn.intake, Intake::Header) {
-                Intake::Waiting => {
-                    self.handle_bytes(cx, id, &[]);
-                }
-                Intake::Promote { slot, work, timeout_ms } => {
-                    let Some(header) = Header::peek(&conn.head).copied() else { continue };
-                    let len = header.payload_len();
-                    conn.head_len = 0;
-                    if !self.promote(cx, id, &header, slot, work, timeout_ms, len) {
-                        self.wait(id, Wait::Shared);
-                    }
-                }
-                body @ Intake::Body { .. } => {
-                    conn.intake = body;
-                    if conn.is_blocked() && !self.finish_body(cx, id) {
-                        self.wait(id, Wait::Shared);
-                    }
-                }
-                other => conn.intake = other,
-            }
-            let Some(conn) = self.conns.open_mut(id) else { continue };
-            if conn.waiting {
-                continue;
-            }
-            if conn.lane == Lane::Stream && core::mem::take(&mut conn.paused) {
-                self.orders.push_back((id, Order::StartStream));
-            } else {
-                self.after_end_of_stream(id);
-            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Butterfly's data path as a state machine: intake, batch, dispatch, egress. It does no I/O, reads no clock
-//! and allocates nothing per message; a [`driver::Driver`] feeds it and acts for it.
+//! Butterfly's data path as a state machine: intake, batch, dispatch, egress. It does no I/O, reads
+//! no clock and allocates nothing per message; a [`driver::Driver`] feeds it and acts for it.
 //!
 //! Start at [`turn::turn`], then [`shard::Shard`].
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod shard;
 pub mod slot;
 pub mod stats;
 pub mod turn;
+mod wait;
 
 pub use limits::Limits;
 pub use memory::Geometry;

@@ -57,8 +57,8 @@ impl Geometry {
     }
 }
 
-/// Access to slot and chunk bytes. The shard only touches a slot while it owns it (see `slot`), which is what
-/// makes the shared-memory implementation sound.
+/// Access to slot and chunk bytes. The shard only touches a slot while it owns it (see `slot`),
+/// which is what makes the shared-memory implementation sound.
 pub trait Memory {
     /// Sizes, fixed for the life of the memory.
     fn geometry(&self) -> Geometry;

@@ -81,7 +81,8 @@ impl NodeStats {
         let _ = self.sources.set(sources);
     }
 
-    /// Facts such as the backend and why it was chosen; they travel as labels of `butterfly_info`. Once.
+    /// Facts such as the backend and why it was chosen; they travel as labels of `butterfly_info`.
+    /// Once.
     pub fn set_facts(&self, facts: Vec<(&'static str, String)>) {
         let _ = self.facts.set(facts);
     }

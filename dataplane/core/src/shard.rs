@@ -1,9 +1,9 @@
 //! The shard: one core's whole data path as a state machine.
 //!
-//! Events in: [`Shard::handle_bytes`] and [`Shard::handle`]; then [`Shard::advance`] with the time; then
-//! drain, in this order, [`Shard::poll_lend`], [`Shard::poll_order`], [`Shard::poll_transmit`] until each has
-//! nothing more; [`Shard::next_wakeup`] says when to run again at the latest. [`crate::turn::turn`] does
-//! exactly this. No method waits, reads a clock or touches a socket.
+//! Events in: [`Shard::handle_bytes`] and [`Shard::handle`]; then [`Shard::advance`] with the time;
+//! then drain, in this order, [`Shard::poll_lend`], [`Shard::poll_order`], [`Shard::poll_transmit`]
+//! until each has nothing more; [`Shard::next_wakeup`] says when to run again at the latest.
+//! [`crate::turn::turn`] does exactly this. No method waits, reads a clock or touches a socket.
 
 use crate::{
     batch::Batcher,
@@ -255,7 +255,8 @@ impl Shard {
         self.after_end_of_stream(id);
     }
 
-    /// Ends a connection whose peer will send nothing more, once all that it asked for is answered and sent.
+    /// Ends a connection whose peer will send nothing more, once all that it asked for is answered
+    /// and sent.
     pub(crate) fn after_end_of_stream(&mut self, id: ConnId) {
         let Some(conn) = self.conns.open_mut(id) else { return };
         if !conn.eof || conn.is_blocked() {
@@ -312,7 +313,8 @@ impl Shard {
         self.after_end_of_stream(id);
     }
 
-    /// Orders the end of a connection. Its memory stays untouched until the driver says that it is closed.
+    /// Orders the end of a connection. Its memory stays untouched until the driver says that it is
+    /// closed.
     pub(crate) fn close(&mut self, id: ConnId, cause: CloseCause) {
         let Some(conn) = self.conns.open_mut(id) else { return };
         conn.phase = Phase::Closing;

@@ -7,7 +7,8 @@ use crate::{
     shard::{Cx, Order, Shard},
 };
 
-/// One pass: events in, time, orders out, then the driver's turn to wait or not. Returns how many events there were.
+/// One pass: events in, time, orders out, then the driver's turn to wait or not. Returns how many
+/// events there were.
 pub fn turn<M: Memory, D: Driver>(shard: &mut Shard, mem: &mut M, driver: &mut D) -> usize {
     let mut cx = Cx { now: driver.now(), epoch_ns: driver.epoch_ns(), mem };
     let mut events = 0;
