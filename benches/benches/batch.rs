@@ -40,6 +40,7 @@ fn tenant(message_id: u64) -> Tenant {
         worker: WorkerId(0),
         batch: 0,
         abandoned: false,
+        sequence: message_id,
     }
 }
 

@@ -1,4 +1,5 @@
-//! The two checks of the format: CRC-16/IBM-3740 over every payload as carried, CRC-32C inside long payloads.
+//! The two checks of the format: CRC-16/IBM-3740 over every payload as carried, CRC-32C inside long
+//! payloads.
 
 use crc_fast::CrcAlgorithm;
 

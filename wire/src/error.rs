@@ -46,8 +46,9 @@ impl Refusal {
     }
 }
 
-/// Writes the whole frame of a refusal at the start of `out` and returns its length, or 0 where `out` is too
-/// short ([`FRAME_MAX`] bytes always suffice). Nothing is allocated once the thread has encoded a first payload.
+/// Writes the whole frame of a refusal at the start of `out` and returns its length, or 0 where
+/// `out` is too short ([`FRAME_MAX`] bytes always suffice). Nothing is allocated once the thread
+/// has encoded a first payload.
 #[must_use]
 pub fn write_frame(out: &mut [u8], message_id: u64, timestamp_ns: u64, refusal: &Refusal) -> usize {
     let report = ErrorReport {

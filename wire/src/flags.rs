@@ -8,7 +8,8 @@ pub const SHORT: u8 = 1 << 1;
 pub const NON_FINITE: u8 = 1 << 2;
 /// int8: no finite entry differs from zero; the scale is 0.
 pub const ZERO: u8 = 1 << 3;
-/// int8: the scale is subnormal, or became 0 for entries that are not; codes are coarser than elsewhere.
+/// int8: the scale is subnormal, or became 0 for entries that are not; codes are coarser than
+/// elsewhere.
 pub const SUBNORMAL: u8 = 1 << 4;
 
 /// Every bit that has a meaning.

@@ -40,7 +40,8 @@ const _: () = {
     assert!(core::mem::offset_of!(Header, checksum) == 30);
 };
 
-/// Why a header cannot be followed. `code` says what the peer is told and whether the stream can go on.
+/// Why a header cannot be followed. `code` says what the peer is told and whether the stream can go
+/// on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderFault {
     /// The error reported to the peer.
@@ -87,7 +88,8 @@ impl Header {
         self
     }
 
-    /// Reads a header in place from the first 32 bytes, or `None` where there are fewer. Nothing is copied.
+    /// Reads a header in place from the first 32 bytes, or `None` where there are fewer. Nothing is
+    /// copied.
     #[must_use]
     #[inline]
     pub fn peek(bytes: &[u8]) -> Option<&Self> {

@@ -30,8 +30,8 @@ pub struct Pulse {
     pub avg_latency_ms: f32,
 }
 
-/// The root of a heartbeat, field by field as [`ArchivedHeartbeat`] has it. It holds no pointer, so it can be written
-/// without a serialiser: heartbeats are the most frequent messages there are.
+/// The root of a heartbeat, field by field as [`ArchivedHeartbeat`] has it. It holds no pointer, so
+/// it can be written without a serialiser: heartbeats are the most frequent messages there are.
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
 struct Root {
@@ -62,7 +62,8 @@ const _: () = {
     assert!(offset_of!(Root, check) == offset_of!(ArchivedHeartbeat, seal));
 };
 
-/// Writes the answer to `asked` at the start of `out` and returns [`FRAME_LEN`], or 0 where `out` is shorter.
+/// Writes the answer to `asked` at the start of `out` and returns [`FRAME_LEN`], or 0 where `out`
+/// is shorter.
 #[must_use]
 pub fn write_reply(
     out: &mut [u8],

@@ -2,7 +2,12 @@
 
 /// Defines a closed enum with explicit codes, `from_code`, `code` and a stable lower-case `name`.
 macro_rules! registry {
-    ($(#[$meta:meta])* $vis:vis enum $name:ident : $repr:ty { $($(#[$doc:meta])* $variant:ident = $code:expr, $text:literal;)* }) => {
+    (
+        $(#[$meta:meta])*
+        $vis:vis enum $name:ident : $repr:ty {
+            $($(#[$doc:meta])* $variant:ident = $code:expr, $text:literal;)*
+        }
+    ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr($repr)]
@@ -32,14 +37,17 @@ macro_rules! registry {
         }
 
         impl core::fmt::Display for $name {
-            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result { f.write_str(self.name()) }
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(self.name())
+            }
         }
     };
 }
 pub(crate) use registry;
 
 registry! {
-    /// Message types (TYPES-01..12). Ranges 0x01xx (mesh), 0x02xx (federation) and 0x03xx (exchange) are reserved.
+    /// Message types (TYPES-01..12). Ranges 0x01xx (mesh), 0x02xx (federation) and 0x03xx
+    /// (exchange) are reserved.
     pub enum Kind: u16 {
         /// A client asks for work: text for a model, or a tensor operation.
         QueryRequest = 0x0001, "query_request";

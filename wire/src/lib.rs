@@ -1,6 +1,7 @@
 //! Butterfly's wire format: bytes to types and back. No I/O, no clock, no unsafe code.
 //!
-//! `FORMAT.md` beside this crate states the same in numbered rules; code and tests cite the numbers.
+//! `FORMAT.md` beside this crate states the same in numbered rules; code and tests cite the
+//! numbers.
 #![forbid(unsafe_code)]
 
 pub mod check;
@@ -36,11 +37,12 @@ pub const VERSION: u16 = 0x0001;
 /// Every payload is a multiple of this, so that frames stay aligned in a stream.
 pub const PAYLOAD_ALIGN: usize = 16;
 
-/// Payloads of this length and more carry a 32-bit check inside: two flipped bits 32,767 apart, which first fit
-/// into 4,096 bytes, escape every CRC-16.
+/// Payloads of this length and more carry a 32-bit check inside: two flipped bits 32,767 apart,
+/// which first fit into 4,096 bytes, escape every CRC-16.
 pub const CHECKED_PAYLOAD_MIN: usize = 4_096;
 
-/// Tensor data starts at a multiple of this within its payload, and payloads at a multiple of it within a slot.
+/// Tensor data starts at a multiple of this within its payload, and payloads at a multiple of it
+/// within a slot.
 pub const DATA_ALIGN: usize = 64;
 
 /// Rounds `len` up to the payload granule.

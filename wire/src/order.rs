@@ -1,6 +1,8 @@
-//! What a shard tells a worker about a slot, and what the worker answers: plain data in shared memory.
+//! What a shard tells a worker about a slot, and what the worker answers: plain data in shared
+//! memory.
 //!
-//! Both sides are one release of one binary (the segment's layout hash says so), hence native byte order.
+//! Both sides are one release of one binary (the segment's layout hash says so), hence native byte
+//! order.
 
 use crate::{Dtype, ErrorCode, Operation, Work};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

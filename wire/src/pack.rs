@@ -1,4 +1,5 @@
-//! Compressed payloads (WIRE-08, COMP-08, COMP-09): official LZ4 and Zstandard frames, filled up to a multiple of 16.
+//! Compressed payloads (WIRE-08, COMP-08, COMP-09): official LZ4 and Zstandard frames, filled up to
+//! a multiple of 16.
 
 mod lz4;
 
@@ -42,12 +43,13 @@ impl core::fmt::Display for PackFault {
 impl core::error::Error for PackFault {}
 
 thread_local! {
-    /// Tables that cost more to make than to use: about 100 KiB, made on a thread's first Zstandard payload.
+    /// Tables that cost more to make than to use: about 100 KiB, made on a thread's first Zstandard
+    /// payload.
     static RESTORER: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
 }
 
-/// Replaces `out` by `bytes` in this compression, filled up to a multiple of 16 by a frame that readers skip. The
-/// frame states its content's size and checksum.
+/// Replaces `out` by `bytes` in this compression, filled up to a multiple of 16 by a frame that
+/// readers skip. The frame states its content's size and checksum.
 ///
 /// # Errors
 /// `Unsupported` where the compressor itself fails, which takes more memory than there is.
@@ -69,8 +71,8 @@ pub fn compress(
     Ok(())
 }
 
-/// Restores a compressed payload into `out` and returns how many bytes it has. Never writes past `out`, and needs
-/// no memory in proportion to what the payload claims. `None` is a plain copy.
+/// Restores a compressed payload into `out` and returns how many bytes it has. Never writes past
+/// `out`, and needs no memory in proportion to what the payload claims. `None` is a plain copy.
 ///
 /// # Errors
 /// A [`PackFault`]; `out` then holds unspecified bytes.

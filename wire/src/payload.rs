@@ -1,8 +1,8 @@
 //! Payloads: rkyv archives that are checked once and then read where they lie.
 //!
-//! Every payload type is a root at the end of the payload, 16-byte aligned, whose last eight bytes are its
-//! [`Seal`]. What the root points at lies before it, in the order of the fields, tensor data first.
-//! `FORMAT.md` lists each root byte by byte.
+//! Every payload type is a root at the end of the payload, 16-byte aligned, whose last eight bytes
+//! are its [`Seal`]. What the root points at lies before it, in the order of the fields, tensor
+//! data first. `FORMAT.md` lists each root byte by byte.
 
 mod error_report;
 mod heartbeat;
@@ -54,11 +54,13 @@ pub const SEAL_LEN: usize = 8;
 /// What validates an archive in place.
 pub type Checker<'a> = Strategy<ArchiveValidator<'a>, Failure>;
 
-/// The end of every root. Encoding fills it in; values that are being built leave it at its default.
+/// The end of every root. Encoding fills it in; values that are being built leave it at its
+/// default.
 #[derive(Archive, Serialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[rkyv(derive(Debug))]
 pub struct Seal {
-    /// CRC-32C of every byte before the root in payloads of [`CHECKED_PAYLOAD_MIN`] bytes and more, otherwise 0.
+    /// CRC-32C of every byte before the root in payloads of [`CHECKED_PAYLOAD_MIN`] bytes and more,
+    /// otherwise 0.
     pub check: u32,
     /// Zero.
     pub reserved: u16,
@@ -73,7 +75,8 @@ pub enum PayloadFault {
     Misaligned,
     /// The length is not a multiple of 16, or shorter than the root.
     Length,
-    /// A pointer leaves the payload or overlaps, a text is not UTF-8, or a field has an impossible value.
+    /// A pointer leaves the payload or overlaps, a text is not UTF-8, or a field has an impossible
+    /// value.
     Archive,
     /// Another schema version.
     Schema,
@@ -128,7 +131,8 @@ pub trait Payload:
     fn seal(archived: &Archived<Self>) -> &ArchivedSeal;
 }
 
-/// Checks `bytes` as a payload of type `T` and gives its root, in place. Nothing is copied or allocated.
+/// Checks `bytes` as a payload of type `T` and gives its root, in place. Nothing is copied or
+/// allocated.
 ///
 /// The inner CRC-32C is left alone: [`open`] checks it too, and for requests the worker does.
 ///
@@ -139,11 +143,13 @@ pub fn access<T: Payload>(bytes: &[u8]) -> Result<&Archived<T>, PayloadFault> {
     if !bytes.len().is_multiple_of(PAYLOAD_ALIGN) || bytes.len() < T::ROOT_LEN {
         return Err(PayloadFault::Length);
     }
-    // Said apart from other faults, because the remedy differs: copy to aligned memory and try again.
+    // Said apart from other faults, because the remedy differs: copy to aligned memory and try
+    // again.
     if !bytes.as_ptr().addr().is_multiple_of(PAYLOAD_ALIGN) {
         return Err(PayloadFault::Misaligned);
     }
-    // No payload type contains itself, so the types bound the depth and the checker need not count it.
+    // No payload type contains itself, so the types bound the depth and the checker need not count
+    // it.
     let mut checker = ArchiveValidator::new(bytes);
     let root: &Archived<T> =
         access_pos_with_context::<_, _, Failure>(bytes, bytes.len() - T::ROOT_LEN, &mut checker)
@@ -197,7 +203,8 @@ impl core::fmt::Display for Full {
 
 impl core::error::Error for Full {}
 
-/// Writes everything but the data already placed, then the root and its seal. Returns the payload's length.
+/// Writes everything but the data already placed, then the root and its seal. Returns the payload's
+/// length.
 pub(crate) fn encode<T: Payload>(value: &T, sink: Sink<'_>) -> Result<usize, Full> {
     let sink = with_arena(|arena| {
         let mut serializer = Serializer::new(sink, arena.acquire(), ());
@@ -217,7 +224,8 @@ pub(crate) fn encode<T: Payload>(value: &T, sink: Sink<'_>) -> Result<usize, Ful
     Ok(len)
 }
 
-/// Says of a payload type where its seal is, and that its layout keeps the rules that every root keeps.
+/// Says of a payload type where its seal is, and that its layout keeps the rules that every root
+/// keeps.
 macro_rules! payload {
     ($type:ty, $archived:ty, $kind:expr, $schema:expr) => {
         impl $crate::payload::Payload for $type {

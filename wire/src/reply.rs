@@ -1,7 +1,8 @@
-//! Replies built where they lie: a worker fills the parts of a payload, then the root and the header are written.
+//! Replies built where they lie: a worker fills the parts of a payload, then the root and the
+//! header are written.
 //!
-//! A layout says where each part goes. The parts come first, in the order of the root's fields, each at a multiple
-//! of [`PART_ALIGN`]; a few short texts and the root follow.
+//! A layout says where each part goes. The parts come first, in the order of the root's fields,
+//! each at a multiple of [`PART_ALIGN`]; a few short texts and the root follow.
 
 mod layout;
 
@@ -12,7 +13,8 @@ use crate::{
     payload::{self, Answer, Payload, QueryResponse, Sink, StreamingChunk, Text},
 };
 
-/// Parts of a reply start at multiples of this: enough for every element type, and one-row replies stay small.
+/// Parts of a reply start at multiples of this: enough for every element type, and one-row replies
+/// stay small.
 pub const PART_ALIGN: usize = PAYLOAD_ALIGN;
 
 /// Rows per frame of a streamed answer.
@@ -47,7 +49,8 @@ pub struct Chunk {
     pub is_final: bool,
 }
 
-/// The frames that answer `work`, in order: one, or one per [`CHUNK_ROWS`] rows where it asks for streaming.
+/// The frames that answer `work`, in order: one, or one per [`CHUNK_ROWS`] rows where it asks for
+/// streaming.
 pub fn chunks(work: &Work) -> impl ExactSizeIterator<Item = Chunk> + use<> {
     let rows = work.rows;
     let step = if work.streaming { CHUNK_ROWS } else { rows.max(1) };
@@ -59,7 +62,8 @@ pub fn chunks(work: &Work) -> impl ExactSizeIterator<Item = Chunk> + use<> {
     })
 }
 
-/// Room that all frames of the answer to `work` fit into, headers included. Never less than is used.
+/// Room that all frames of the answer to `work` fit into, headers included. Never less than is
+/// used.
 #[must_use]
 pub fn reply_len(work: &Work) -> u64 {
     let frames = chunks(work).len() as u64;
@@ -82,8 +86,8 @@ pub struct Author {
 }
 
 impl Author {
-    /// A worker with this id, its backend and why that backend was chosen. Texts over [`NAME_MAX`] and
-    /// [`REASON_MAX`] bytes are cut.
+    /// A worker with this id, its backend and why that backend was chosen. Texts over [`NAME_MAX`]
+    /// and [`REASON_MAX`] bytes are cut.
     #[must_use]
     pub fn new(worker_id: &str, backend: &str, backend_reason: &str) -> Self {
         let mut response =
@@ -150,8 +154,9 @@ impl Layout {
     }
 }
 
-/// Ends a reply whose parts are filled: clears what no kernel writes (gaps, entries beyond a row's count), writes
-/// texts, root, seal and header. `frame` is the header's room and everything behind it. Returns the frame's length.
+/// Ends a reply whose parts are filled: clears what no kernel writes (gaps, entries beyond a row's
+/// count), writes texts, root, seal and header. `frame` is the header's room and everything behind
+/// it. Returns the frame's length.
 ///
 /// # Errors
 /// `ReplyTooLong` where `frame` has no room.

@@ -13,11 +13,11 @@ pub const ROOT_LEN: usize = QueryRequest::ROOT_LEN;
 
 /// Checks a payload as a request and gives it in place, with its numeric work checked as a whole.
 ///
-/// The inner CRC-32C is not computed here but handed on in [`Work::check`]: whoever reads the rows verifies it
-/// ([`verify`]), so that the check spans the whole way. Nothing is allocated.
+/// The inner CRC-32C is not computed here but handed on in [`Work::check`]: whoever reads the rows
+/// verifies it ([`verify`]), so that the check spans the whole way. Nothing is allocated.
 ///
-/// # Errors
-/// `BadArchive` for bytes that are no such archive, `BadRequest`, `BadShape` or `BadK` for work that cannot be done.
+/// # Errors `BadArchive` for bytes that are no such archive, `BadRequest`, `BadShape` or `BadK` for
+/// work that cannot be done.
 #[inline]
 pub fn work(payload: &[u8]) -> Result<(&ArchivedQueryRequest, Work), ErrorCode> {
     let root = payload::access::<QueryRequest>(payload).map_err(PayloadFault::code)?;
@@ -58,7 +58,8 @@ pub fn rows<'a>(payload: &'a [u8], work: &Work) -> Option<&'a [u8]> {
     payload.get(start..start.checked_add(work.data_len as usize)?)
 }
 
-/// Verifies the inner CRC-32C that the work states, over every byte before the root. True where none is stated.
+/// Verifies the inner CRC-32C that the work states, over every byte before the root. True where
+/// none is stated.
 #[must_use]
 pub fn verify(payload: &[u8], work: &Work) -> bool {
     let Some(stated) = work.check else { return true };
@@ -74,7 +75,8 @@ pub fn query_id(payload: &[u8]) -> [u8; 16] {
     at.and_then(|at| payload.get(at..)?.first_chunk()).copied().unwrap_or_default()
 }
 
-/// A request's frame under construction: header room, then the rows, which the caller writes in place.
+/// A request's frame under construction: header room, then the rows, which the caller writes in
+/// place.
 #[derive(Debug)]
 pub struct RequestFrame<'a> {
     out: &'a mut Vec<u8>,
@@ -108,8 +110,8 @@ impl<'a> RequestFrame<'a> {
         self.out.get_mut(from..from + self.data_len).unwrap_or_default()
     }
 
-    /// Writes the rest of `request` behind the rows, its `data` set to them, and the header. Returns the frame's
-    /// length.
+    /// Writes the rest of `request` behind the rows, its `data` set to them, and the header.
+    /// Returns the frame's length.
     ///
     /// # Errors
     /// [`Full`] for payloads of 2 GiB and more; the vector is then as it was before the frame.
@@ -134,8 +136,8 @@ impl<'a> RequestFrame<'a> {
     }
 }
 
-/// For senders that leave the rows where they are: replaces `tail` by what follows the rows in the payload, and
-/// returns the header. The frame is header, `rows`, `tail`, in that order.
+/// For senders that leave the rows where they are: replaces `tail` by what follows the rows in the
+/// payload, and returns the header. The frame is header, `rows`, `tail`, in that order.
 ///
 /// # Errors
 /// [`Full`] for payloads of 2 GiB and more.
@@ -146,8 +148,8 @@ pub fn around(
     timestamp_ns: u64,
     tail: &mut Vec<u8>,
 ) -> Result<Header, Full> {
-    // Encoded as if the rows were empty padding of the same remainder, then moved to their distance: only the
-    // root's first pointer knows where the rows are, and it is written here.
+    // Encoded as if the rows were empty padding of the same remainder, then moved to their
+    // distance: only the root's first pointer knows where the rows are, and it is written here.
     tail.clear();
     let data_len = u32::try_from(rows.len()).map_err(|_| Full)?;
     let lead = rows.len() % DATA_ALIGN;

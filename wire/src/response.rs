@@ -112,7 +112,8 @@ pub struct TensorView<'a> {
     pub data: &'a [u8],
 }
 
-/// Checks a payload as an answer: archive, schema, inner CRC-32C, and that lengths, counts and indices agree.
+/// Checks a payload as an answer: archive, schema, inner CRC-32C, and that lengths, counts and
+/// indices agree.
 ///
 /// # Errors
 /// Any [`PayloadFault`].
@@ -211,7 +212,8 @@ fn typed<'a, A, T: Pod>(
     if array.len() != expected {
         return Err(PayloadFault::Content);
     }
-    // Where the array lies was checked by the archive; asking the payload for it again keeps this crate safe code.
+    // Where the array lies was checked by the archive; asking the payload for it again keeps this
+    // crate safe code.
     let start = array.as_ptr().addr().wrapping_sub(payload.as_ptr().addr());
     let bytes =
         start.checked_add(array.len() * size_of::<A>()).and_then(|end| payload.get(start..end));

@@ -1,9 +1,11 @@
-//! Token ids, packed (COMP-01, COMP-02): LEB128 with runs, or fixed-width bits, whichever is shorter.
+//! Token ids, packed (COMP-01, COMP-02): LEB128 with runs, or fixed-width bits, whichever is
+//! shorter.
 //!
-//! Layout: one byte of scheme, the number of ids as LEB128, then the scheme's body. Scheme 0: each id as LEB128;
-//! the two bytes `80 00`, which no shortest LEB128 contains, followed by a LEB128 count repeat the id before them
-//! that many times more. Without runs the body is plain LEB128. Scheme 1: one byte of width (0 to 32), then the
-//! ids in that many bits each, first id in the lowest bits of the first byte, filled up with zero bits.
+//! Layout: one byte of scheme, the number of ids as LEB128, then the scheme's body. Scheme 0: each
+//! id as LEB128; the two bytes `80 00`, which no shortest LEB128 contains, followed by a LEB128
+//! count repeat the id before them that many times more. Without runs the body is plain LEB128.
+//! Scheme 1: one byte of width (0 to 32), then the ids in that many bits each, first id in the
+//! lowest bits of the first byte, filled up with zero bits.
 
 /// Ids as LEB128 with runs.
 pub const SCHEME_LEB128: u8 = 0;
@@ -20,8 +22,8 @@ pub enum TokenFault {
     TooMany,
     /// The bytes end too early, or go on too long.
     Length,
-    /// A number over 32 bits or not in its shortest form, a repetition of nothing, a width over 32, padding that is not
-    /// zero.
+    /// A number over 32 bits or not in its shortest form, a repetition of nothing, a width over 32,
+    /// padding that is not zero.
     Invalid,
     /// A scheme byte outside the registry.
     Scheme,
@@ -40,8 +42,8 @@ impl core::fmt::Display for TokenFault {
 
 impl core::error::Error for TokenFault {}
 
-/// Appends `ids` in the shorter of the two schemes to `out` and returns how many bytes that took. Equal lengths go
-/// to LEB128. No id fails to encode; more than `u32::MAX` of them are cut there.
+/// Appends `ids` in the shorter of the two schemes to `out` and returns how many bytes that took.
+/// Equal lengths go to LEB128. No id fails to encode; more than `u32::MAX` of them are cut there.
 pub fn encode(ids: &[u32], out: &mut Vec<u8>) -> usize {
     let ids = ids.get(..u32::MAX as usize).unwrap_or(ids);
     let start = out.len();
@@ -97,8 +99,8 @@ pub fn put_leb128(mut value: u64, out: &mut Vec<u8>) {
 
 /// Takes one unsigned LEB128 number, in its shortest form, off the front of `bytes`.
 ///
-/// # Errors
-/// `Length` where the bytes end within it, `Invalid` where it has more than 64 bits or is longer than it need be.
+/// # Errors `Length` where the bytes end within it, `Invalid` where it has more than 64 bits or is
+/// longer than it need be.
 pub fn get_leb128(bytes: &mut &[u8]) -> Result<u64, TokenFault> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {

@@ -73,7 +73,8 @@ pub struct Work {
     pub data_offset: u32,
     /// Bytes of all rows: rows * cols * dtype size.
     pub data_len: u32,
-    /// CRC-32C that the payload states of everything before its root, where it is long enough to need one.
+    /// CRC-32C that the payload states of everything before its root, where it is long enough to
+    /// need one.
     pub check: Option<u32>,
 }
 

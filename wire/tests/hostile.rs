@@ -1,5 +1,6 @@
-//! Bytes from outside, made worse: golden frames are mutated by a seeded generator and go through every reader.
-//! Nothing may panic or read outside, and what is accepted must hold what it promises.
+//! Bytes from outside, made worse: golden frames are mutated by a seeded generator and go through
+//! every reader. Nothing may panic or read outside, and what is accepted must hold what it
+//! promises.
 
 use rkyv::util::AlignedVec;
 use wire::{

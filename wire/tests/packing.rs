@@ -118,7 +118,8 @@ fn damaged_frames_are_refused() {
         compress(compression, &text, &mut packed).expect("compresses");
         let mut out = vec![0; text.len()];
         assert_eq!(restore_into(compression, &packed, &mut out), Ok(text.len()));
-        // Flips in the filling are nobody's business; the frame itself states its length in every format.
+        // Flips in the filling are nobody's business; the frame itself states its length in every
+        // format.
         let frame = packed.len() - 31;
         for at in 0..frame {
             let mut broken = packed.clone();

@@ -288,7 +288,8 @@ fn stamp(operation: Operation, chunk: reply::Chunk) -> reply::Stamp {
     }
 }
 
-/// Builds the reply to `work` chunk by chunk as a worker does, and hands each frame's payload to `check`.
+/// Builds the reply to `work` chunk by chunk as a worker does, and hands each frame's payload to
+/// `check`.
 fn answer(
     work: TensorWork,
     streaming: bool,

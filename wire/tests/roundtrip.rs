@@ -154,7 +154,8 @@ proptest! {
                 (start..start + valid).map(|at| (at as u32).wrapping_mul(seed) % cols).collect();
             prop_assert_eq!(set.row_indices(row), &expected[..]);
             let size = dtype.size();
-            let expected: Vec<u8> = (start * size..(start + valid) * size).map(|at| at as u8).collect();
+            let places = start * size..(start + valid) * size;
+            let expected: Vec<u8> = places.map(|at| at as u8).collect();
             prop_assert_eq!(set.row_values(row), &expected[..]);
             let rest = &set.indices[start + valid..start + k as usize];
             prop_assert!(rest.iter().all(|index| *index == 0));
@@ -171,7 +172,8 @@ proptest! {
         sizes in vec(0..40_usize, 1..6),
         cut in 1..97_usize,
     ) {
-        // Several frames in one stream, delivered `cut` bytes at a time to a reader that keeps what it has.
+        // Several frames in one stream, delivered `cut` bytes at a time to a reader that keeps what
+        // it has.
         let mut stream = Vec::new();
         for (at, size) in sizes.iter().enumerate() {
             let text = Text::from("x".repeat(*size));

@@ -1,5 +1,5 @@
-//! LZ4 frames. Reading walks the frame here and restores each block straight into the output, so that a frame that
-//! claims large blocks costs no memory.
+//! LZ4 frames. Reading walks the frame here and restores each block straight into the output, so
+//! that a frame that claims large blocks costs no memory.
 
 use super::{PackFault, SKIPPABLE};
 use lz4_flex::{

@@ -1,4 +1,5 @@
-//! HEARTBEAT: liveness, four-timestamp clock exchange, load. 64 bytes without pointers: a 96-byte frame.
+//! HEARTBEAT: liveness, four-timestamp clock exchange, load. 64 bytes without pointers: a 96-byte
+//! frame.
 
 use super::{Seal, payload};
 use crate::Kind;
@@ -9,7 +10,8 @@ pub const LANE_AS_MEASURED: u8 = 0;
 /// `lane_hint`: large frames will follow on this connection.
 pub const LANE_BULK: u8 = 1;
 
-/// A heartbeat. Sent with `received_ns` and `replied_ns` zero; the answer repeats `sent_ns` and fills them in.
+/// A heartbeat. Sent with `received_ns` and `replied_ns` zero; the answer repeats `sent_ns` and
+/// fills them in.
 #[derive(Archive, Serialize, Clone, Copy, Debug, Default, PartialEq)]
 #[rkyv(attr(repr(align(16))), derive(Debug))]
 pub struct Heartbeat {

@@ -7,10 +7,11 @@ use rkyv::{
     vec::{ArchivedVec, VecResolver},
 };
 
-/// `len` elements at byte `pos` of the payload, written there by someone else (the network, a kernel).
+/// `len` elements at byte `pos` of the payload, written there by someone else (the network, a
+/// kernel).
 ///
-/// Archived like any array, as (i32 offset, u32 length): only the root's pointer is resolved here, so that no
-/// serialiser walks over tensor data.
+/// Archived like any array, as (i32 offset, u32 length): only the root's pointer is resolved here,
+/// so that no serialiser walks over tensor data.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Part<T> {
     pos: u32,
@@ -19,8 +20,8 @@ pub struct Part<T> {
 }
 
 impl<T> Part<T> {
-    /// Elements that start at byte `pos` of the payload. An empty part's `pos` counts too: readers demand that
-    /// pointers do not step back behind data of earlier fields.
+    /// Elements that start at byte `pos` of the payload. An empty part's `pos` counts too: readers
+    /// demand that pointers do not step back behind data of earlier fields.
     #[must_use]
     pub const fn new(pos: u32, len: u32) -> Self {
         Self { pos, len, of: PhantomData }

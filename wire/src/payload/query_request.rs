@@ -4,11 +4,13 @@ use super::{Part, Seal, Text, payload};
 use crate::{Dtype, Kind, Operation};
 use rkyv::{Archive, Serialize};
 
-/// A request. Tensor rows lie at the start of the payload; see [`crate::request`] for writers and for the hot path.
+/// A request. Tensor rows lie at the start of the payload; see [`crate::request`] for writers and
+/// for the hot path.
 #[derive(Archive, Serialize, Clone, Debug, Default, PartialEq)]
 #[rkyv(attr(repr(align(16))), derive(Debug))]
 pub struct QueryRequest {
-    /// The rows, `rows * cols` elements of `work.dtype`, row after row without gaps. Set by the frame writers.
+    /// The rows, `rows * cols` elements of `work.dtype`, row after row without gaps. Set by the
+    /// frame writers.
     pub data: Part<u8>,
     /// UUID (version 4) of the query, in the byte order of its text form.
     pub query_id: [u8; 16],

@@ -4,8 +4,8 @@ use super::{Part, Seal, Text, payload};
 use crate::Kind;
 use rkyv::{Archive, Serialize};
 
-/// An answer. Tensor parts lie at the start of the payload; [`crate::reply`] writes them in place and
-/// [`crate::response::read`] gives checked views of them.
+/// An answer. Tensor parts lie at the start of the payload; [`crate::reply`] writes them in place
+/// and [`crate::response::read`] gives checked views of them.
 #[derive(Archive, Serialize, Clone, Debug, Default, PartialEq)]
 #[rkyv(attr(repr(align(16))), derive(Debug))]
 pub struct QueryResponse {
@@ -55,7 +55,8 @@ pub struct TopKSet {
     pub counts: Part<u32>,
     /// `[rows]`: the row's largest value.
     pub max: Part<f32>,
-    /// `[rows]`: ln of the sum of exp(x - max) over the whole row; max + log_sum is the log-sum-exp.
+    /// `[rows]`: ln of the sum of exp(x - max) over the whole row; max + log_sum is the
+    /// log-sum-exp.
     pub log_sum: Part<f32>,
     /// `[rows]`: see [`crate::flags`].
     pub flags: Part<u8>,

@@ -6,7 +6,8 @@ use rkyv::{
     ser::{Positional, Serializer, Writer, allocator::ArenaHandle},
 };
 
-/// The serializer that payload types are written with: no shared pointers, scratch from the thread's arena.
+/// The serializer that payload types are written with: no shared pointers, scratch from the
+/// thread's arena.
 pub type Encoder<'a, 'b> = Strategy<Serializer<Sink<'a>, ArenaHandle<'b>, ()>, Failure>;
 
 /// Relative pointers are 32-bit, so no payload may grow past this.

@@ -9,7 +9,8 @@ use std::borrow::Cow;
 
 /// UTF-8 text of a payload. Literals are not copied.
 ///
-/// Archived as a boxed `str` (i32 offset, u32 length), which foreign readers handle like every other pointer.
+/// Archived as a boxed `str` (i32 offset, u32 length), which foreign readers handle like every
+/// other pointer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Text(Cow<'static, str>);
 

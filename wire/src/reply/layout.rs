@@ -77,7 +77,8 @@ impl<'a> Cutter<'a> {
     }
 }
 
-/// Zeroes what lies between the parts and up to `end`, so that no byte of an earlier reply leaves with this one.
+/// Zeroes what lies between the parts and up to `end`, so that no byte of an earlier reply leaves
+/// with this one.
 fn clear_gaps(payload: &mut [u8], spans: &[Span], end: usize) -> Result<(), Full> {
     let mut cutter = Cutter::new(payload);
     for span in spans {
@@ -130,7 +131,8 @@ pub struct TopKParts<'a> {
 }
 
 impl TopKReply {
-    /// Places the parts for top-k sets of `rows` rows. For lm-head, `cols` is the number of outputs.
+    /// Places the parts for top-k sets of `rows` rows. For lm-head, `cols` is the number of
+    /// outputs.
     #[must_use]
     pub const fn layout(rows: u32, k: u32, cols: u32, values_dtype: Dtype) -> Self {
         let per_row = rows as usize;

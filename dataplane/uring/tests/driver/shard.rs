@@ -1,5 +1,5 @@
-//! The whole shard over the real driver and the real rings: what a message costs in copies, memory and
-//! system calls. Counts, not times: they do not depend on the machine.
+//! The whole shard over the real driver and the real rings: what a message costs in copies, memory
+//! and system calls. Counts, not times: they do not depend on the machine.
 
 use crate::steady::taken;
 use dataplane_core::{
