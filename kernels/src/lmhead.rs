@@ -206,11 +206,19 @@ impl Project<'_, '_> {
             let (vectors, tail) = matrix[number * width..][..width].as_chunks::<WIDTH>();
             *column = (&vectors[..whole], tail);
         }
+        // One row is bound by memory: ask for the next tile's weights while this one computes.
+        let next = (at.column + C) * width..(at.column + 2 * C) * width;
+        let next = matrix.get(next).unwrap_or_default();
         let mut sums = [[s.splat(0.0); C]; R];
         for place in 0..whole {
             let (mut hidden, mut weights) = ([s.splat(0.0); R], [s.splat(0.0); C]);
             for (weights, (vectors, _)) in weights.iter_mut().zip(&columns) {
                 *weights = T::load(s, &vectors[place]);
+            }
+            if R == 1 {
+                for ahead in next.iter().skip(place * WIDTH).step_by(width) {
+                    s.prefetch(ahead);
+                }
             }
             for (hidden, (vectors, _)) in hidden.iter_mut().zip(&rows) {
                 *hidden = s.load(&vectors[place]);

@@ -49,6 +49,10 @@ const LANES: usize = 4096 / BLOCK;
 const GROUPS: usize = 4096 / WIDTH;
 /// Room for entries that reach the bound. Well above `MAX_K`, so that making room is rare.
 const ROOM: usize = 4096;
+/// Blocks between the one asked for and the one computed.
+const AHEAD: usize = 16;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// The anchor is 0 for maxima in this range.
 const UNANCHORED: RangeInclusive<f32> = -48.0..=48.0;
 
@@ -232,10 +236,17 @@ fn scan<S: Simd, T: Format>(s: S, entries: &[T::Bytes], grouping: Grouping, scra
     scratch.lanes.fill([0.0; BLOCK]);
     let (blocks, tail) = entries.as_chunks::<BLOCK>();
     let lowest = s.splat(f32::NEG_INFINITY);
+    // Arithmetic fills the processor's window long before the next cache misses come into view.
+    let mut ahead = blocks.get(AHEAD..).unwrap_or_default().iter();
     let mut lane = 0;
     for (group, maximum) in blocks.chunks(grouping.size).zip(&mut scratch.maxima) {
         let mut top = lowest;
         for block in group {
+            if let Some(block) = ahead.next() {
+                for line in block.chunks(LINE / size_of::<T::Bytes>()) {
+                    s.prefetch(&line[0]);
+                }
+            }
             let x = T::load_block(s, block);
             top = highest(s, x, top);
             add(s, exp::exp_block(s, x), &mut scratch.lanes[lane % LANES]);

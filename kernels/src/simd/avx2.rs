@@ -102,6 +102,11 @@ impl Simd for Avx2 {
     const REGISTERS: usize = 8;
 
     #[inline(always)]
+    fn prefetch<T>(self, from: &T) {
+        // SAFETY: a hint, for an address that is valid; every x86-64 processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(from).cast()) }
+    }
+    #[inline(always)]
     fn splat(self, value: f32) -> F {
         let half = on!(_mm256_set1_ps(value));
         [half, half]

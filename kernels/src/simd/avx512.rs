@@ -32,6 +32,11 @@ impl Simd for Avx512 {
     const REGISTERS: usize = 32;
 
     #[inline(always)]
+    fn prefetch<T>(self, from: &T) {
+        // SAFETY: a hint, for an address that is valid; every x86-64 processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(from).cast()) }
+    }
+    #[inline(always)]
     fn splat(self, value: f32) -> F {
         on!(_mm512_set1_ps(value))
     }

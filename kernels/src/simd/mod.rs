@@ -21,7 +21,8 @@ use crate::cpu::Level;
 /// Lanes of a vector.
 pub(crate) const WIDTH: usize = 16;
 
-/// 1.5 * 2^23: adding it rounds to an integer, ties to even, and leaves that integer in the low bits.
+/// 1.5 * 2^23: adding it rounds to an integer, ties to even, and leaves that integer in the low
+/// bits.
 pub(crate) const ROUNDER: f32 = 12_582_912.0;
 
 /// Vector operations. A value of an implementing type proves that its instructions exist.
@@ -34,6 +35,9 @@ pub(crate) trait Simd: Copy {
     type M: Copy;
     /// Vectors of sixteen that fit into the registers.
     const REGISTERS: usize;
+
+    /// Asks for the first cache line of `from`, which will be read soon.
+    fn prefetch<T>(self, from: &T);
 
     fn splat(self, value: f32) -> Self::F;
     fn load(self, from: &[f32; WIDTH]) -> Self::F;

@@ -26,6 +26,8 @@ impl Simd for Scalar {
     const REGISTERS: usize = 4;
 
     #[inline(always)]
+    fn prefetch<T>(self, _: &T) {}
+    #[inline(always)]
     fn splat(self, value: f32) -> F {
         [value; WIDTH]
     }
