@@ -181,6 +181,10 @@ impl Plan {
             1 => Geometry { bulk_slots: 2, small_slots: 5, chunks: 5, ..tiny() },
             _ => roomy(),
         };
+        if rng.chance(30) {
+            // The longest requests have answers that do not fit.
+            plan.geometry.bulk_reply = plan.geometry.bulk_request / 2;
+        }
         plan.workers = rng.range(1, 3) as u16;
         plan.clients = rng.range(1, 6) as usize;
         plan.messages = rng.pick(&[4, 12, 40]);

@@ -188,7 +188,7 @@ fn malformed(plan: &Plan, rng: &mut Rng, id: u64) -> Message {
     let refusal = |code| Expect::Refusal(code);
     let mut noise = vec![0; rng.size(3_000).next_multiple_of(16) as usize];
     rng.fill(&mut noise);
-    match rng.below(12) {
+    match rng.below(15) {
         0 => request.damaged(rng, false),
         1 if request.payload().len() >= wire::CHECKED_PAYLOAD_MIN
             && matches!(request.expect, Expect::Reply { .. })
@@ -225,6 +225,19 @@ fn malformed(plan: &Plan, rng: &mut Rng, id: u64) -> Message {
             Message::raw(id, heartbeat, 0, &ones, refusal(ErrorCode::BadArchive))
         }
         10 => {
+            let compression = rng.pick(&[Compression::Lz4, Compression::Zstd]).code();
+            noise.truncate(plan.geometry.small_request as usize);
+            Message::raw(id, query, compression, &noise, refusal(ErrorCode::BadCompression))
+        }
+        11 => {
+            let empty = TensorWork::echo(Dtype::U8, 0, 9);
+            Message::work(rng, id, empty, false, 0).expecting(refusal(ErrorCode::BadShape))
+        }
+        12 => {
+            let bytes = TensorWork::topk(Dtype::U8, 1, 9, 2, Dtype::F32);
+            Message::work(rng, id, bytes, false, 0).expecting(refusal(ErrorCode::BadRequest))
+        }
+        13 => {
             let head = TensorWork::lm_head(Dtype::F32, 1, 9, 1, Dtype::F32);
             Message::work(rng, id, head, false, 0).expecting(refusal(ErrorCode::NoCapableWorker))
         }

@@ -255,6 +255,7 @@ impl World {
             Ok((frames, reply_len)) => {
                 outcome.frames = frames;
                 outcome.reply_len = reply_len;
+                outcome.copied = reply_len;
             }
             Err(code) => outcome.status = code.code(),
         }
