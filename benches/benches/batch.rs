@@ -31,6 +31,7 @@ fn tenant(message_id: u64) -> Tenant {
         conn: ConnId(0),
         conn_life: 1,
         message_id,
+        sequence: message_id,
         arrived: 1,
         deadline: 0,
         work: WORK,
@@ -40,7 +41,6 @@ fn tenant(message_id: u64) -> Tenant {
         worker: WorkerId(0),
         batch: 0,
         abandoned: false,
-        sequence: message_id,
     }
 }
 

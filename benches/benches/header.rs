@@ -70,8 +70,8 @@ fn checks(criterion: &mut Criterion) {
 
 fn access(criterion: &mut Criterion) {
     let heartbeat = Aligned::payload_of(&frames::heartbeats(1));
-    let small = Aligned::payload_of(&frames::row(64));
-    let large = Aligned::payload_of(&frames::row(512 * 1024));
+    let small = Aligned::payload_of(&frames::rows(1, 64));
+    let large = Aligned::payload_of(&frames::rows(1, 512 * 1024));
     let mut group = criterion.benchmark_group("access");
     group.bench_function("heartbeat", |bench| {
         bench.iter(|| {

@@ -13,32 +13,39 @@ use std::{io, process::ExitCode, time::Duration};
 use wire::Kind;
 
 const ROW: usize = 512 * 1024;
+const SMALL_ROW: usize = 64;
 
-/// What is read from a run.
-#[derive(Clone, Copy)]
-enum Reading {
-    /// Microseconds within which half of the answers came.
-    Median,
-    /// Millions of messages per second.
-    Rate,
-    /// Gigabytes of rows per second.
-    Rows,
+/// What is sent.
+#[derive(Clone, Copy, PartialEq)]
+enum What {
+    /// Heartbeats with a payload, answered by the shard.
+    Heartbeat,
+    /// Requests over a row of 64 bytes, answered through the rings to a worker.
+    Request,
+    /// Requests over a row of 512 KiB, which travel in the bulk lane.
+    Row,
 }
 
 /// One line of the table.
 struct Question {
     name: &'static str,
+    what: What,
     connections: usize,
     depth: usize,
-    reading: Reading,
 }
 
-const QUESTIONS: [Question; 5] = [
-    Question { name: "heartbeat-1x1-p50", connections: 1, depth: 1, reading: Reading::Median },
-    Question { name: "heartbeat-64x16", connections: 64, depth: 16, reading: Reading::Rate },
-    Question { name: "heartbeat-64x256", connections: 64, depth: 256, reading: Reading::Rate },
-    Question { name: "row-512KiB-1x4", connections: 1, depth: 4, reading: Reading::Rows },
-    Question { name: "row-512KiB-4x4", connections: 4, depth: 4, reading: Reading::Rows },
+const fn ask(name: &'static str, what: What, connections: usize, depth: usize) -> Question {
+    Question { name, what, connections, depth }
+}
+
+const QUESTIONS: [Question; 7] = [
+    ask("heartbeat-1x1-p50", What::Heartbeat, 1, 1),
+    ask("heartbeat-64x16", What::Heartbeat, 64, 16),
+    ask("heartbeat-64x256", What::Heartbeat, 64, 256),
+    ask("request-1x1-p50", What::Request, 1, 1),
+    ask("request-64x16", What::Request, 64, 16),
+    ask("row-512KiB-1x4", What::Row, 1, 4),
+    ask("row-512KiB-4x4", What::Row, 4, 4),
 ];
 
 struct Options {
@@ -84,34 +91,39 @@ impl Options {
 }
 
 impl Question {
-    const fn is_bulk(&self) -> bool {
-        matches!(self.reading, Reading::Rows)
+    fn is_bulk(&self) -> bool {
+        self.what == What::Row
     }
 
-    const fn unit(&self) -> &'static str {
-        match self.reading {
-            Reading::Median => "us",
-            Reading::Rate => "M/s",
-            Reading::Rows => "GB/s",
+    /// One message at a time asks for its latency, several ask for the rate.
+    fn unit(&self) -> &'static str {
+        match self.what {
+            What::Row => "GB/s",
+            _ if self.connections * self.depth == 1 => "us",
+            _ => "M/s",
         }
     }
 
     fn burst(&self) -> Vec<u8> {
-        if self.is_bulk() { frames::row(ROW) } else { frames::heartbeats(self.depth) }
+        match self.what {
+            What::Heartbeat => frames::heartbeats(self.depth),
+            What::Request => frames::rows(self.depth, SMALL_ROW),
+            What::Row => frames::rows(1, ROW),
+        }
     }
 
-    /// Heartbeats go as bursts of `depth`, each answered before the next; rows one by one, `depth`
-    /// under way.
+    /// Small messages go as bursts of `depth`, each answered before the next; rows one by one,
+    /// `depth` under way.
     fn load<'a>(&self, burst: &'a [u8], reply: usize) -> Load<'a> {
         let (messages, window) = if self.is_bulk() { (1, self.depth) } else { (self.depth, 1) };
         Load { connections: self.connections, burst, messages, reply, window }
     }
 
     fn read(&self, measured: &mut Measured) -> f64 {
-        match self.reading {
-            Reading::Median => quantile(&mut measured.latency_ns, 0.5) / 1e3,
-            Reading::Rate => measured.rate() / 1e6,
-            Reading::Rows => measured.rate() * ROW as f64 / 1e9,
+        match self.unit() {
+            "us" => quantile(&mut measured.latency_ns, 0.5) / 1e3,
+            "M/s" => measured.rate() / 1e6,
+            _ => measured.rate() * ROW as f64 / 1e9,
         }
     }
 
@@ -126,8 +138,9 @@ impl Question {
             let server = EchoFloor::start(self.connections, burst.len())?;
             let measured = drive(server.address(), &self.load(&burst, burst.len()), timing)?;
             server.finish()?;
-            frames::check(&measured.first, Kind::Heartbeat, self.depth)
-                .map_err(io::Error::other)?;
+            if measured.first != burst {
+                return Err(io::Error::other("the floor sent back other bytes"));
+            }
             measured
         };
         Ok(self.read(&mut measured))
@@ -135,10 +148,12 @@ impl Question {
 
     fn ours(&self, timing: Timing) -> io::Result<(f64, Served)> {
         let burst = self.burst();
-        let (kind, count, reply) = if self.is_bulk() {
-            (Kind::QueryResponse, 1, ours::template()?.len())
-        } else {
-            (Kind::Heartbeat, self.depth, burst.len())
+        let (kind, count, reply) = match self.what {
+            What::Heartbeat => (Kind::Heartbeat, self.depth, burst.len()),
+            What::Request => {
+                (Kind::QueryResponse, self.depth, self.depth * ours::template()?.len())
+            }
+            What::Row => (Kind::QueryResponse, 1, ours::template()?.len()),
         };
         let server = Ours::start()?;
         let mut measured = drive(server.address(), &self.load(&burst, reply), timing)?;

@@ -26,14 +26,22 @@ pub fn heartbeats(depth: usize) -> Vec<u8> {
     burst
 }
 
-/// One top-1 request over one row of `row_bytes` of f32, as a frame with message id 0.
+/// `depth` top-1 requests back to back, each over one row of `row_bytes` of f32, with message ids
+/// from 0.
 ///
 /// # Panics
-/// If the format refuses it, which would be a mistake here.
+/// If the format refuses them, which would be a mistake here.
 #[must_use]
-pub fn row(row_bytes: usize) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut frame = RequestFrame::begin(&mut out, row_bytes);
+pub fn rows(depth: usize, row_bytes: usize) -> Vec<u8> {
+    let mut burst = Vec::new();
+    for id in 0..depth as u64 {
+        append_row(&mut burst, id, row_bytes);
+    }
+    burst
+}
+
+fn append_row(out: &mut Vec<u8>, message_id: u64, row_bytes: usize) {
+    let mut frame = RequestFrame::begin(out, row_bytes);
     for (at, value) in frame.data_mut().chunks_exact_mut(4).enumerate() {
         let logit = ((at * 2_654_435_761) % 1_000_003) as f32 / 1_000_003.0;
         value.copy_from_slice(&logit.to_le_bytes());
@@ -48,8 +56,7 @@ pub fn row(row_bytes: usize) -> Vec<u8> {
         ..TensorWork::default()
     };
     let mut request = QueryRequest { work, ..QueryRequest::default() };
-    frame.finish(&mut request, 0, 1).expect("a row fits a frame");
-    out
+    frame.finish(&mut request, message_id, 1).expect("a row fits a frame");
 }
 
 /// Checks that `bytes` are whole valid frames of `kind` with the message ids `0..count` in some
@@ -102,8 +109,8 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_a_valid_request() {
-        let frame = row(4_096);
-        assert_eq!(check(&frame, Kind::QueryRequest, 1), Ok(()));
+    fn rows_are_valid_requests() {
+        assert_eq!(check(&rows(3, 64), Kind::QueryRequest, 3), Ok(()));
+        assert_eq!(check(&rows(1, 4_096), Kind::QueryRequest, 1), Ok(()));
     }
 }
