@@ -145,7 +145,7 @@ fn loom_work(root: &Path) -> Work {
         return Work::Absent("worker/link has no tests/loom.rs");
     }
     Work::Calls(vec![
-        Call::new("cargo test --package link --test loom")
+        Call::new("cargo test --release --package link --test loom")
             .with("CARGO_TARGET_DIR", &apart(root, "loom"))
             .with("RUSTFLAGS", "--cfg loom"),
     ])
