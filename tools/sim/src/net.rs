@@ -336,10 +336,27 @@ impl World {
         self.mem.poison_request(slot);
     }
 
+    /// A transmit ends with its connection: until now the OS could read its bytes. What it had taken
+    /// by then it may still say.
+    fn cancel_send(&mut self, conn: ConnId) {
+        if self.driver.port(conn).sending.is_none() {
+            return;
+        }
+        let now = self.gather(conn);
+        if now != self.driver.port(conn).snapshot {
+            self.custody.breach(format!("bytes changed while {conn:?} was being closed"));
+        }
+        if self.rng.chance(50) {
+            let taken = self.rng.below(now.len() as u64) as u32;
+            self.driver.events.push_back(Queued::Sent(conn, taken));
+        }
+    }
+
     /// The node's end of a connection is gone.
     pub(crate) fn closed(&mut self, socket: usize) {
+        let Some(conn) = self.sockets[socket].conn.take() else { return };
+        self.cancel_send(conn);
         let ended = &mut self.sockets[socket];
-        let Some(conn) = ended.conn.take() else { return };
         let unread = ended.inbound_len > 0 || !ended.up.is_empty();
         if ended.node_end.is_none() {
             ended.node_end = Some(!unread);

@@ -176,8 +176,10 @@ impl Plan {
     pub fn from_seed(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ 0x0B0E_7EE5);
         let mut plan = Self::quiet(seed);
-        plan.geometry = match rng.below(3) {
+        plan.geometry = match rng.below(4) {
             0 => tiny(),
+            // Whatever is to be sent waits for the one chunk.
+            2 => Geometry { chunks: 1, ..tiny() },
             1 => Geometry { bulk_slots: 2, small_slots: 5, chunks: 5, ..tiny() },
             _ => roomy(),
         };
@@ -257,6 +259,6 @@ fn draw_faults(rng: &mut Rng) -> Faults {
         lies: percent(40),
         bad_outcomes: percent(10),
         crowd: percent(100) > 70,
-        drain_at: (percent(100) > 70).then(|| rng.range(0, 50 * MS)),
+        drain_at: (percent(100) > 40).then(|| rng.range(0, 20 * MS)),
     }
 }

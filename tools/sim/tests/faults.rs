@@ -281,3 +281,23 @@ fn credit_is_a_bound_and_comes_back() {
     let world = rig.finish();
     assert_eq!(world.clients[client].answers.len(), 9);
 }
+
+#[test]
+fn a_connection_that_breaks_while_it_waits_for_a_bulk_slot_leaves_nothing_behind() {
+    let mut plan = Plan::quiet(1);
+    plan.geometry = tiny();
+    let mut rig = Rig::new(plan);
+    rig.world.stall_workers(true);
+    let holder = rig.client(vec![Step::Send(echo(1, 9_000))]);
+    rig.until(|world| world.shard.ledger().lent == 1);
+    // Its rows fit a small slot, its answer does not.
+    let tokens = TensorWork::topk(Dtype::U8, 1, 1, 1, Dtype::F32);
+    let many = TensorWork { dtype: Dtype::F16.code(), rows: 40, cols: 9, k: 9, ..tokens };
+    let small = Message::work(&mut Rng::new(2), 2, many, false, 0);
+    let waiting = rig.client(vec![Step::Send(small)]);
+    rig.until(|world| world.shard.ledger().receiving == 1 && world.stats.waits.get() == 1);
+    rig.steps(waiting, vec![Step::Reset]);
+    let world = rig.finish();
+    assert_eq!(codes(&world, holder), [(1, None)]);
+    assert!(world.clients[waiting].answers.is_empty());
+}
