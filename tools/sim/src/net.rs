@@ -336,8 +336,8 @@ impl World {
         self.mem.poison_request(slot);
     }
 
-    /// A transmit ends with its connection: until now the OS could read its bytes. What it had taken
-    /// by then it may still say.
+    /// A transmit ends with its connection: until now the OS could read its bytes. What it had
+    /// taken by then it may still say.
     fn cancel_send(&mut self, conn: ConnId) {
         if self.driver.port(conn).sending.is_none() {
             return;
