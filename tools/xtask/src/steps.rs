@@ -171,12 +171,14 @@ fn memory_work(root: &Path) -> Work {
     ])
 }
 
+/// Mutated frames through every reader, and generated values with sixteen times the usual cases.
 fn fuzz_work(root: &Path) -> Work {
     if !root.join("wire/tests/hostile.rs").exists() {
         return Work::Absent("wire has no tests/hostile.rs");
     }
     Work::Calls(vec![
-        Call::new("cargo test --package wire --test hostile").with("PROPTEST_CASES", "4096"),
+        Call::new("cargo test --package wire --test hostile --test roundtrip --test packing")
+            .with("PROPTEST_CASES", "4096"),
     ])
 }
 
