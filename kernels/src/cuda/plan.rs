@@ -68,7 +68,7 @@ pub fn topk_plan(rows: u32, cols: u32, k: u32, tuning: Tuning) -> Option<TopKPla
         (SPREAD, ROW_THREADS_SPREAD / SPREAD)
     } else {
         let wanted = tuning.multiprocessors.saturating_mul(tuning.blocks).div_ceil(rows);
-        let split = wanted.next_power_of_two().min(tuning.split);
+        let split = wanted.min(tuning.split).next_power_of_two();
         (split, ROW_THREADS / split)
     };
     Some(TopKPlan {
