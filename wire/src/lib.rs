@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod coding;
 pub mod error;
 pub mod flags;
 pub mod frame;
@@ -20,6 +21,7 @@ pub mod response;
 pub mod tokens;
 pub mod work;
 
+pub use coding::Coding;
 pub use header::{HEADER_LEN, Header, HeaderFault};
 pub use kind::{Compression, ErrorCode, Kind};
 pub use order::{Order, Outcome};

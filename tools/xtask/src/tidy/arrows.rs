@@ -23,6 +23,7 @@ const ARROWS: [Arrows; 12] = [
     arrows("kernels", &[], &[]),
     arrows("cuda-shim", &["kernels"], &[]),
     arrows("client", &["wire"], &[]),
+    arrows("codec", &["kernels", "wire"], &[]),
     arrows("link", &["wire"], &[]),
     arrows("worker", &["link", "kernels", "wire"], &[]),
     arrows("dataplane-core", &["wire"], &[]),
