@@ -13,7 +13,8 @@
 //         column, in words of 32, column 0 lowest; a masked column counts as 0. mean and masked may
 //         be null.
 // Out     job.codes i8[cols]; job.scales; *job.flags u8. -128 is never written.
-//         NaN is coded as 0 and flagged, infinities as +-127 and flagged; neither counts for a scale.
+//         NaN is coded as 0 and flagged, infinities as +-127 and flagged (0 where a channel's or a
+//         group's scale is 0); neither counts for a scale.
 // Limits  cols up to 2^31. Nothing is required of the addresses but the alignment of their elements;
 //         wide accesses where a row starts at a multiple of 16 bytes (8 for 16-bit elements, codes).
 // Does not use scratch, wait for another block, or trust any value of a row.
@@ -104,6 +105,8 @@ template <class E>
 RARE void row_unusual(const void* from, u32 cols, const float* mean, const u32* masked, u8* codes,
                       float* scale_out, u8* flags_out) {
   Hidden<E> row(from, cols, mean, masked);
+  // Everyone has read what the caller's block wrote before this one writes.
+  __syncthreads();
   Block block((u32*)SHARED_MEMORY);
   u32 top = 0, flags = 0;
   for (u32 col = threadIdx.x; col < cols; col += blockDim.x) {
@@ -192,7 +195,8 @@ DEVICE void channel(const Job& job, u32 cols, const float* mean, const float* sc
     for (u32 i = 0; i < 8; i++) {
       float s = i < cols - col ? __ldg(scale + col + i) : 0.0f;
       flags |= flag_of(t[i]);
-      words[i] = is_finite(s) && s != 0.0f ? code_of_any(t[i], s) : 0;
+      bool codes = is_finite(s) && s != 0.0f && !is_nan(t[i]);
+      words[i] = codes ? code_of(__fdiv_rn(t[i], s)) : 0;
     }
     store_codes((u8*)job.codes, cols, col, words);
   }
@@ -225,7 +229,7 @@ DEVICE void group(const Job& job, u32 cols) {
     u16 half = narrow_f16(fminf(__fdiv_rn(__uint_as_float(top), 127.0f), 65504.0f));
     float scale = widen_f16(half);
 #pragma unroll
-    for (u32 i = 0; i < 8; i++) words[i] = code_of_any(t[i], scale);
+    for (u32 i = 0; i < 8; i++) words[i] = scale == 0.0f ? 0 : code_of_any(t[i], scale);
     store_codes((u8*)job.codes, cols, col, words);
     if (col < cols && col % 32 == 0) ((u16*)job.scales)[col / 32] = half;
   }
