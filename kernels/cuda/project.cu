@@ -9,9 +9,9 @@
 // In      rows: count addresses of f32[width]; matrix [outputs, width], row-major, aligned as its
 //         element; bias f32[outputs] or null.
 // Out     outs: count addresses of f32[outputs].
-// Order   Products are summed in 16 lanes: lane l takes columns l, l + 16, ... in that order, each by
-//         one fused multiply-add from +0; lanes are folded 8, 4, 2, 1; then the bias is added. It does
-//         not depend on how many rows there are.
+// Order   Products are summed in 16 lanes: lane l takes columns l, l + 16, ... in that order, each
+//         by one fused multiply-add from +0; lanes are folded 8, 4, 2, 1; then the bias is added.
+//         The order does not depend on how many rows there are.
 // Limits  width, outputs and count up to 2^31; what fits the memory.
 // Does not use scratch or tensor cores (their sums have another order), or wait for another block.
 //

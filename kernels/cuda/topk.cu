@@ -1,5 +1,5 @@
-// The k best entries of a row and its normaliser: kernels/src/topk.rs says exactly what that is, and
-// the bits are the same.
+// The k best entries of a row and its normaliser: kernels/src/topk.rs says exactly what that is,
+// and the bits are the same.
 //
 //   topk_scan_<t> (const TopKJob* jobs, u32 cols, u32 k, u32 split, u8* scratch)
 //       grid (split, rows), block 512 / split threads for a split of 1, 2, 4 or 8,
@@ -62,7 +62,7 @@ struct Grouping {
   static constexpr u32 PER_SEGMENT = STRIPE / C;
   static constexpr u32 SEGMENTS = GROUPS / PER_SEGMENT;
   // Stripes of a segment, at least 1.
-  static __device__ __forceinline__ u32 length(u32 cols) {
+  DEVICE u32 length(u32 cols) {
     u32 length = (stripes_of(cols) + SEGMENTS - 1) / SEGMENTS;
     return length > 0 ? length : 1;
   }
@@ -427,8 +427,8 @@ DEVICE void collect(const typename E::Word* row, u32 cols, u32 bound, const u16*
   }
 }
 
-// More candidates than room: finds a key that at least k and at most ROOM entries reach, by halving.
-// Keys are unique, so there is one.
+// More candidates than room: finds a key that at least k and at most ROOM entries reach, by
+// halving. Keys are unique, so there is one.
 template <class E>
 RARE void bisect(const typename E::Word* row, u32 cols, u32 k, u32 bound, u32 top, u64* keys,
                  u32* taken, u32* words) {
