@@ -172,25 +172,19 @@ struct Block {
 
   // Sum or maximum over all threads, which must all call it.
   __device__ __forceinline__ u32 sum(u32 value) {
-    share(__reduce_add_sync(FULL_WARP, value));
-    u32 total = 0;
-    for (u32 warp = 0; warp < blockDim.x / 32; warp++) total += (words + turn)[warp];
-    return total;
+    return __reduce_add_sync(FULL_WARP, share(__reduce_add_sync(FULL_WARP, value)));
   }
   __device__ __forceinline__ u32 max(u32 value) {
-    share(__reduce_max_sync(FULL_WARP, value));
-    u32 top = 0;
-    for (u32 warp = 0; warp < blockDim.x / 32; warp++) {
-      u32 other = (words + turn)[warp];
-      top = other > top ? other : top;
-    }
-    return top;
+    return __reduce_max_sync(FULL_WARP, share(__reduce_max_sync(FULL_WARP, value)));
   }
 
  private:
-  __device__ __forceinline__ void share(u32 of_warp) {
+  // Gives each lane the number of one warp; 0 to lanes beyond the last.
+  __device__ __forceinline__ u32 share(u32 of_warp) {
+    u32 lane = threadIdx.x % 32;
     turn ^= 32;
-    if (threadIdx.x % 32 == 0) (words + turn)[threadIdx.x / 32] = of_warp;
+    if (lane == 0) (words + turn)[threadIdx.x / 32] = of_warp;
     __syncthreads();
+    return lane < blockDim.x / 32 ? (words + turn)[lane] : 0;
   }
 };
