@@ -89,8 +89,8 @@ void change_zones(Change change) {
 }
 
 // Of each byte that a launch wrote: who did, and after which barrier. Epochs count on from block to
-// block, so they tell blocks apart too. Another thread may touch the byte only in the same block and
-// after a later barrier.
+// block, so they tell blocks apart too. Another thread may touch the byte only in the same block
+// and after a later barrier.
 struct Mark {
   uint32_t epoch = 0;
   uint16_t thread = 0;
