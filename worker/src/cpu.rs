@@ -159,6 +159,7 @@ impl<'w> Cpu<'w> {
                 Layout::Echo(parts) => written.copied += echo(job, &chunk, parts, payload)?,
                 Layout::Int8(parts) => quantize(job, &chunk, parts, payload, turn.beat)?,
                 Layout::TopK(parts) => self.select(job, rest, &chunk, parts, payload, turn.beat)?,
+                Layout::Coded(_) => return Err(ErrorCode::NoCapableWorker),
             }
             let stamp = Stamp {
                 message_id: job.order.message_id,
