@@ -4,6 +4,7 @@
 //! - [`int8`]: symmetric int8 of a row of hidden states, one scale per row.
 //! - [`lmhead`]: logits from hidden states and an output projection.
 //! - [`cast`]: f32 to f16 and bf16, and back.
+//! - [`probability`]: probabilities of a top-k set's entries.
 //! - [`fidelity`]: how much of the original an encoding kept.
 //!
 //! **Same bits everywhere.** Each operation is defined by correctly rounded IEEE operations (add,
@@ -23,6 +24,7 @@ pub mod cpu;
 pub mod fidelity;
 pub mod int8;
 pub mod lmhead;
+pub mod probability;
 pub mod row;
 pub mod topk;
 
