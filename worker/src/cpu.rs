@@ -2,6 +2,7 @@
 
 use crate::{
     clock,
+    coded::{Coder, Rows},
     lm_head::{LmHead, Tag},
     weights::Projection,
 };
@@ -9,7 +10,7 @@ use kernels::{Element, Level, Row, cast, int8, topk::TopK};
 use link::{Lent, LinkFault};
 use wire::{
     Dtype, ErrorCode, HEADER_LEN, Operation, Order, Outcome, Work,
-    reply::{self, Author, Chunk, EchoReply, Int8Reply, Layout, Stamp, TopKReply},
+    reply::{self, Author, Chunk, CodedReply, EchoReply, Int8Reply, Layout, Stamp, TopKReply},
     request,
     work::K_MAX,
 };
@@ -32,6 +33,7 @@ pub struct Cpu<'w> {
     /// Values of one row, before they are rounded.
     values: Box<[f32]>,
     head: Option<LmHead<'w>>,
+    coder: Coder,
 }
 
 /// What was written for an order.
@@ -67,6 +69,7 @@ impl<'w> Cpu<'w> {
             topk: TopK::new(),
             values: vec![0.0; K_MAX as usize].into(),
             head: projection.map(LmHead::new),
+            coder: Coder::new(),
         }
     }
 
@@ -152,14 +155,17 @@ impl<'w> Cpu<'w> {
             shape.cols = head.projection().vocabulary() as u32;
         }
         for chunk in reply::chunks(&job.work) {
-            let layout = Layout::of(&shape, &chunk).ok_or(ErrorCode::NoCapableWorker)?;
+            let mut layout = Layout::of(&shape, &chunk).ok_or(ErrorCode::NoCapableWorker)?;
             let frame = out.get_mut(written.len..).ok_or(ErrorCode::ReplyTooLong)?;
             let payload = frame.get_mut(HEADER_LEN..).ok_or(ErrorCode::ReplyTooLong)?;
-            match &layout {
+            match &mut layout {
                 Layout::Echo(parts) => written.copied += echo(job, &chunk, parts, payload)?,
                 Layout::Int8(parts) => quantize(job, &chunk, parts, payload, turn.beat)?,
                 Layout::TopK(parts) => self.select(job, rest, &chunk, parts, payload, turn.beat)?,
-                Layout::Coded(_) => return Err(ErrorCode::NoCapableWorker),
+                Layout::Coded(parts) => {
+                    let rows = Rows::begin(*parts, payload)?;
+                    *parts = self.code(job, rest, &chunk, rows, turn.beat)?;
+                }
             }
             let stamp = Stamp {
                 message_id: job.order.message_id,
@@ -192,14 +198,7 @@ impl<'w> Cpu<'w> {
         for (at, (indices, places)) in places.enumerate() {
             beat();
             let number = chunk.first_row as usize + at;
-            let row = match (job.work.operation, &mut self.head) {
-                (Operation::LmHead, Some(head)) => {
-                    let tag = rest.len();
-                    head.next(tag, job.tagged(tag, number).chain(rows_behind(rest)))
-                }
-                _ => job.row(number),
-            };
-            let row = row.ok_or(ErrorCode::BadRequest)?;
+            let row = logits(&mut self.head, job, rest, number).ok_or(ErrorCode::BadRequest)?;
             let values = &mut self.values[..k];
             let summary = self.topk.run(row, k, indices, values);
             store(layout.values_dtype, values, places);
@@ -209,6 +208,42 @@ impl<'w> Cpu<'w> {
             parts.flags[at] = summary.flags;
         }
         Ok(())
+    }
+
+    /// A chunk's rows in a coding; gives the layout of what was written.
+    fn code(
+        &mut self,
+        job: &Job<'_>,
+        rest: &[Lent<'_>],
+        chunk: &Chunk,
+        mut rows: Rows<'_>,
+        beat: &dyn Fn(),
+    ) -> Result<CodedReply, ErrorCode> {
+        for number in (chunk.first_row as usize..).take(chunk.rows as usize) {
+            beat();
+            let row = logits(&mut self.head, job, rest, number).ok_or(ErrorCode::BadRequest)?;
+            let k = job.work.k as usize;
+            let (indices, values) = self.coder.room(k);
+            let summary = self.topk.run(row, k, indices, values);
+            self.coder.set(&mut rows, &summary)?;
+        }
+        Ok(rows.finish([0; 32]))
+    }
+}
+
+/// The row to choose from: the order's own, or the next that lm-head makes.
+fn logits<'r>(
+    head: &'r mut Option<LmHead<'_>>,
+    job: &Job<'r>,
+    rest: &[Lent<'_>],
+    number: usize,
+) -> Option<Row<'r>> {
+    match (job.work.operation, head) {
+        (Operation::LmHead, Some(head)) => {
+            let tag = rest.len();
+            head.next(tag, job.tagged(tag, number).chain(rows_behind(rest)))
+        }
+        _ => job.row(number),
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod backend;
 mod clock;
+mod coded;
 pub mod cpu;
 #[allow(unsafe_code, reason = "asks the CUDA driver about its devices")]
 pub mod cuda;

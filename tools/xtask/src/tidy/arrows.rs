@@ -24,7 +24,7 @@ const ARROWS: [Arrows; 12] = [
     arrows("client", &["wire"], &[]),
     arrows("codec", &["kernels", "wire"], &[]),
     arrows("link", &["wire"], &[]),
-    arrows("worker", &["link", "kernels", "wire"], &[]),
+    arrows("worker", &["codec", "link", "kernels", "wire"], &[]),
     arrows("dataplane-core", &["wire"], &[]),
     arrows("dataplane-uring", &["dataplane-core", "link", "wire"], &[]),
     arrows(
