@@ -158,7 +158,8 @@ DEVICE float load_as(u32 dtype, const void* from, u64 at) {
 }
 
 // Numbers that the warps of a block tell each other, through 64 words of shared memory. Two halves
-// in turn: whoever writes the third time has seen everyone read the first.
+// in turn: whoever writes the third time has seen everyone read the first. Between two of these over
+// the same words there must be a barrier.
 struct Block {
   u32* words;
   u32 turn;
