@@ -18,9 +18,10 @@ const fn arrows(
 }
 
 /// Every package of the workspace. `benches` may see anything and nothing may see it.
-const ARROWS: [Arrows; 11] = [
+const ARROWS: [Arrows; 12] = [
     arrows("wire", &[], &[]),
     arrows("kernels", &[], &[]),
+    arrows("cuda-shim", &["kernels"], &[]),
     arrows("client", &["wire"], &[]),
     arrows("link", &["wire"], &[]),
     arrows("worker", &["link", "kernels", "wire"], &[]),
