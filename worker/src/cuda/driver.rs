@@ -3,12 +3,12 @@
 //! Everything holds its context and gives itself back when it is dropped. Errors keep the driver's
 //! code alone: naming it would call into the driver again.
 
-use super::twin::Launch;
 use core::{ffi::c_void, fmt, ptr::NonNull};
 use cudarc::driver::{
     result::{self, DriverError, ctx, device, event, module, primary_ctx, stream},
     sys::{self, CUdevice_attribute, CUresult},
 };
+use kernels::cuda::Launch;
 use link::{Segment, door::Door};
 use std::{
     ffi::{CString, c_uint},

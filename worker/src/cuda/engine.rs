@@ -7,10 +7,10 @@ use super::{
     kernels::Kernels,
     lm_head::{self, Head},
     steps::{Key, Steps},
-    twin::Tuning,
     wave::{Around, Flight, Sizes, TABLES_LEN, Wave, need},
 };
 use crate::{authors::Authors, weights::Projection};
+use kernels::cuda::Tuning;
 use link::{LinkFault, Segment, door::Door};
 use std::{collections::VecDeque, rc::Rc, sync::Arc};
 use wire::Work;

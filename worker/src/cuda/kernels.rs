@@ -1,9 +1,7 @@
 //! The kernels on the device: modules loaded, functions found by name, once.
 
-use super::{
-    driver::{Context, Fault, Function, Module},
-    twin::MODULES,
-};
+use super::driver::{Context, Fault, Function, Module};
+use kernels::cuda::MODULES;
 use std::rc::Rc;
 use wire::Dtype;
 

@@ -23,7 +23,6 @@ mod lm_head;
 mod measure;
 mod route;
 mod steps;
-mod twin;
 mod wave;
 
 pub use devices::{Closed, Device, devices};

@@ -4,10 +4,10 @@ use super::{
     driver::{Arg, Fault, Function, Stream},
     kernels::Kernels,
     lm_head::Head,
-    twin::{ROWS_MAX, RowJob, TopKJob, Tuning, int8_row_plan, project_plan, topk_plan},
     wave::SCRATCH_LEN,
 };
 use core::cmp::Ordering;
+use kernels::cuda::{ROWS_MAX, RowJob, TopKJob, Tuning, int8_row_plan, project_plan, topk_plan};
 use wire::{
     Dtype, Operation, Work,
     reply::{Int8Reply, Layout, TopKReply},
