@@ -17,7 +17,7 @@ const BROKEN: &[&str] = &[
 ];
 
 fn main() {
-    let modules = [("broken", BROKEN)];
+    let modules = [("topk", names::TOPK), ("broken", BROKEN)];
     let out = env::var("OUT_DIR").expect("set by cargo");
     let here = env::var("CARGO_MANIFEST_DIR").expect("set by cargo");
     let mut build = cc::Build::new();
@@ -29,6 +29,7 @@ fn main() {
         .flag("-ffp-contract=off")
         .flag("-fno-fast-math")
         .flag("-Wno-unused-parameter")
+        .flag("-Wno-unknown-pragmas")
         .include(format!("{here}/cpp"))
         .include(format!("{here}/../cuda"))
         .file(format!("{here}/cpp/shim.cpp"));
