@@ -5,12 +5,14 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod coding;
 pub mod error;
 pub mod flags;
 pub mod frame;
 pub mod header;
 pub mod heartbeat;
 pub mod kind;
+pub mod lease;
 pub mod order;
 pub mod pack;
 pub mod payload;
@@ -20,12 +22,13 @@ pub mod response;
 pub mod tokens;
 pub mod work;
 
+pub use coding::Coding;
 pub use header::{HEADER_LEN, Header, HeaderFault};
 pub use kind::{Compression, ErrorCode, Kind};
 pub use order::{Order, Outcome};
 pub use pack::PackFault;
 pub use payload::{Full, Payload, PayloadFault};
-pub use work::{Dtype, Operation, Work};
+pub use work::{Dtype, Operation, Source, Work};
 
 // Tensors are read and written where they lie, and the format is little-endian.
 #[cfg(not(target_endian = "little"))]

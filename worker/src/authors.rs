@@ -3,7 +3,7 @@
 use crate::job::Job;
 use core::fmt;
 use wire::{
-    Dtype, ErrorCode, HEADER_LEN, Operation, Work,
+    Coding, Dtype, ErrorCode, HEADER_LEN, Operation, Source, Work,
     reply::{self, Author, Chunk, Layout, Stamp},
 };
 
@@ -96,6 +96,9 @@ impl Authors {
             operation,
             dtype: Dtype::F32,
             values: Dtype::F32,
+            coding: Coding::Plain,
+            source: Source::Inline,
+            quality: 0.0,
             streaming: false,
             k: 1,
             rows: 1,

@@ -2,6 +2,7 @@
 
 use crate::{
     authors::{AuthorId, Authors, stamp},
+    coded::{Coder, Rows},
     job::{Job, Turn, Written, store},
     lm_head::{LmHead, Tag},
     weights::Projection,
@@ -9,8 +10,8 @@ use crate::{
 use kernels::{Level, Row, int8, topk::TopK};
 use link::{Lent, LinkFault};
 use wire::{
-    ErrorCode, HEADER_LEN, Operation,
-    reply::{self, Chunk, EchoReply, Int8Reply, Layout, TopKReply},
+    ErrorCode, HEADER_LEN, Operation, Source,
+    reply::{self, Chunk, CodedReply, EchoReply, Int8Reply, Layout, TopKReply},
     work::K_MAX,
 };
 
@@ -24,6 +25,7 @@ pub struct Cpu<'w> {
     /// Values of one row, before they are rounded.
     values: Box<[f32]>,
     head: Option<LmHead<'w>>,
+    coder: Coder,
 }
 
 impl<'w> Cpu<'w> {
@@ -38,6 +40,7 @@ impl<'w> Cpu<'w> {
             topk: TopK::new(),
             values: vec![0.0; K_MAX as usize].into(),
             head: projection.map(LmHead::new),
+            coder: Coder::new(),
         }
     }
 
@@ -102,7 +105,12 @@ impl<'w> Cpu<'w> {
         turn: &Turn<'_>,
     ) -> Result<Written, ErrorCode> {
         let order = *lent.order();
-        if Job::admit(lent, self.width())?.work.operation == Operation::LmHead {
+        let work = Job::admit(lent, self.width())?.work;
+        if work.source != Source::Inline {
+            // The rows are in a device's memory, which no CPU reads.
+            return Err(ErrorCode::NoCapableWorker);
+        }
+        if work.operation == Operation::LmHead {
             let head = self.head.as_mut().ok_or(ErrorCode::NoCapableWorker)?;
             head.begin(rest.len());
         }
@@ -127,13 +135,17 @@ impl<'w> Cpu<'w> {
             shape.cols = head.projection().vocabulary() as u32;
         }
         for chunk in reply::chunks(&job.work) {
-            let layout = Layout::of(&shape, &chunk).ok_or(ErrorCode::NoCapableWorker)?;
+            let mut layout = Layout::of(&shape, &chunk).ok_or(ErrorCode::NoCapableWorker)?;
             let frame = out.get_mut(written.len..).ok_or(ErrorCode::ReplyTooLong)?;
             let payload = frame.get_mut(HEADER_LEN..).ok_or(ErrorCode::ReplyTooLong)?;
-            match &layout {
+            match &mut layout {
                 Layout::Echo(parts) => written.copied += echo(job, &chunk, parts, payload)?,
                 Layout::Int8(parts) => quantize(job, &chunk, parts, payload, turn.beat)?,
                 Layout::TopK(parts) => self.select(job, rest, &chunk, parts, payload, turn.beat)?,
+                Layout::Coded(parts) => {
+                    let rows = Rows::begin(*parts, payload)?;
+                    *parts = self.code(job, rest, &chunk, rows, turn.beat)?;
+                }
             }
             let stamp = stamp(job, turn.elapsed_ns(), chunk);
             written.len += self.authors.sign(self.author, frame, &layout, &stamp)?;
@@ -159,14 +171,7 @@ impl<'w> Cpu<'w> {
         for (at, (indices, places)) in places.enumerate() {
             beat();
             let number = chunk.first_row as usize + at;
-            let row = match (job.work.operation, &mut self.head) {
-                (Operation::LmHead, Some(head)) => {
-                    let tag = rest.len();
-                    head.next(tag, tagged(*job, tag, number).chain(rows_behind(rest)))
-                }
-                _ => job.row(number),
-            };
-            let row = row.ok_or(ErrorCode::BadRequest)?;
+            let row = logits(&mut self.head, job, rest, number).ok_or(ErrorCode::BadRequest)?;
             let values = &mut self.values[..k];
             let summary = self.topk.run(row, k, indices, values);
             store(layout.values_dtype, values, places);
@@ -176,6 +181,42 @@ impl<'w> Cpu<'w> {
             parts.flags[at] = summary.flags;
         }
         Ok(())
+    }
+
+    /// A chunk's rows in a coding; gives the layout of what was written.
+    fn code(
+        &mut self,
+        job: &Job<'_>,
+        rest: &[Lent<'_>],
+        chunk: &Chunk,
+        mut rows: Rows<'_>,
+        beat: &dyn Fn(),
+    ) -> Result<CodedReply, ErrorCode> {
+        for number in (chunk.first_row as usize..).take(chunk.rows as usize) {
+            beat();
+            let row = logits(&mut self.head, job, rest, number).ok_or(ErrorCode::BadRequest)?;
+            let k = job.work.k as usize;
+            let (indices, values) = self.coder.room(k);
+            let summary = self.topk.run(row, k, indices, values);
+            self.coder.set(&mut rows, &summary)?;
+        }
+        Ok(rows.finish([0; 32]))
+    }
+}
+
+/// The row to choose from: the order's own, or the next that lm-head makes.
+fn logits<'r>(
+    head: &'r mut Option<LmHead<'_>>,
+    job: &Job<'r>,
+    rest: &[Lent<'_>],
+    number: usize,
+) -> Option<Row<'r>> {
+    match (job.work.operation, head) {
+        (Operation::LmHead, Some(head)) => {
+            let tag = rest.len();
+            head.next(tag, tagged(*job, tag, number).chain(rows_behind(rest)))
+        }
+        _ => job.row(number),
     }
 }
 

@@ -9,6 +9,7 @@
 mod authors;
 pub mod backend;
 mod clock;
+mod coded;
 pub mod cpu;
 #[allow(unsafe_code, reason = "calls the CUDA driver")]
 pub mod cuda;

@@ -36,8 +36,9 @@ pub const ANSWER_LEN: usize = size_of::<AnswerBytes>();
 const OFFER_MAGIC: [u8; 8] = *b"BUTTOFFR";
 const ANSWER_MAGIC: [u8; 8] = *b"BUTTANSW";
 const HAS_WEIGHTS: u32 = 1;
-/// Segment, the worker's door, the shards' doors, the weights.
-const FDS_MAX: usize = SHARDS_MAX as usize + 3;
+const HAS_BASIS: u32 = 2;
+/// Segment, the worker's door, the shards' doors, the weights, the basis.
+const FDS_MAX: usize = SHARDS_MAX as usize + 4;
 const TEXT_MAX: usize = 200;
 
 /// What goes wrong in a handshake.
@@ -111,6 +112,8 @@ pub struct Offer<Fd> {
     pub shards: Vec<Fd>,
     /// A sealed safetensors file with the weights of `lm-head`.
     pub weights: Option<Fd>,
+    /// A sealed file with the basis that hidden rows are coded with.
+    pub basis: Option<Fd>,
 }
 
 /// What a worker says to an offer.
@@ -153,7 +156,7 @@ pub fn send_offer(control: impl AsFd, offer: &Offer<BorrowedFd<'_>>) -> Result<(
     let bytes = OfferBytes {
         magic: OFFER_MAGIC,
         version: VERSION,
-        flags: if offer.weights.is_some() { HAS_WEIGHTS } else { 0 },
+        flags: offer.weights.map_or(0, |_| HAS_WEIGHTS) | offer.basis.map_or(0, |_| HAS_BASIS),
         layout_hash: offer.layout_hash,
         worker: offer.worker,
         shards,
@@ -163,6 +166,7 @@ pub fn send_offer(control: impl AsFd, offer: &Offer<BorrowedFd<'_>>) -> Result<(
         .into_iter()
         .chain(offer.shards.iter().copied())
         .chain(offer.weights)
+        .chain(offer.basis)
         .collect();
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FDS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -204,17 +208,19 @@ pub fn receive_offer(control: impl AsFd) -> Result<Offer<OwnedFd>, HelloError> {
     if offer.version != VERSION {
         return Err(HelloError::Version { theirs: offer.version, ours: VERSION });
     }
-    let weights = usize::from(offer.flags & HAS_WEIGHTS != 0);
-    if fds.len() != 2 + usize::from(offer.shards) + weights {
+    let [weights, basis] = [HAS_WEIGHTS, HAS_BASIS].map(|flag| offer.flags & flag != 0);
+    let expected = 2 + usize::from(offer.shards) + usize::from(weights) + usize::from(basis);
+    if fds.len() != expected {
         return Err(HelloError::Field("the number of descriptors"));
     }
-    let weights = if weights == 1 { fds.pop() } else { None };
+    let basis = if basis { fds.pop() } else { None };
+    let weights = if weights { fds.pop() } else { None };
     let mut fds = fds.into_iter();
     let (Some(segment), Some(door)) = (fds.next(), fds.next()) else {
         return Err(HelloError::Field("the number of descriptors"));
     };
     let (worker, layout_hash) = (offer.worker, offer.layout_hash);
-    Ok(Offer { worker, layout_hash, segment, door, shards: fds.collect(), weights })
+    Ok(Offer { worker, layout_hash, segment, door, shards: fds.collect(), weights, basis })
 }
 
 /// The worker's second step.

@@ -91,7 +91,7 @@ impl Route {
                 Operation::TopK | Operation::Int8 | Operation::LmHead => {
                     "larger than a wave of the device"
                 }
-                Operation::Echo | Operation::Generate => "the device does not compute this",
+                _ => "the device does not compute this",
             };
             return Place::Cpu(authors.who("cpu", reason));
         }
@@ -122,7 +122,7 @@ fn expected(table: &Table, work: &Work, orders: usize) -> (f64, f64) {
     let costs = match work.operation {
         Operation::Int8 => table.int8,
         Operation::LmHead => table.lm_head,
-        Operation::TopK | Operation::Echo | Operation::Generate => table.topk,
+        _ => table.topk,
     };
     let bytes = f64::from(work.data_len);
     // The core starts anew with every row, the device with every wave.
@@ -146,13 +146,16 @@ fn reason(work: &Work, cpu: f64, device: f64) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use wire::Dtype;
+    use wire::{Coding, Dtype, Source};
 
     fn work(operation: Operation, rows: u32, cols: u32) -> Work {
         Work {
             operation,
             dtype: Dtype::F32,
             values: Dtype::F32,
+            coding: Coding::Plain,
+            source: Source::Inline,
+            quality: 0.0,
             streaming: false,
             k: 100,
             rows,

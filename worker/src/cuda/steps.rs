@@ -9,7 +9,7 @@ use super::{
 use core::cmp::Ordering;
 use kernels::cuda::{ROWS_MAX, RowJob, TopKJob, Tuning, int8_row_plan, project_plan, topk_plan};
 use wire::{
-    Dtype, Operation, Work,
+    Coding, Dtype, Operation, Work,
     reply::{Int8Reply, Layout, TopKReply},
 };
 
@@ -27,12 +27,15 @@ impl Key {
     /// The key of rows of this shape; `None` for what no kernel computes.
     pub(super) const fn of(shape: &Work) -> Option<Self> {
         let &Work { operation, dtype, values, cols, k, .. } = shape;
+        if !matches!(shape.coding, Coding::Plain) {
+            return None;
+        }
         match operation {
             Operation::TopK => Some(Self { operation, dtype, values, cols, k }),
             // Logits are f32, whatever the hidden rows were.
             Operation::LmHead => Some(Self { operation, dtype: Dtype::F32, values, cols, k }),
             Operation::Int8 => Some(Self { operation, dtype, values: Dtype::F32, cols, k: 0 }),
-            Operation::Echo | Operation::Generate => None,
+            _ => None,
         }
     }
 
@@ -101,7 +104,7 @@ impl Entry {
                     flags: part(flags.pos, 1),
                 }))
             }
-            Layout::Echo(_) => None,
+            Layout::Echo(_) | Layout::Coded(_) => None,
         }
     }
 }

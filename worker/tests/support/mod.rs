@@ -145,6 +145,7 @@ impl Rig {
             door: bell.fd(),
             shards: vec![door.fd()],
             weights: weights.map(SharedFile::fd),
+            basis: None,
         };
         spoil(&mut offer);
         send_offer(&ours, &offer).expect("offer");

@@ -1,0 +1,34 @@
+//! Prints bytes and fidelity of every coding on the committed samples. The same numbers every time:
+//! `cargo run -p codec --example quality`.
+
+#[path = "../tests/support/quality.rs"]
+mod quality;
+#[path = "../tests/support/samples.rs"]
+mod samples;
+
+use samples::Samples;
+
+fn main() {
+    let logits = Samples::open("logits.safetensors");
+    println!("top-{} sets: means over the rows; error: the largest of a value", quality::K);
+    println!(
+        "{:<10} {:<18} {:>7} {:>7} {:>8} {:>10} {:>10} {:>8}",
+        "logits", "coding", "bytes", "entries", "mass", "KL, nats", "renormed", "error"
+    );
+    for name in quality::LOGITS {
+        let plain = quality::of_plain_f16(&logits, name);
+        print(name, "u32 + f16", &plain);
+        for (coding, mass) in quality::SETS {
+            let coded = quality::of_sets(&logits, name, coding, mass);
+            let label = if mass > 0.0 { format!("{coding} {mass}") } else { coding.to_string() };
+            print(name, &label, &coded);
+        }
+    }
+}
+
+fn print(tensor: &str, coding: &str, q: &quality::SetQuality) {
+    println!(
+        "{tensor:<10} {coding:<18} {:>7.1} {:>7.1} {:>8.5} {:>10.6} {:>10.6} {:>8.4}",
+        q.bytes, q.entries, q.retained_mass, q.kl, q.kl_renormalised, q.error
+    );
+}

@@ -1,0 +1,9 @@
+//! Codings against the samples, against their goals, and against hostile bytes.
+
+#[path = "../support/quality.rs"]
+#[allow(dead_code)]
+mod quality;
+#[path = "../support/samples.rs"]
+#[allow(dead_code)]
+mod samples;
+mod set;
