@@ -2,7 +2,7 @@
 
 use crate::{
     Backend, Choice, Poll,
-    backend::Chosen,
+    backend::{Chosen, Site},
     serve::serve,
     weights::{Projection, WeightsError},
 };
@@ -25,6 +25,8 @@ pub struct Args {
     pub backend: Choice,
     /// How to wait.
     pub poll: Poll,
+    /// Which CUDA device, from 0.
+    pub device: u16,
 }
 
 /// Exit codes of a worker process. A panic aborts (SIGABRT), and a node that dies takes its workers
@@ -96,14 +98,15 @@ pub fn run_on(control: BorrowedFd<'_>, args: &Args) -> u8 {
         Ok(projection) => projection,
         Err(error) => return refuse(control, &Refusal::Weights(error)),
     };
-    let chosen = Backend::choose(args.backend, worker, projection);
-    let Chosen { mut backend, reason } = match chosen {
+    let crowded = is_crowded(segment.layout());
+    let shards = offer.shards.into_iter().map(Door::from_fd).collect();
+    // Before the backend, which may hold slots of it until it is dropped.
+    let side = WorkerSide::new(&segment, worker, Door::from_fd(offer.door), shards);
+    let site = Site { worker, device: args.device, segment: &segment, door: side.door() };
+    let Chosen { mut backend, reason } = match Backend::choose(args.backend, &site, projection) {
         Ok(chosen) => chosen,
         Err(reason) => return refuse(control, &Refusal::Backend(reason)),
     };
-    let crowded = is_crowded(segment.layout());
-    let shards = offer.shards.into_iter().map(Door::from_fd).collect();
-    let side = WorkerSide::new(&segment, worker, Door::from_fd(offer.door), shards);
     let ready = Answer::Ready {
         pid: getpid().as_raw_nonzero().get().cast_unsigned(),
         operations: backend.operations(),
