@@ -32,6 +32,7 @@ const ARROWS: [Arrows; 12] = [
         "dataplane",
         &[
             "client",
+            "codec",
             "dataplane-core",
             "dataplane-uring",
             "kernels",
