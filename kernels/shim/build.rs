@@ -17,7 +17,14 @@ const BROKEN: &[&str] = &[
 ];
 
 fn main() {
-    let modules = [("topk", names::TOPK), ("broken", BROKEN)];
+    let modules = [
+        ("topk", names::TOPK),
+        ("int8", names::INT8),
+        ("center", names::CENTER),
+        ("project", names::PROJECT),
+        ("restore", names::RESTORE),
+        ("broken", BROKEN),
+    ];
     let out = env::var("OUT_DIR").expect("set by cargo");
     let here = env::var("CARGO_MANIFEST_DIR").expect("set by cargo");
     let mut build = cc::Build::new();

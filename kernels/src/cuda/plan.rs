@@ -82,8 +82,8 @@ pub fn topk_plan(rows: u32, cols: u32, k: u32, tuning: Tuning) -> Option<TopKPla
 /// `int8_row_<t>`. `None` without rows or with more than [`ROWS_MAX`], as below.
 #[must_use]
 pub fn int8_row_plan(rows: u32, cols: u32, tuning: Tuning) -> Option<Launch> {
-    // A thread keeps 32 entries in registers, so that most rows are read once.
-    let threads = cols.div_ceil(32).clamp(64, tuning.threads).next_power_of_two();
+    // A thread keeps 16 entries in registers, so that most rows are read once.
+    let threads = cols.div_ceil(16).clamp(64, tuning.threads).next_power_of_two();
     some_rows(rows).map(|rows| Launch::rows(rows, threads, WARPS_SHARED))
 }
 
