@@ -62,10 +62,10 @@ impl<'w> Backend<'w> {
         site: &Site<'_>,
         projection: Option<Projection<'w>>,
     ) -> Result<Chosen<'w>, String> {
-        let mut cpu = Cpu::new(site.worker, "asked for", projection);
+        let mut cpu = Box::new(Cpu::new(site.worker, "asked for", projection));
         if choice == Choice::Cpu {
             let reason = "asked for".to_owned();
-            return Ok(Chosen { backend: Self::Cpu(Box::new(cpu)), reason });
+            return Ok(Chosen { backend: Self::Cpu(cpu), reason });
         }
         let always = choice == Choice::Cuda;
         let door = site.door.try_clone().map_err(|error| error.to_string())?;
@@ -86,7 +86,7 @@ impl<'w> Backend<'w> {
             return Err(reason);
         }
         cpu.explain(&reason);
-        Ok(Chosen { backend: Self::Cpu(Box::new(cpu)), reason })
+        Ok(Chosen { backend: Self::Cpu(cpu), reason })
     }
 
     /// `cpu` or `cuda`.
