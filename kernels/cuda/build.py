@@ -33,6 +33,10 @@ OPTIONS = [
 ARCHITECTURES = ["sm_80", "sm_90", "sm_100", "sm_120"]
 
 
+# What would let the bits differ: the assembler may fuse what does not say how it rounds.
+LOOSE = re.compile(r"\b(?:(?:add|sub|mul|mad)\.f(?:32|64)|\w+\.(?:approx|full|ftz)\.\w+)\b")
+
+
 class Wrong(Exception):
     """The sources do not compile, or not well enough."""
 
@@ -153,6 +157,8 @@ def main():
         path = PTX / f"{source.stem}.ptx"
         try:
             text = compiler.ptx(source, headers)
+            if loose := LOOSE.search(text):
+                raise Wrong(f"{source.name}: `{loose[0]}` is not rounded in one defined way")
             if not check:
                 path.write_text(text)
             elif not path.exists() or path.read_text() != text:

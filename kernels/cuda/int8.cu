@@ -189,12 +189,18 @@ DEVICE void channel(const Job& job, u32 cols, const float* mean, const float* sc
   u32 flags = 0;
 #pragma unroll 1
   for (u32 col = threadIdx.x * 8; col < cols; col += blockDim.x * 8) {
-    float t[8];
+    float t[8], scales[8];
     u32 words[8];
     row.eight(col, t);
+    if (cols - col >= 8) {
+      eight_floats(scale, col, scales);
+    } else {
+#pragma unroll
+      for (u32 i = 0; i < 8; i++) scales[i] = i < cols - col ? __ldg(scale + col + i) : 0.0f;
+    }
 #pragma unroll
     for (u32 i = 0; i < 8; i++) {
-      float s = i < cols - col ? __ldg(scale + col + i) : 0.0f;
+      float s = scales[i];
       flags |= flag_of(t[i]);
       bool codes = is_finite(s) && s != 0.0f && !is_nan(t[i]);
       words[i] = codes ? code_of(__fdiv_rn(t[i], s)) : 0;
