@@ -2,6 +2,7 @@
 //! processes.
 #![forbid(unsafe_code)]
 
+mod basis;
 mod check;
 mod cli;
 mod compress;

@@ -96,6 +96,8 @@ pub(crate) struct Plan {
     pub(crate) poll: Poll,
     /// Weights for lm-head.
     pub(crate) lm_head: Option<PathBuf>,
+    /// Basis for the codings of hidden rows.
+    pub(crate) basis: Option<PathBuf>,
     /// Bounds.
     pub(crate) limits: Limits,
 }
@@ -273,6 +275,7 @@ impl Plan {
             backend: settings.backend.unwrap_or(Backend::Auto),
             poll: settings.poll.unwrap_or(Poll::Balanced),
             lm_head: settings.lm_head.clone(),
+            basis: settings.basis.clone(),
             limits,
         })
     }

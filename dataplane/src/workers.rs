@@ -122,6 +122,8 @@ pub(crate) struct Team {
     pub(crate) shard_doors: Vec<Arc<Door>>,
     /// Weights for lm-head.
     pub(crate) weights: Option<SharedFile>,
+    /// What hidden rows are coded with.
+    pub(crate) basis: Option<SharedFile>,
     /// The shards.
     pub(crate) shards: Shards,
     /// Bounds.
@@ -172,6 +174,7 @@ impl Team {
             door: self.worker_doors[usize::from(worker)].fd(),
             shards: self.shard_doors.iter().map(|door| door.fd()).collect(),
             weights: self.weights.as_ref().map(SharedFile::fd),
+            basis: self.basis.as_ref().map(SharedFile::fd),
         };
         send_offer(&*control, &offer).map_err(|error| error.to_string())?;
         answer(control).await

@@ -184,6 +184,7 @@ fn a_segment_of_another_version_is_refused_by_the_worker_with_both_versions() {
             door: door.fd(),
             shards: vec![door.fd()],
             weights: None,
+            basis: None,
         };
         send_offer(&ours, &offer).expect("sent");
         match receive_answer(&ours).expect("an answer") {

@@ -21,10 +21,11 @@ const fn arrows(
 const ARROWS: [Arrows; 12] = [
     arrows("wire", &[], &[]),
     arrows("kernels", &[], &[]),
+    arrows("cuda-shim", &["kernels"], &[]),
     arrows("client", &["wire"], &[]),
     arrows("codec", &["kernels", "wire"], &[]),
     arrows("link", &["wire"], &[]),
-    arrows("worker", &["link", "kernels", "wire"], &[]),
+    arrows("worker", &["codec", "link", "kernels", "wire"], &[]),
     arrows("dataplane-core", &["wire"], &[]),
     arrows("dataplane-uring", &["dataplane-core", "link", "wire"], &[]),
     arrows(
