@@ -2,6 +2,7 @@
 //! io_uring.
 
 use crate::{
+    basis,
     failure::Failure,
     host,
     listen::Bound,
@@ -87,7 +88,9 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
         None => None,
         Some(path) => Some(weights::load(path).await.map_err(Failure::Setup)?),
     };
-    let mut node = Node::start(plan, weights)?;
+    let basis = plan.basis.as_deref().map(basis::load).transpose().map_err(Failure::Setup)?;
+    let basis_id = basis.as_ref().map(|basis| basis.id.clone());
+    let mut node = Node::start(plan, weights, basis.map(|basis| basis.file))?;
     let ready = tokio::select! {
         ready = node.workers_ready() => ready,
         name = signals.next() => {
@@ -103,7 +106,8 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
             return Err(Failure::Setup(why));
         }
     };
-    node.stats.set_facts(facts(plan, &node, &ready));
+    let basis_id = basis_id.unwrap_or_else(|| "off".to_owned());
+    node.stats.set_facts(facts(plan, &node, &ready, basis_id));
     node.threads.shards.listen(bound.open().map_err(Failure::Setup)?);
     for place in bound.places() {
         say::out(format!("listening {place}"));
@@ -154,7 +158,7 @@ fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
 }
 
 /// What the node says of itself beside its counters.
-fn facts(plan: &Plan, node: &Node, ready: &Ready) -> Vec<(&'static str, String)> {
+fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'static str, String)> {
     vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("backend", ready.backend.clone()),
@@ -163,8 +167,10 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready) -> Vec<(&'static str, String)>
         ("poll", plan.poll.name().to_owned()),
         ("shards", plan.shards().to_string()),
         ("workers", plan.workers.to_string()),
+        ("gpus", plan.devices.to_string()),
         ("max_payload", plan.limits.max_payload.to_string()),
         ("lm_head", plan.lm_head.as_ref().map_or("off", |_| "on").to_owned()),
+        ("basis", basis),
         (
             "security",
             if plan.insecure { "plaintext, insecure" } else { "plaintext, loopback" }.to_owned(),
@@ -194,7 +200,11 @@ fn make_room(plan: &Plan) {
 }
 
 impl Node {
-    fn start(plan: &Plan, weights: Option<SharedFile>) -> Result<Self, Failure> {
+    fn start(
+        plan: &Plan,
+        weights: Option<SharedFile>,
+        basis: Option<SharedFile>,
+    ) -> Result<Self, Failure> {
         let segment = Segment::create(&memory::layout(plan)).map(Arc::new).map_err(|error| {
             Failure::setup(format!("{error}; lower --bulk-slots or --max-payload"))
         })?;
@@ -212,11 +222,14 @@ impl Node {
             worker_doors,
             shard_doors,
             weights,
+            basis,
             shards: threads.shards.clone(),
             limits: plan.limits.clone(),
             backend: plan.backend,
+            devices: plan.devices,
             poll: plan.poll,
             stats: Arc::new(WorkerStats::default()),
+            node: Arc::clone(&stats),
         });
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));

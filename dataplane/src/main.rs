@@ -2,6 +2,7 @@
 //! processes.
 #![forbid(unsafe_code)]
 
+mod basis;
 mod check;
 mod cli;
 mod compress;
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
                 Poll::Balanced => worker::Poll::Balanced,
                 Poll::Frugal => worker::Poll::Frugal,
             };
-            return worker::run(&worker::Args { backend, poll });
+            return worker::run(&worker::Args { backend, poll, device: args.device });
         }
     };
     match done {

@@ -41,6 +41,9 @@ pub(crate) fn sum(plan: &Plan) -> Result<Vec<Item>, String> {
     if let Some(bytes) = plan.lm_head.as_deref().and_then(|path| path.metadata().ok()) {
         items.push(("lm-head weights", bytes.len()));
     }
+    if let Some(bytes) = plan.basis.as_deref().and_then(|path| path.metadata().ok()) {
+        items.push(("basis", bytes.len()));
+    }
     Ok(items)
 }
 

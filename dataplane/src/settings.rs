@@ -71,7 +71,7 @@ pub(crate) struct Settings {
     /// Shards: pinned cores that serve connections [default: a quarter of the cores, at least 1]
     #[arg(long, value_name = "N", help_heading = "Cores")]
     pub(crate) shards: Option<u32>,
-    /// Worker processes that compute [default: the other cores, 1 to 8]
+    /// Worker processes that compute [default: one per GPU; without one, the other cores, 1 to 8]
     #[arg(long, value_name = "N", help_heading = "Cores")]
     pub(crate) workers: Option<u32>,
     /// Where workers compute [default: auto]
@@ -83,6 +83,9 @@ pub(crate) struct Settings {
     /// safetensors file with `weight` [vocabulary, width] and, if there, `bias`: enables lm-head
     #[arg(long, value_name = "FILE", help_heading = "Cores")]
     pub(crate) lm_head: Option<PathBuf>,
+    /// Basis made by `butterfly calibrate`: enables the codings of hidden rows that need one
+    #[arg(long, value_name = "FILE", help_heading = "Cores")]
+    pub(crate) basis: Option<PathBuf>,
 
     /// Largest payload of one message [default: 2052KiB]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
@@ -137,6 +140,7 @@ impl Settings {
             backend: self.backend.or(file.backend),
             poll: self.poll.or(file.poll),
             lm_head: self.lm_head.or(file.lm_head),
+            basis: self.basis.or(file.basis),
             max_payload: self.max_payload.or(file.max_payload),
             max_connections: self.max_connections.or(file.max_connections),
             max_in_flight: self.max_in_flight.or(file.max_in_flight),

@@ -114,9 +114,11 @@ struct Seed {
 /// The operations that this node's workers serve, bit = operation code.
 fn operations(plan: &Plan) -> u32 {
     let lm_head = plan.lm_head.as_ref().map(|_| Operation::LmHead);
-    [Operation::Echo, Operation::TopK, Operation::Int8]
+    let fetch = plan.basis.as_ref().map(|_| Operation::Fetch);
+    [Operation::Echo, Operation::TopK, Operation::Int8, Operation::Hidden]
         .into_iter()
         .chain(lm_head)
+        .chain(fetch)
         .fold(0, |bits, operation| bits | 1 << operation.code())
 }
 

@@ -108,5 +108,8 @@ pub const fn sentence(code: ErrorCode) -> &'static str {
             "this node has no room for another connection; try again later"
         }
         ErrorCode::PeerTooSlow => "nothing moved on this connection for too long; it is closed",
+        ErrorCode::UnknownBasis => {
+            "this node has no such basis; fetch the one it has, or name none"
+        }
     }
 }

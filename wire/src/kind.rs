@@ -133,6 +133,8 @@ registry! {
         TooManyConnections = 20, "too_many_connections";
         /// The peer was too slow to send or to read. The connection closes.
         PeerTooSlow = 21, "peer_too_slow";
+        /// No basis, or another one than the request names. The one that is there can be fetched.
+        UnknownBasis = 22, "unknown_basis";
     }
 }
 

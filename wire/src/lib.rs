@@ -12,6 +12,7 @@ pub mod frame;
 pub mod header;
 pub mod heartbeat;
 pub mod kind;
+pub mod lease;
 pub mod order;
 pub mod pack;
 pub mod payload;
@@ -27,7 +28,7 @@ pub use kind::{Compression, ErrorCode, Kind};
 pub use order::{Order, Outcome};
 pub use pack::PackFault;
 pub use payload::{Full, Payload, PayloadFault};
-pub use work::{Dtype, Operation, Work};
+pub use work::{Dtype, Operation, Source, Work};
 
 // Tensors are read and written where they lie, and the format is little-endian.
 #[cfg(not(target_endian = "little"))]

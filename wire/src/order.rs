@@ -4,7 +4,7 @@
 //! Both sides are one release of one binary (the segment's layout hash says so), hence native byte
 //! order.
 
-use crate::{Dtype, ErrorCode, Operation, Work};
+use crate::{Coding, Dtype, ErrorCode, Operation, Source, Work};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// One order: compute this, from the slot's request area into its reply area.
@@ -19,6 +19,7 @@ pub struct Order {
     pub arrived_ns: u64,
     /// Bytes of the request's payload, which starts behind the header in the request area.
     pub payload_len: u32,
+    quality: u32,
     k: u32,
     rows: u32,
     cols: u32,
@@ -31,14 +32,16 @@ pub struct Order {
     flags: u8,
     /// Which lending of the slot this is; the outcome repeats it.
     pub lending: u32,
+    coding: u8,
+    source: u8,
     /// Zero.
-    pub reserved: u32,
+    pub reserved: [u8; 14],
 }
 
 const FLAG_STREAMING: u8 = 1;
 const FLAG_CHECK: u8 = 2;
 
-const _: () = assert!(size_of::<Order>() == 64);
+const _: () = assert!(size_of::<Order>() == 80);
 
 impl Order {
     /// An order for checked work.
@@ -63,6 +66,7 @@ impl Order {
             deadline_ns,
             arrived_ns,
             payload_len,
+            quality: work.quality.to_bits(),
             k: work.k,
             rows: work.rows,
             cols: work.cols,
@@ -74,7 +78,9 @@ impl Order {
             values: work.values.code(),
             flags,
             lending,
-            reserved: 0,
+            coding: work.coding.code(),
+            source: work.source.code(),
+            reserved: [0; 14],
         }
     }
 
@@ -87,6 +93,9 @@ impl Order {
             operation: Operation::from_code(self.operation).ok_or(ErrorCode::BadRequest)?,
             dtype: Dtype::from_code(self.dtype).ok_or(ErrorCode::BadRequest)?,
             values: Dtype::from_code(self.values).ok_or(ErrorCode::BadRequest)?,
+            coding: Coding::from_code(self.coding).ok_or(ErrorCode::BadRequest)?,
+            source: Source::from_code(self.source).ok_or(ErrorCode::BadRequest)?,
+            quality: f32::from_bits(self.quality),
             streaming: self.flags & FLAG_STREAMING != 0,
             k: self.k,
             rows: self.rows,
@@ -133,6 +142,9 @@ mod tests {
             operation: Operation::LmHead,
             dtype: Dtype::Bf16,
             values: Dtype::F16,
+            coding: Coding::SetSteps,
+            source: Source::Inline,
+            quality: 0.5,
             streaming: true,
             k: 100,
             rows: 3,
@@ -165,6 +177,9 @@ mod tests {
         };
         assert_eq!(bad(|order| order.operation = 99), Err(ErrorCode::BadRequest));
         assert_eq!(bad(|order| order.dtype = 99), Err(ErrorCode::BadRequest));
+        assert_eq!(bad(|order| order.coding = 99), Err(ErrorCode::BadRequest));
+        assert_eq!(bad(|order| order.source = 99), Err(ErrorCode::BadRequest));
+        assert_eq!(bad(|order| order.quality = u32::MAX), Err(ErrorCode::BadRequest));
         assert_eq!(bad(|order| order.k = 0), Err(ErrorCode::BadK));
         assert_eq!(bad(|order| order.data_len += 1), Err(ErrorCode::BadRequest));
     }

@@ -26,9 +26,10 @@ pub use query_request::{
     ArchivedUserPreferences, Context, QueryRequest, RoutingHint, TensorWork, UserPreferences,
 };
 pub use query_response::{
-    Answer, ArchivedAnswer, ArchivedAttention, ArchivedInt8Block, ArchivedMetadata,
-    ArchivedQueryResponse, ArchivedStreamingChunk, ArchivedTensor, ArchivedTopKSet, Attention,
-    Int8Block, Metadata, QueryResponse, SCHEME_ROW_ABSMAX, StreamingChunk, Tensor, TopKSet,
+    Answer, ArchivedAnswer, ArchivedAttention, ArchivedCodedRows, ArchivedInt8Block,
+    ArchivedMetadata, ArchivedQueryResponse, ArchivedStreamingChunk, ArchivedTensor,
+    ArchivedTopKSet, Attention, CodedRows, Int8Block, Metadata, QueryResponse, SCHEME_ROW_ABSMAX,
+    StreamingChunk, Tensor, TopKSet,
 };
 pub use sink::{Encoder, Sink};
 pub use text::Text;

@@ -6,11 +6,14 @@
 
 mod layout;
 
-pub use layout::{EchoParts, EchoReply, Int8Parts, Int8Reply, Span, TopKParts, TopKReply};
+pub use layout::{
+    CodedParts, CodedReply, EchoParts, EchoReply, Int8Parts, Int8Reply, Span, TopKParts, TopKReply,
+};
 
 use crate::{
-    Dtype, ErrorCode, HEADER_LEN, Kind, Operation, PAYLOAD_ALIGN, Work, frame,
+    Coding, Dtype, ErrorCode, HEADER_LEN, Kind, Operation, PAYLOAD_ALIGN, Work, frame,
     payload::{self, Answer, Payload, QueryResponse, Sink, StreamingChunk, Text},
+    work::FETCH_PIECE,
 };
 
 /// Parts of a reply start at multiples of this: enough for every element type, and one-row replies
@@ -69,12 +72,14 @@ pub fn reply_len(work: &Work) -> u64 {
     let frames = chunks(work).len() as u64;
     let rows = if work.streaming { work.rows.min(CHUNK_ROWS) } else { work.rows };
     let parts = match work.operation {
+        _ if work.coding != Coding::Plain => CodedReply::layout(rows, work).end(),
         Operation::TopK | Operation::LmHead => {
             TopKReply::layout(rows, work.k, work.cols, work.values).end()
         }
         Operation::Int8 => Int8Reply::layout(rows, work.cols).end(),
         Operation::Echo => EchoReply::layout(rows, work.cols, work.dtype).end(),
-        Operation::Generate => 0,
+        Operation::Fetch => EchoReply::layout(1, FETCH_PIECE, Dtype::U8).end(),
+        Operation::Generate | Operation::Hidden => 0,
     };
     frames.saturating_mul(parts.saturating_add(AROUND_MAX) as u64)
 }
@@ -123,8 +128,10 @@ pub enum Layout {
     TopK(TopKReply),
     /// Of int8.
     Int8(Int8Reply),
-    /// Of echo.
+    /// Of echo, and of fetch.
     Echo(EchoReply),
+    /// Of rows in a coding.
+    Coded(CodedReply),
 }
 
 impl Layout {
@@ -132,6 +139,9 @@ impl Layout {
     #[must_use]
     pub fn of(work: &Work, chunk: &Chunk) -> Option<Self> {
         match work.operation {
+            _ if work.coding != Coding::Plain => {
+                Some(Self::Coded(CodedReply::layout(chunk.rows, work)))
+            }
             Operation::TopK | Operation::LmHead => {
                 Some(Self::TopK(TopKReply::layout(chunk.rows, work.k, work.cols, work.values)))
             }
@@ -139,7 +149,7 @@ impl Layout {
             Operation::Echo => {
                 Some(Self::Echo(EchoReply::layout(chunk.rows, work.cols, work.dtype)))
             }
-            Operation::Generate => None,
+            Operation::Generate | Operation::Hidden | Operation::Fetch => None,
         }
     }
 
@@ -150,6 +160,7 @@ impl Layout {
             Self::TopK(layout) => layout.end(),
             Self::Int8(layout) => layout.end(),
             Self::Echo(layout) => layout.end(),
+            Self::Coded(layout) => layout.end(),
         }
     }
 }
@@ -182,6 +193,10 @@ pub fn finish(
         Layout::Echo(tensor) => {
             tensor.clear_rest(payload).map_err(|_| too_long)?;
             tensor.describe(&mut response.response).map_err(|_| too_long)?;
+        }
+        Layout::Coded(rows) => {
+            rows.clear_rest(payload).map_err(|_| too_long)?;
+            rows.describe(&mut response.response).map_err(|_| too_long)?;
         }
     }
     response.query_id = stamp.query_id;

@@ -1,8 +1,8 @@
 //! Requests: writing rows straight into a frame, and reading a request on the hot path.
 
 use crate::{
-    CHECKED_PAYLOAD_MIN, DATA_ALIGN, Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation, Work,
-    check, frame,
+    CHECKED_PAYLOAD_MIN, Coding, DATA_ALIGN, Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation,
+    Source, Work, check, frame,
     payload::{
         self, ArchivedQueryRequest, Full, Part, Payload, PayloadFault, QueryRequest, Sink, encode,
     },
@@ -39,6 +39,9 @@ pub fn work(payload: &[u8]) -> Result<(&ArchivedQueryRequest, Work), ErrorCode> 
         operation: Operation::from_code(fields.operation).ok_or(ErrorCode::BadRequest)?,
         dtype: Dtype::from_code(fields.dtype).ok_or(ErrorCode::BadRequest)?,
         values: Dtype::from_code(fields.values).ok_or(ErrorCode::BadRequest)?,
+        coding: Coding::from_code(fields.coding).ok_or(ErrorCode::BadRequest)?,
+        source: Source::from_code(fields.source).ok_or(ErrorCode::BadRequest)?,
+        quality: fields.quality.to_native(),
         streaming: root.streaming,
         k: fields.k.to_native(),
         rows: fields.rows.to_native(),
@@ -71,6 +74,15 @@ pub fn verify(payload: &[u8], work: &Work) -> bool {
 #[must_use]
 pub fn query_id(payload: &[u8]) -> [u8; 16] {
     const FROM_END: usize = ROOT_LEN - core::mem::offset_of!(ArchivedQueryRequest, query_id);
+    let at = payload.len().checked_sub(FROM_END);
+    at.and_then(|at| payload.get(at..)?.first_chunk()).copied().unwrap_or_default()
+}
+
+/// First eight bytes of the id of the basis that a payload asks for, which [`work`] has accepted;
+/// all zero for any.
+#[must_use]
+pub fn basis(payload: &[u8]) -> [u8; 8] {
+    const FROM_END: usize = ROOT_LEN - core::mem::offset_of!(ArchivedQueryRequest, work.basis);
     let at = payload.len().checked_sub(FROM_END);
     at.and_then(|at| payload.get(at..)?.first_chunk()).copied().unwrap_or_default()
 }

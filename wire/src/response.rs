@@ -1,10 +1,10 @@
 //! Answers, read in place: checked views of the tensors in a QUERY_RESPONSE.
 
 use crate::{
-    Dtype,
+    Coding, Dtype,
     payload::{
-        self, ArchivedInt8Block, ArchivedQueryResponse, ArchivedTensor, ArchivedTopKSet,
-        PayloadFault, QueryResponse, SCHEME_ROW_ABSMAX,
+        self, ArchivedCodedRows, ArchivedInt8Block, ArchivedQueryResponse, ArchivedTensor,
+        ArchivedTopKSet, PayloadFault, QueryResponse, SCHEME_ROW_ABSMAX,
     },
 };
 use bytemuck::{Pod, try_cast_slice};
@@ -20,8 +20,10 @@ pub struct Response<'a> {
     pub logits: Option<TopKView<'a>>,
     /// Quantised rows.
     pub hidden_states: Option<Int8View<'a>>,
-    /// Rows of an echo.
+    /// Rows of an echo, or a fetched piece.
     pub echo: Option<TensorView<'a>>,
+    /// Rows in a coding.
+    pub coded: Option<CodedView<'a>>,
 }
 
 /// Top-k sets. Rows are `k` entries apart; only the first `counts[row]` entries of a row are valid.
@@ -112,6 +114,39 @@ pub struct TensorView<'a> {
     pub data: &'a [u8],
 }
 
+/// Rows in a coding, one behind the other.
+#[derive(Clone, Copy, Debug)]
+pub struct CodedView<'a> {
+    /// Rows.
+    pub rows: u32,
+    /// Columns of the rows that were coded, or that sets were chosen from.
+    pub cols: u32,
+    /// Most entries of a set; 0 for hidden rows.
+    pub k: u32,
+    /// How.
+    pub coding: Coding,
+    /// The dial, as asked for.
+    pub quality: f32,
+    /// Id of the basis that is needed to decode, or zero.
+    pub basis: &'a [u8; 32],
+    /// `[rows]`: where each row ends in `data`, in ascending order.
+    pub ends: &'a [u32],
+    /// `[rows]`, see [`crate::flags`].
+    pub flags: &'a [u8],
+    /// The rows' bytes.
+    pub data: &'a [u8],
+}
+
+impl<'a> CodedView<'a> {
+    /// The bytes of a row; empty for rows that are not there.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &'a [u8] {
+        let end_of = |row: usize| self.ends.get(row).map_or(0, |end| *end as usize);
+        let start = row.checked_sub(1).map_or(0, end_of);
+        self.data.get(start..end_of(row)).unwrap_or_default()
+    }
+}
+
 /// Checks a payload as an answer: archive, schema, inner CRC-32C, and that lengths, counts and
 /// indices agree.
 ///
@@ -125,6 +160,7 @@ pub fn read(payload: &[u8]) -> Result<Response<'_>, PayloadFault> {
         logits: topk(payload, &answer.logits)?,
         hidden_states: int8(payload, &answer.hidden_states)?,
         echo: tensor(payload, &answer.echo)?,
+        coded: coded(payload, &answer.coded)?,
     })
 }
 
@@ -187,6 +223,36 @@ fn tensor<'a>(
     let dtype = Dtype::from_code(tensor.dtype).ok_or(PayloadFault::Content)?;
     let len = elements(product(rows, cols)?, dtype)?;
     Ok(Some(TensorView { rows, cols, dtype, data: typed(payload, &tensor.data, len)? }))
+}
+
+fn coded<'a>(
+    payload: &'a [u8],
+    block: &'a ArchivedCodedRows,
+) -> Result<Option<CodedView<'a>>, PayloadFault> {
+    let (rows, cols, k) = (block.rows.to_native(), block.cols.to_native(), block.k.to_native());
+    if rows == 0 {
+        return absent(&[block.ends.len(), block.flags.len(), block.data.len()]);
+    }
+    let coding = Coding::from_code(block.coding).ok_or(PayloadFault::Content)?;
+    let view = CodedView {
+        rows,
+        cols,
+        k,
+        coding,
+        quality: block.quality.to_native(),
+        basis: &block.basis,
+        ends: typed(payload, &block.ends, rows as usize)?,
+        flags: typed(payload, &block.flags, rows as usize)?,
+        data: typed(payload, &block.data, block.data.len())?,
+    };
+    let longest = coding.row_max(k as usize, cols as usize) as u64;
+    let mut start = 0;
+    let in_order = view.ends.iter().all(|end| {
+        let len = end.checked_sub(core::mem::replace(&mut start, *end));
+        len.is_some_and(|len| u64::from(len) <= longest)
+    });
+    let honest = coding != Coding::Plain && in_order && start as usize == view.data.len();
+    if honest { Ok(Some(view)) } else { Err(PayloadFault::Content) }
 }
 
 /// A tensor without rows has no parts either.

@@ -4,8 +4,8 @@
 use rkyv::util::AlignedVec;
 use std::collections::BTreeMap;
 use wire::{
-    Compression, Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation, error, flags, frame, pack,
-    payload, reply, request, response, tokens,
+    Coding, Compression, Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation, Source, error,
+    flags, frame, pack, payload, reply, request, response, tokens,
 };
 
 const FORMAT: &str = include_str!("../FORMAT.md");
@@ -57,16 +57,17 @@ fn same_layout(heading: &str, (size, fields): (usize, Vec<(String, usize, usize)
 #[test]
 fn the_roots_of_the_query_path_are_laid_out_as_documented() {
     same_layout(
-        "#### Root of QUERY_REQUEST, 112 bytes",
+        "#### Root of QUERY_REQUEST, 128 bytes",
         fields!(ArchivedQueryRequest:
         data, query_id, input_text, input_tokens, context.conversation_history,
         context.user_preferences.formality, context.user_preferences.detail_level,
         routing_hint.preferred_capabilities, routing_hint.exclude_workers, routing_hint.timeout_ms,
-        work.k, work.rows, work.cols, work.operation, work.dtype, work.values, work.reserved,
+        work.k, work.rows, work.cols, work.operation, work.dtype, work.values, work.coding,
+        work.quality, work.source, work.reserved, work.basis,
         streaming, reserved, seal.check, seal.reserved, seal.schema),
     );
     same_layout(
-        "#### Root of QUERY_RESPONSE, 256 bytes",
+        "#### Root of QUERY_RESPONSE, 336 bytes",
         fields!(ArchivedQueryResponse:
         response.logits.indices, response.logits.values, response.logits.counts,
         response.logits.max, response.logits.log_sum, response.logits.flags, response.logits.rows,
@@ -75,6 +76,9 @@ fn the_roots_of_the_query_path_are_laid_out_as_documented() {
         response.hidden_states.rows, response.hidden_states.cols, response.hidden_states.scheme,
         response.hidden_states.reserved, response.echo.data, response.echo.rows,
         response.echo.cols, response.echo.dtype, response.echo.reserved,
+        response.coded.ends, response.coded.flags, response.coded.data, response.coded.rows,
+        response.coded.cols, response.coded.k, response.coded.quality, response.coded.basis,
+        response.coded.coding, response.coded.reserved,
         response.attention_weights.weights, response.attention_weights.heads,
         response.attention_weights.rows, response.attention_weights.cols, response.text,
         response.tokens, query_id, worker_id, streaming_chunk.chunk_index,
@@ -162,6 +166,24 @@ fn types_01_to_12_the_registries_are_the_documented_ones() {
         })
         .collect();
     assert_eq!(firsts(table("### Element types"), 3), dtypes);
+    let codings: Vec<_> = Coding::ALL
+        .iter()
+        .map(|coding| {
+            let rows = match coding {
+                coding if coding.is_set() => "sets",
+                coding if coding.is_hidden() => "hidden",
+                _ => "",
+            };
+            let basis = if coding.needs_basis() { "yes" } else { "no" };
+            [&coding.code().to_string(), coding.name(), rows, basis].map(str::to_owned).to_vec()
+        })
+        .collect();
+    assert_eq!(firsts(table("### Codings"), 4), codings);
+    let sources: Vec<_> = Source::ALL
+        .iter()
+        .map(|source| vec![source.code().to_string(), source.name().to_owned()])
+        .collect();
+    assert_eq!(firsts(table("### Sources"), 2), sources);
     let bits: Vec<_> = [
         (flags::NAN, "NAN"),
         (flags::SHORT, "SHORT"),
@@ -188,6 +210,8 @@ fn the_limits_are_the_documented_ones() {
         ("CHECKED_PAYLOAD_MIN", wire::CHECKED_PAYLOAD_MIN),
         ("DATA_ALIGN", wire::DATA_ALIGN),
         ("PAYLOAD_ALIGN", wire::PAYLOAD_ALIGN),
+        ("FETCH_PIECE", wire::work::FETCH_PIECE as usize),
+        ("LEASE_LEN", wire::lease::LEASE_LEN),
     ];
     for (name, value) in limits {
         assert_eq!(stated.get(&format!("`{name}`")), Some(&value.to_string()), "{name}");
@@ -390,4 +414,13 @@ fn golden_tokens() {
         assert_eq!(tokens::decode(&golden(name), ids.len(), &mut out), Ok(ids.len()));
         assert_eq!(&out, ids);
     }
+    // Long enough for the table's hash to pay.
+    let ids = [[101, 2054, 102].repeat(9), vec![70_000]].concat();
+    let ranks = tokens::Ranks::new(vec![0, 101, 102, 2054]).expect("a table");
+    let mut packed = Vec::new();
+    tokens::encode_with(&ids, Some(&ranks), &mut packed);
+    same_bytes("tokens_ranks", &packed);
+    let mut out = Vec::new();
+    let count = tokens::decode_with(&golden("tokens_ranks"), 28, Some(&ranks), &mut out);
+    assert_eq!((count, out), (Ok(28), ids));
 }

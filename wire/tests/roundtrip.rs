@@ -3,7 +3,8 @@
 use proptest::{collection::vec, prelude::*};
 use rkyv::util::AlignedVec;
 use wire::{
-    Compression, Dtype, HEADER_LEN, Header, Kind, Operation, frame, payload,
+    Coding, Compression, Dtype, HEADER_LEN, Header, Kind, Operation, PayloadFault, Source, Work,
+    frame, payload,
     payload::{QueryRequest, TensorWork, Text},
     reply, request, response,
 };
@@ -26,6 +27,24 @@ prop_compose! {
 
 fn shown(list: &[Text]) -> Vec<&str> {
     list.iter().map(Text::as_str).collect()
+}
+
+fn coded_work(rows: u32) -> Work {
+    Work {
+        operation: Operation::Hidden,
+        dtype: Dtype::F32,
+        values: Dtype::F32,
+        coding: Coding::Rotated,
+        source: Source::Inline,
+        quality: 0.5,
+        streaming: false,
+        k: 100,
+        rows,
+        cols: 384,
+        data_offset: 0,
+        data_len: rows * 384 * 4,
+        check: None,
+    }
 }
 
 proptest! {
@@ -165,6 +184,57 @@ proptest! {
         }
         prop_assert_eq!(read.root.streaming_chunk.first_row.to_native(), 2);
         prop_assert_eq!(&*read.root.metadata.capability_used, "lm-head");
+    }
+
+    #[test]
+    fn coded_replies_come_back(
+        lens in vec(0..500_usize, 1..6),
+        coding in member(Coding::ALL),
+        seed: u8,
+        dirt: u8,
+    ) {
+        let is_plain = coding == Coding::Plain;
+        let work = Work { coding, ..coded_work(lens.len() as u32) };
+        let empty = reply::CodedReply::layout(work.rows, &work);
+        let mut out = aligned(&[dirt; 8192]);
+        let parts = empty.parts(&mut out[HEADER_LEN..]).expect("room");
+        let lens: Vec<usize> = lens.into_iter().map(|len| len.min(coding.row_max(100, 384))).collect();
+        let mut end = 0;
+        for (row, len) in lens.iter().enumerate() {
+            parts.data[end..end + len].fill(seed.wrapping_add(row as u8));
+            end += len;
+            parts.ends[row] = end as u32;
+            parts.flags[row] = row as u8;
+        }
+        let layout = reply::Layout::Coded(empty.filled(end, [seed; 32]));
+        let chunk = reply::Chunk { index: 0, first_row: 0, rows: work.rows, is_final: true };
+        let stamp = reply::Stamp {
+            message_id: 3,
+            timestamp_ns: 4,
+            query_id: [6; 16],
+            operation: work.operation,
+            compute_ns: 7,
+            chunk,
+        };
+        let mut author = reply::Author::new("w-1", "cpu", "asked for");
+        let len = reply::finish(&mut out, &layout, &mut author, &stamp).expect("fits");
+        prop_assert!(len as u64 <= reply::reply_len(&work) || is_plain);
+        let bytes = aligned(&out[HEADER_LEN..len]);
+        let read = response::read(&bytes);
+        if is_plain {
+            prop_assert_eq!(read.err(), Some(PayloadFault::Content), "nothing is coded plainly");
+            return Ok(());
+        }
+        let rows = read.expect("valid").coded.expect("rows");
+        prop_assert_eq!((rows.rows, rows.cols, rows.coding), (work.rows, 384, coding));
+        prop_assert_eq!((rows.k, rows.quality), (if coding.is_set() { 100 } else { 0 }, 0.5));
+        prop_assert_eq!(rows.basis, &[seed; 32]);
+        for (row, len) in lens.iter().enumerate() {
+            let expected = vec![seed.wrapping_add(row as u8); *len];
+            prop_assert_eq!(rows.row(row), &expected[..]);
+            prop_assert_eq!(rows.flags[row], row as u8);
+        }
+        prop_assert!(rows.row(lens.len()).is_empty());
     }
 
     #[test]

@@ -12,13 +12,14 @@ use crate::{
     stats::CloseReason,
 };
 use std::collections::VecDeque;
-use wire::{Dtype, Operation, Work};
+use wire::{Coding, Dtype, Operation, Work};
 
 /// Requests that may share a launch: one operation, one element type, rows of similar size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     operation: Operation,
     dtype: Dtype,
+    coding: Coding,
     magnitude: u8,
 }
 
@@ -29,6 +30,7 @@ impl Shape {
         Self {
             operation: work.operation,
             dtype: work.dtype,
+            coding: work.coding,
             magnitude: (32 - work.data_len.leading_zeros()) as u8,
         }
     }

@@ -78,7 +78,7 @@ impl Expect {
             Operation::Int8 => {
                 Self::Int8 { cols: work.cols, rows: rows.by_ref().map(reference::int8).collect() }
             }
-            Operation::Echo | Operation::Generate => {
+            Operation::Echo | Operation::Generate | Operation::Hidden | Operation::Fetch => {
                 Self::Echo { shape: (work.rows, work.cols), dtype, data: data.into() }
             }
         }

@@ -85,7 +85,9 @@ fn work(config: &Config, operation: Operation, rows: &Rows) -> TensorWork {
         Operation::TopK => TensorWork::topk(dtype, count, cols, config.k, config.values),
         Operation::LmHead => TensorWork::lm_head(dtype, count, cols, config.k, config.values),
         Operation::Int8 => TensorWork::int8(dtype, count, cols),
-        Operation::Echo | Operation::Generate => TensorWork::echo(dtype, count, cols),
+        Operation::Echo | Operation::Generate | Operation::Hidden | Operation::Fetch => {
+            TensorWork::echo(dtype, count, cols)
+        }
     }
 }
 

@@ -93,9 +93,9 @@ impl Rows {
     /// Bell-shaped numbers, the same in every run.
     fn made_up(config: &Config, operation: Operation) -> Result<Self, BlastError> {
         let usual = match operation {
-            Operation::Echo | Operation::Generate => 64,
+            Operation::Echo | Operation::Generate | Operation::Fetch => 64,
             Operation::TopK => 131_072 * 4,
-            Operation::Int8 | Operation::LmHead => 4_096 * 4,
+            Operation::Int8 | Operation::LmHead | Operation::Hidden => 4_096 * 4,
         };
         let row_len = config.size.unwrap_or(usual);
         let dtype = if operation == Operation::Echo { Dtype::U8 } else { Dtype::F32 };

@@ -2,7 +2,7 @@
 
 use crate::rng::Rng;
 use wire::{
-    Compression, Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation,
+    Coding, Compression, Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation, Source,
     payload::{Heartbeat, QueryRequest, RoutingHint, TensorWork},
     request::RequestFrame,
 };
@@ -217,6 +217,9 @@ pub fn checked(work: &TensorWork, streaming: bool) -> Option<wire::Work> {
         operation: Operation::from_code(work.operation)?,
         dtype,
         values: Dtype::from_code(work.values)?,
+        coding: Coding::from_code(work.coding)?,
+        source: Source::from_code(work.source)?,
+        quality: work.quality,
         streaming,
         k: work.k,
         rows: work.rows,

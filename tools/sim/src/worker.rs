@@ -132,6 +132,8 @@ fn fill(
             parts.log_sum.fill(0.0);
             parts.flags.fill(0);
         }
+        // These workers do not code rows, and say so.
+        Layout::Coded(_) => return Err(ErrorCode::NoCapableWorker),
     }
     Ok(())
 }

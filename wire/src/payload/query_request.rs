@@ -1,7 +1,7 @@
 //! QUERY_REQUEST (QUERY-02..10): text for a model, or a tensor and what to compute on it.
 
 use super::{Part, Seal, Text, payload};
-use crate::{Dtype, Kind, Operation};
+use crate::{Coding, Dtype, Kind, Operation, Source};
 use rkyv::{Archive, Serialize};
 
 /// A request. Tensor rows lie at the start of the payload; see [`crate::request`] for writers and
@@ -65,7 +65,7 @@ pub struct RoutingHint {
 }
 
 /// The numeric work as carried; [`crate::Work`] is the checked form. All zero for text queries.
-#[derive(Archive, Serialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Archive, Serialize, Clone, Copy, Debug, Default, PartialEq)]
 #[rkyv(derive(Debug))]
 pub struct TensorWork {
     /// Entries per row of a top-k, 0 otherwise.
@@ -80,8 +80,16 @@ pub struct TensorWork {
     pub dtype: u8,
     /// Code of a [`Dtype`]: the elements of returned values.
     pub values: u8,
+    /// Code of a [`Coding`]: how the rows of the answer are coded.
+    pub coding: u8,
+    /// The dial of the coding, see [`crate::Work::quality`].
+    pub quality: f32,
+    /// Code of a [`Source`]: where the rows lie.
+    pub source: u8,
     /// Zero.
-    pub reserved: u8,
+    pub reserved: [u8; 3],
+    /// First eight bytes of the id of the basis to code with; zero for the one that is there.
+    pub basis: [u8; 8],
 }
 
 impl TensorWork {
@@ -118,8 +126,41 @@ impl TensorWork {
         cols: u32,
     ) -> Self {
         let (operation, dtype, values) = (operation.code(), dtype.code(), values.code());
-        Self { k, rows, cols, operation, dtype, values, reserved: 0 }
+        let (coding, source) = (Coding::Plain.code(), Source::Inline.code());
+        let (quality, reserved, basis) = (0.0, [0; 3], [0; 8]);
+        Self { k, rows, cols, operation, dtype, values, coding, quality, source, reserved, basis }
+    }
+
+    /// The same work, its answer coded; `quality` is the dial of the coding.
+    #[must_use]
+    pub const fn coded(self, coding: Coding, quality: f32) -> Self {
+        Self { coding: coding.code(), quality, ..self }
+    }
+
+    /// The same work on rows that lie elsewhere: the request's data is a
+    /// [`Lease`](crate::lease::Lease).
+    #[must_use]
+    pub const fn leased(self) -> Self {
+        Self { source: Source::CudaIpc.code(), ..self }
+    }
+
+    /// The same work, coded with the basis whose id begins so.
+    #[must_use]
+    pub const fn with_basis(self, basis: [u8; 8]) -> Self {
+        Self { basis, ..self }
+    }
+
+    /// Hidden rows in a coding for them.
+    #[must_use]
+    pub const fn hidden(dtype: Dtype, rows: u32, cols: u32, coding: Coding, quality: f32) -> Self {
+        Self::new(Operation::Hidden, dtype, Dtype::F32, 0, rows, cols).coded(coding, quality)
+    }
+
+    /// Piece `piece` of the worker's basis.
+    #[must_use]
+    pub const fn fetch(piece: u32) -> Self {
+        Self::new(Operation::Fetch, Dtype::U8, Dtype::F32, piece, 0, 0)
     }
 }
 
-payload!(QueryRequest, ArchivedQueryRequest, Kind::QueryRequest, 1);
+payload!(QueryRequest, ArchivedQueryRequest, Kind::QueryRequest, 2);

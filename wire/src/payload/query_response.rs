@@ -33,8 +33,10 @@ pub struct Answer {
     pub logits: TopKSet,
     /// Quantised hidden rows; `rows` 0 where absent.
     pub hidden_states: Int8Block,
-    /// The tensor of an echo; `rows` 0 where absent.
+    /// The tensor of an echo, or a fetched piece; `rows` 0 where absent.
     pub echo: Tensor,
+    /// Rows in a coding; `rows` 0 where absent.
+    pub coded: CodedRows,
     /// Attention weights; `heads` 0 where absent.
     pub attention_weights: Attention,
     /// Generated text.
@@ -111,6 +113,32 @@ pub struct Tensor {
     pub reserved: [u8; 3],
 }
 
+/// Rows in a [`crate::Coding`]: sets or hidden rows, one behind the other.
+#[derive(Archive, Serialize, Clone, Debug, Default, PartialEq)]
+#[rkyv(derive(Debug))]
+pub struct CodedRows {
+    /// `[rows]`: where each row's bytes end in `data`; each begins where the one before ends.
+    pub ends: Part<u32>,
+    /// `[rows]`: see [`crate::flags`].
+    pub flags: Part<u8>,
+    /// The rows' bytes.
+    pub data: Part<u8>,
+    /// Rows in this frame.
+    pub rows: u32,
+    /// Columns of the rows that were coded, or that sets were chosen from.
+    pub cols: u32,
+    /// Most entries of a set; 0 for hidden rows.
+    pub k: u32,
+    /// The dial, as asked for.
+    pub quality: f32,
+    /// Id of the basis that is needed to decode, or zero.
+    pub basis: [u8; 32],
+    /// Code of a [`crate::Coding`].
+    pub coding: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
 /// Attention weights, for interpretability.
 #[derive(Archive, Serialize, Clone, Debug, Default, PartialEq)]
 #[rkyv(derive(Debug))]
@@ -161,4 +189,4 @@ pub struct Metadata {
     pub reserved: u32,
 }
 
-payload!(QueryResponse, ArchivedQueryResponse, Kind::QueryResponse, 1);
+payload!(QueryResponse, ArchivedQueryResponse, Kind::QueryResponse, 2);

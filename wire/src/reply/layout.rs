@@ -2,8 +2,8 @@
 
 use super::{PART_ALIGN, bytes};
 use crate::{
-    Dtype,
-    payload::{Answer, Full, Int8Block, Part, SCHEME_ROW_ABSMAX, Tensor, TopKSet},
+    Coding, Dtype, Work,
+    payload::{Answer, CodedRows, Full, Int8Block, Part, SCHEME_ROW_ABSMAX, Tensor, TopKSet},
 };
 use bytemuck::{Pod, try_cast_slice_mut};
 use core::ops::Range;
@@ -208,7 +208,7 @@ impl TopKReply {
         answer.hidden_states.scales = Span::absent(end)?;
         answer.hidden_states.flags = Span::absent(end)?;
         answer.echo.data = Span::absent(end)?;
-        Ok(())
+        no_coded_rows(answer, end)
     }
 }
 
@@ -283,7 +283,7 @@ impl Int8Reply {
             reserved: [0; 3],
         };
         answer.echo.data = Span::absent(self.end())?;
-        Ok(())
+        no_coded_rows(answer, self.end())
     }
 }
 
@@ -340,6 +340,108 @@ impl EchoReply {
             cols: self.cols,
             dtype: self.dtype.code(),
             reserved: [0; 3],
+        };
+        no_coded_rows(answer, self.end())
+    }
+}
+
+fn no_coded_rows(answer: &mut Answer, end: usize) -> Result<(), Full> {
+    answer.coded.ends = Span::absent(end)?;
+    answer.coded.flags = Span::absent(end)?;
+    answer.coded.data = Span::absent(end)?;
+    Ok(())
+}
+
+/// `rows` rows in a coding. Their bytes come last, since their length is known last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CodedReply {
+    /// Rows.
+    pub rows: u32,
+    /// Columns of the rows that are coded, or that sets are chosen from.
+    pub cols: u32,
+    /// Most entries of a set; 0 for hidden rows.
+    pub k: u32,
+    /// How.
+    pub coding: Coding,
+    /// The dial, as asked for.
+    pub quality: f32,
+    /// Id of the basis that the rows are coded with; zero for none.
+    pub basis: [u8; 32],
+    /// u32 `[rows]`.
+    pub ends: Span,
+    /// u8 `[rows]`.
+    pub flags: Span,
+    /// Room for the longest rows; [`CodedReply::filled`] cuts it to what was written.
+    pub data: Span,
+}
+
+/// The parts of a coded reply, to be filled.
+#[derive(Debug)]
+pub struct CodedParts<'a> {
+    /// `[rows]`: where each row ends in `data`.
+    pub ends: &'a mut [u32],
+    /// `[rows]`, see [`crate::flags`].
+    pub flags: &'a mut [u8],
+    /// The rows' bytes, back to back from the first on.
+    pub data: &'a mut [u8],
+}
+
+impl CodedReply {
+    /// Places the parts for `rows` rows of the answer to `work`. For lm-head, the work's `cols` is
+    /// the number of outputs.
+    #[must_use]
+    pub const fn layout(rows: u32, work: &Work) -> Self {
+        let Work { k, cols, coding, quality, .. } = *work;
+        let count = rows as usize;
+        let ends = Span { pos: 0, len: count * 4 };
+        let flags = ends.then(count);
+        let data = flags.then(count.saturating_mul(coding.row_max(k as usize, cols as usize)));
+        let k = if coding.is_set() { k } else { 0 };
+        Self { rows, cols, k, coding, quality, basis: [0; 32], ends, flags, data }
+    }
+
+    /// The same reply once its rows are written: `len` bytes of data, coded with `basis`.
+    #[must_use]
+    pub fn filled(self, len: usize, basis: [u8; 32]) -> Self {
+        let data = Span { len: len.min(self.data.len), ..self.data };
+        Self { data, basis, ..self }
+    }
+
+    /// Bytes of all parts and the gaps behind them.
+    #[must_use]
+    pub const fn end(&self) -> usize {
+        self.data.end().next_multiple_of(PART_ALIGN)
+    }
+
+    /// The parts within `payload`.
+    ///
+    /// # Errors
+    /// [`Full`] where the payload is too short, or not aligned to 4 bytes in memory.
+    pub fn parts<'a>(&self, payload: &'a mut [u8]) -> Result<CodedParts<'a>, Full> {
+        let mut cutter = Cutter::new(payload);
+        Ok(CodedParts {
+            ends: cutter.typed(self.ends)?,
+            flags: cutter.cut(self.flags)?.1,
+            data: cutter.cut(self.data)?.1,
+        })
+    }
+
+    pub(super) fn clear_rest(&self, payload: &mut [u8]) -> Result<(), Full> {
+        clear_gaps(payload, &[self.ends, self.flags, self.data], self.end())
+    }
+
+    pub(super) fn describe(&self, answer: &mut Answer) -> Result<(), Full> {
+        answer.coded = CodedRows {
+            ends: self.ends.part()?,
+            flags: self.flags.part()?,
+            data: self.data.part()?,
+            rows: self.rows,
+            cols: self.cols,
+            k: self.k,
+            quality: self.quality,
+            basis: self.basis,
+            coding: self.coding.code(),
+            reserved: [0; 7],
         };
         Ok(())
     }

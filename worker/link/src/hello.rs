@@ -6,11 +6,13 @@
 //!   send_offer: 48 bytes + descriptors  ---------->  receive_offer
 //!   receive_answer                      <----------  send_answer: 256 bytes, Ready or Refused
 //!   ... work goes through the segment ...
+//!   receive_answer                      <----------  send_answer: 256 bytes, Changed; rarely
 //!   closes its end                      ---------->  end of file: finish what is held, exit 0
 //! ```
 //!
-//! The socket is a Unix stream pair. Nothing is sent after the answer: its end is the message,
-//! whether the node drains or died. Both messages have a fixed length and native byte order;
+//! The socket is a Unix stream pair. The node sends nothing after the offer: its end is the message,
+//! whether it drains or died. The worker speaks again only where what it computes on has changed,
+//! for example because a device was lost. All messages have a fixed length and native byte order;
 //! version and layout hash come first in effect, since nothing else is believed when they differ.
 
 use crate::layout::SHARDS_MAX;
@@ -34,8 +36,9 @@ pub const ANSWER_LEN: usize = size_of::<AnswerBytes>();
 const OFFER_MAGIC: [u8; 8] = *b"BUTTOFFR";
 const ANSWER_MAGIC: [u8; 8] = *b"BUTTANSW";
 const HAS_WEIGHTS: u32 = 1;
-/// Segment, the worker's door, the shards' doors, the weights.
-const FDS_MAX: usize = SHARDS_MAX as usize + 3;
+const HAS_BASIS: u32 = 2;
+/// Segment, the worker's door, the shards' doors, the weights, the basis.
+const FDS_MAX: usize = SHARDS_MAX as usize + 4;
 const TEXT_MAX: usize = 200;
 
 /// What goes wrong in a handshake.
@@ -83,7 +86,7 @@ struct OfferBytes {
 struct AnswerBytes {
     magic: [u8; 8],
     version: u32,
-    /// 1 ready, 2 refused.
+    /// 1 ready, 2 refused, 3 changed.
     verdict: u32,
     pid: u32,
     operations: u32,
@@ -109,6 +112,8 @@ pub struct Offer<Fd> {
     pub shards: Vec<Fd>,
     /// A sealed safetensors file with the weights of `lm-head`.
     pub weights: Option<Fd>,
+    /// A sealed file with the basis that hidden rows are coded with.
+    pub basis: Option<Fd>,
 }
 
 /// What a worker says to an offer.
@@ -123,6 +128,13 @@ pub enum Answer {
         /// `cpu` or `cuda`.
         backend: String,
         /// What it computes on and why, for people.
+        text: String,
+    },
+    /// It goes on serving what it said it serves, but on something else: said after `Ready`.
+    Changed {
+        /// `cpu` or `cuda`, from now on.
+        backend: String,
+        /// What it computes on now and why, for people.
         text: String,
     },
     /// It cannot serve and exits.
@@ -144,7 +156,7 @@ pub fn send_offer(control: impl AsFd, offer: &Offer<BorrowedFd<'_>>) -> Result<(
     let bytes = OfferBytes {
         magic: OFFER_MAGIC,
         version: VERSION,
-        flags: if offer.weights.is_some() { HAS_WEIGHTS } else { 0 },
+        flags: offer.weights.map_or(0, |_| HAS_WEIGHTS) | offer.basis.map_or(0, |_| HAS_BASIS),
         layout_hash: offer.layout_hash,
         worker: offer.worker,
         shards,
@@ -154,6 +166,7 @@ pub fn send_offer(control: impl AsFd, offer: &Offer<BorrowedFd<'_>>) -> Result<(
         .into_iter()
         .chain(offer.shards.iter().copied())
         .chain(offer.weights)
+        .chain(offer.basis)
         .collect();
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FDS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -195,17 +208,19 @@ pub fn receive_offer(control: impl AsFd) -> Result<Offer<OwnedFd>, HelloError> {
     if offer.version != VERSION {
         return Err(HelloError::Version { theirs: offer.version, ours: VERSION });
     }
-    let weights = usize::from(offer.flags & HAS_WEIGHTS != 0);
-    if fds.len() != 2 + usize::from(offer.shards) + weights {
+    let [weights, basis] = [HAS_WEIGHTS, HAS_BASIS].map(|flag| offer.flags & flag != 0);
+    let expected = 2 + usize::from(offer.shards) + usize::from(weights) + usize::from(basis);
+    if fds.len() != expected {
         return Err(HelloError::Field("the number of descriptors"));
     }
-    let weights = if weights == 1 { fds.pop() } else { None };
+    let basis = if basis { fds.pop() } else { None };
+    let weights = if weights { fds.pop() } else { None };
     let mut fds = fds.into_iter();
     let (Some(segment), Some(door)) = (fds.next(), fds.next()) else {
         return Err(HelloError::Field("the number of descriptors"));
     };
     let (worker, layout_hash) = (offer.worker, offer.layout_hash);
-    Ok(Offer { worker, layout_hash, segment, door, shards: fds.collect(), weights })
+    Ok(Offer { worker, layout_hash, segment, door, shards: fds.collect(), weights, basis })
 }
 
 /// The worker's second step.
@@ -257,6 +272,7 @@ impl Answer {
                 text: text(&answer.text),
             }),
             2 => Ok(Self::Refused { reason: text(&answer.text) }),
+            3 => Ok(Self::Changed { backend: text(&answer.backend), text: text(&answer.text) }),
             _ => Err(HelloError::Field("the verdict")),
         }
     }
@@ -269,6 +285,7 @@ impl Answer {
                 (1, *pid, *operations, backend.as_str(), text)
             }
             Self::Refused { reason } => (2, 0, 0, "", reason),
+            Self::Changed { backend, text } => (3, 0, 0, backend.as_str(), text),
         };
         zerocopy::transmute!(AnswerBytes {
             magic: ANSWER_MAGIC,

@@ -24,8 +24,8 @@ use wire::{Order, Outcome};
 pub(crate) const LINE: u64 = 128;
 pub(crate) const PAGE: u64 = 4096;
 const AREA: u64 = 64;
-const TICKET: u64 = 128;
-const OUTCOME_AT: usize = 64;
+const TICKET: u64 = 192;
+const OUTCOME_AT: usize = 128;
 const WORKER_LINES: u64 = 2;
 const LANE_LINES: u64 = 5;
 
@@ -193,6 +193,12 @@ impl Map {
         u64::from(shard)
     }
 
+    /// Offset and bytes of all shards' request areas, and of all their reply areas.
+    pub(crate) const fn arenas(&self) -> ((usize, usize), (usize, usize)) {
+        let (requests, replies) = (self.requests_at as usize, self.replies_at as usize);
+        ((requests, replies - requests), (replies, self.total as usize - replies))
+    }
+
     /// Where the areas of one shard lie.
     pub(crate) fn areas(&self, shard: u16) -> Areas {
         let shard = self.shard(shard);
@@ -354,6 +360,11 @@ mod tests {
                 ] {
                     prop_assert!(stretch.0.is_multiple_of(PAGE as usize));
                     prop_assert!(place.0 + place.1 <= stretch.0 + stretch.1);
+                }
+                let (requests, replies) = map.arenas();
+                for (arena, stretch) in [(requests, areas.requests), (replies, areas.replies)] {
+                    prop_assert!(arena.0 <= stretch.0);
+                    prop_assert!(stretch.0 + stretch.1 <= arena.0 + arena.1);
                 }
             }
         }

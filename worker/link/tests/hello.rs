@@ -29,7 +29,10 @@ fn an_offer_brings_every_descriptor_to_its_place() {
     let (node, worker) = UnixStream::pair().expect("socket");
     let segment = Segment::create(&LAYOUT).expect("segment");
     let doors: Vec<Door> = (0..=SHARDS_MAX).map(|_| Door::new().expect("door")).collect();
-    for (count, weights) in [(1, true), (7, false), (usize::from(SHARDS_MAX), true)] {
+    let most = usize::from(SHARDS_MAX);
+    for (count, weights, basis) in
+        [(1, true, false), (7, false, false), (2, false, true), (most, true, true)]
+    {
         let sent = Offer {
             worker: 5,
             layout_hash: 0xFEED,
@@ -37,11 +40,13 @@ fn an_offer_brings_every_descriptor_to_its_place() {
             door: doors[0].fd(),
             shards: doors[1..=count].iter().map(Door::fd).collect(),
             weights: weights.then(|| segment.fd()),
+            basis: basis.then(|| segment.fd()),
         };
         send_offer(&node, &sent).expect("sent");
         let received = receive_offer(&worker).expect("received");
         assert_eq!((received.worker, received.layout_hash), (5, 0xFEED));
         assert_eq!(received.weights.is_some(), weights);
+        assert_eq!(received.basis.is_some(), basis);
         assert_eq!(received.shards.len(), count);
         Segment::attach(received.segment).expect("the segment");
         // Each bell is itself: ring the received, hear the sent.
@@ -61,7 +66,8 @@ fn too_many_shards_are_refused_before_anything_is_sent() {
     let door = Door::new().expect("door");
     let shards = vec![door.fd(); usize::from(SHARDS_MAX) + 1];
     let (segment, layout_hash) = (door.fd(), 0);
-    let offer = Offer { worker: 0, layout_hash, segment, door: segment, shards, weights: None };
+    let (door, weights, basis) = (segment, None, None);
+    let offer = Offer { worker: 0, layout_hash, segment, door, shards, weights, basis };
     assert!(matches!(send_offer(&node, &offer), Err(HelloError::Field(_))));
 }
 

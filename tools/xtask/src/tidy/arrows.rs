@@ -18,20 +18,23 @@ const fn arrows(
 }
 
 /// Every package of the workspace. `benches` may see anything and nothing may see it.
-const ARROWS: [Arrows; 13] = [
+const ARROWS: [Arrows; 14] = [
     arrows("wire", &[], &[]),
     arrows("kernels", &[], &[]),
     arrows("cuda-shim", &["kernels"], &[]),
     arrows("client", &["wire"], &[]),
     arrows("codec", &["kernels", "wire"], &[]),
     arrows("link", &["wire"], &[]),
-    arrows("worker", &["link", "kernels", "wire"], &[]),
+    // A driver for tests; nothing that is shipped knows it.
+    arrows("fake-cuda", &["cuda-shim"], &[]),
+    arrows("worker", &["codec", "link", "kernels", "wire"], &["fake-cuda"]),
     arrows("dataplane-core", &["wire"], &[]),
     arrows("dataplane-uring", &["dataplane-core", "link", "wire"], &[]),
     arrows(
         "dataplane",
         &[
             "client",
+            "codec",
             "dataplane-core",
             "dataplane-uring",
             "kernels",
@@ -41,7 +44,7 @@ const ARROWS: [Arrows; 13] = [
             // `demo` loads itself with the load tool, over real sockets.
             "blast",
         ],
-        &[],
+        &["fake-cuda"],
     ),
     arrows("blast", &["client", "wire", "dataplane-core", "dataplane-uring"], &[]),
     arrows("sim", &["dataplane-core", "wire", "kernels"], &[]),
