@@ -6,8 +6,8 @@
 //! [`ZONE`] = 1.5 nats (e^-1.5 is 0.22), and the step doubles from zone to zone, `coarser` times;
 //! the last zone has no end.
 //!
-//! The finest step is the largest power of two whose expected divergence, the sum over entries of p
-//! * step^2 / 24, is no more than [`NEGLIGIBLE`], or than what values rounded to f16 would cost by
+//! The finest step is the largest power of two whose expected divergence, p step^2 / 24 summed over
+//! the entries, is no more than [`NEGLIGIBLE`], or than what values rounded to f16 would cost by
 //! the same formula with the spacing of f16 at each value, if that is more. (Rounding them costs
 //! more than that: it also moves the probability of everything outside the set, which here is
 //! kept.)
