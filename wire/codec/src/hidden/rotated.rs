@@ -16,7 +16,8 @@ const HEAD: usize = 1 + 1 + 2;
 /// The finest quality; the coarsest is 2^14 times that.
 const FINEST: f32 = 1.0 / 4096.0;
 
-/// The step for a row: quality times its root mean square, rounded to the bf16 that the row carries.
+/// The step for a row: quality times its root mean square, rounded to the bf16 that the row
+/// carries.
 ///
 /// Coefficients must be rounded with exactly this step.
 #[must_use]

@@ -216,10 +216,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn any_row_comes_back_or_is_flagged(bits in prop::collection::vec(any::<u32>(), 24), power in 0_u32..3) {
+    fn any_row_comes_back_or_is_flagged(
+        bits in prop::collection::vec(any::<u32>(), 24),
+        power in 0_i32..3,
+    ) {
         let row: Vec<f32> = match power {
             0 => bits.iter().map(|bits| f32::from_bits(*bits)).collect(),
-            power => bits.iter().map(|x| (*x as f32 / 4e9 - 0.5) * 50.0_f32.powi(power as i32)).collect(),
+            power => {
+                let scale = 50.0_f32.powi(power);
+                bits.iter().map(|x| (*x as f32 / 4e9 - 0.5) * scale).collect()
+            }
         };
         let basis = basis(24);
         for coding in CODINGS {
@@ -237,7 +243,10 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_row_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..160), form in 0_u8..5) {
+    fn any_bytes_are_a_row_or_refused(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..160),
+        form in 0_u8..5,
+    ) {
         let basis = basis(24);
         for guided in [false, true] {
             if guided && bytes.len() > 4 {
@@ -252,7 +261,10 @@ proptest! {
     }
 
     #[test]
-    fn a_basis_with_any_byte_changed_is_another_or_refused(at in any::<prop::sample::Index>(), to in any::<u8>()) {
+    fn a_basis_with_any_byte_changed_is_another_or_refused(
+        at in any::<prop::sample::Index>(),
+        to in any::<u8>(),
+    ) {
         let basis = basis(6);
         let mut file = basis.as_bytes().to_vec();
         let at = at.index(file.len());

@@ -154,7 +154,8 @@ proptest! {
             for coding in CODINGS {
                 let mut read = SetBuf::new(64);
                 if set::decode(coding, &bytes, cols, 64, &mut read).is_ok() {
-                    prop_assert!(read.indices.len() <= 64 && read.values.len() == read.indices.len());
+                    prop_assert!(read.indices.len() <= 64);
+                    prop_assert_eq!(read.values.len(), read.indices.len());
                     prop_assert!(read.indices.iter().all(|index| *index < cols));
                     prop_assert!(read.values.iter().all(|value| !value.is_nan()));
                 }
