@@ -2,6 +2,7 @@
 //! no order lost or doubled when something fails.
 
 mod failures;
+mod leases;
 
 use crate::support::{BULK, Request, Rig, tensor};
 use link::hello::Answer;
