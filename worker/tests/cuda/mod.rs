@@ -3,6 +3,7 @@
 
 mod failures;
 mod leases;
+mod timing;
 
 use crate::support::{BULK, Request, Rig, tensor};
 use link::hello::Answer;
