@@ -1,6 +1,7 @@
 //! The basis that hidden rows are coded with: read once into sealed shared memory, mapped by every
 //! worker.
 
+use codec::Basis;
 use link::SharedFile;
 use std::path::Path;
 
@@ -19,5 +20,6 @@ pub(crate) struct Loaded {
 pub(crate) fn load(path: &Path) -> Result<Loaded, String> {
     let wrong = |what: String| format!("{} is no basis: {what}", path.display());
     let file = SharedFile::load(path).map_err(|error| wrong(error.to_string()))?;
-    Ok(Loaded { id: "on".to_owned(), file })
+    let basis = Basis::from_bytes(file.bytes()).map_err(|error| wrong(error.to_string()))?;
+    Ok(Loaded { id: basis.id().to_string(), file })
 }

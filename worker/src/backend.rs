@@ -1,9 +1,8 @@
 //! Where a worker computes, and why there.
 
 use crate::{
-    cpu::Cpu,
+    cpu::{Cpu, Model},
     cuda::{self, Cuda},
-    weights::Projection,
 };
 use link::{Lent, LinkFault, Segment, door::Door, hello::Answer};
 use std::sync::Arc;
@@ -53,16 +52,12 @@ pub struct Chosen<'w> {
 }
 
 impl<'w> Backend<'w> {
-    /// Opens what is asked for. `projection` enables lm-head.
+    /// Opens what is asked for. What `model` holds decides what can be served.
     ///
     /// # Errors
     /// A sentence for people, where a CUDA device is demanded and cannot be used.
-    pub fn choose(
-        choice: Choice,
-        site: &Site<'_>,
-        projection: Option<Projection<'w>>,
-    ) -> Result<Chosen<'w>, String> {
-        let mut cpu = Box::new(Cpu::new(site.worker, "asked for", projection));
+    pub fn choose(choice: Choice, site: &Site<'_>, model: Model<'w>) -> Result<Chosen<'w>, String> {
+        let mut cpu = Box::new(Cpu::new(site.worker, "asked for", model));
         if choice == Choice::Cpu {
             let reason = "asked for".to_owned();
             return Ok(Chosen { backend: Self::Cpu(cpu), reason });
@@ -119,8 +114,11 @@ impl<'w> Backend<'w> {
     pub fn operations(&self) -> u32 {
         let bit = |operation: Operation| 1 << operation.code();
         // What a device does not compute, the CPU beside it does.
-        let always = bit(Operation::Echo) | bit(Operation::TopK) | bit(Operation::Int8);
-        if self.cpu().has_projection() { always | bit(Operation::LmHead) } else { always }
+        let always = [Operation::Echo, Operation::TopK, Operation::Int8, Operation::Hidden];
+        let lm_head = self.cpu().has_projection().then_some(Operation::LmHead);
+        let fetch = self.cpu().has_basis().then_some(Operation::Fetch);
+        let all = always.into_iter().chain(lm_head).chain(fetch);
+        all.fold(0, |bits, operation| bits | bit(operation))
     }
 
     /// Takes up a batch: every order of it will be completed, with reply frames or with the reason

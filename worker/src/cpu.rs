@@ -7,13 +7,23 @@ use crate::{
     lm_head::{LmHead, Tag},
     weights::Projection,
 };
+use codec::Basis;
 use kernels::{Level, Row, int8, topk::TopK};
 use link::{Lent, LinkFault};
 use wire::{
-    ErrorCode, HEADER_LEN, Operation, Source,
+    Dtype, ErrorCode, HEADER_LEN, Operation, Source,
     reply::{self, Chunk, CodedReply, EchoReply, Int8Reply, Layout, TopKReply},
     work::K_MAX,
 };
+
+/// Learned numbers that a node gives to its workers.
+#[derive(Debug, Default)]
+pub struct Model<'w> {
+    /// Enables lm-head.
+    pub projection: Option<Projection<'w>>,
+    /// Enables the codings of hidden rows that need one, and fetch.
+    pub basis: Option<Basis>,
+}
 
 /// Everything the CPU backend needs, allocated once.
 #[derive(Debug)]
@@ -29,9 +39,9 @@ pub struct Cpu<'w> {
 }
 
 impl<'w> Cpu<'w> {
-    /// `worker` and `reason` are named in every reply; `projection` enables lm-head.
+    /// `worker` and `reason` are named in every reply.
     #[must_use]
-    pub fn new(worker: u16, reason: &str, projection: Option<Projection<'w>>) -> Self {
+    pub fn new(worker: u16, reason: &str, model: Model<'w>) -> Self {
         let mut authors = Authors::new(worker);
         let author = authors.who("cpu", reason);
         Self {
@@ -39,8 +49,8 @@ impl<'w> Cpu<'w> {
             author,
             topk: TopK::new(),
             values: vec![0.0; K_MAX as usize].into(),
-            head: projection.map(LmHead::new),
-            coder: Coder::new(),
+            head: model.projection.map(LmHead::new),
+            coder: Coder::new(model.basis),
         }
     }
 
@@ -54,6 +64,12 @@ impl<'w> Cpu<'w> {
     #[must_use]
     pub const fn has_projection(&self) -> bool {
         self.head.is_some()
+    }
+
+    /// True where there is a basis to code with and to fetch.
+    #[must_use]
+    pub const fn has_basis(&self) -> bool {
+        self.coder.has_basis()
     }
 
     /// The weights of lm-head.
@@ -116,7 +132,30 @@ impl<'w> Cpu<'w> {
         }
         let (payload, out) = lent.parts()?;
         let job = Job::check(&order, payload)?;
+        self.coder.admit(&job)?;
+        if work.operation == Operation::Fetch {
+            return self.fetch(&job, out, turn);
+        }
         self.write(&job, rest, out, turn)
+    }
+
+    /// A piece of the basis, as an echo.
+    fn fetch(
+        &mut self,
+        job: &Job<'_>,
+        out: &mut [u8],
+        turn: &Turn<'_>,
+    ) -> Result<Written, ErrorCode> {
+        let piece = self.coder.piece(job.work.k).ok_or(ErrorCode::BadRequest)?;
+        let layout = EchoReply::layout(1, piece.len() as u32, Dtype::U8);
+        let payload = out.get_mut(HEADER_LEN..).ok_or(ErrorCode::ReplyTooLong)?;
+        let parts = layout.parts(payload).map_err(|_| ErrorCode::ReplyTooLong)?;
+        parts.data.copy_from_slice(piece);
+        let copied = piece.len() as u32;
+        let chunk = Chunk { index: 0, first_row: 0, rows: 1, is_final: true };
+        let stamp = stamp(job, turn.elapsed_ns(), chunk);
+        let len = self.authors.sign(self.author, out, &Layout::Echo(layout), &stamp)?;
+        Ok(Written { frames: 1, len, copied })
     }
 
     /// Writes the frames of a checked order.
@@ -194,13 +233,18 @@ impl<'w> Cpu<'w> {
     ) -> Result<CodedReply, ErrorCode> {
         for number in (chunk.first_row as usize..).take(chunk.rows as usize) {
             beat();
+            if job.work.operation == Operation::Hidden {
+                let row = job.row(number).ok_or(ErrorCode::BadRequest)?;
+                self.coder.hidden(&mut rows, row)?;
+                continue;
+            }
             let row = logits(&mut self.head, job, rest, number).ok_or(ErrorCode::BadRequest)?;
             let k = job.work.k as usize;
             let (indices, values) = self.coder.room(k);
             let summary = self.topk.run(row, k, indices, values);
             self.coder.set(&mut rows, &summary)?;
         }
-        Ok(rows.finish([0; 32]))
+        Ok(self.coder.finish(rows))
     }
 }
 

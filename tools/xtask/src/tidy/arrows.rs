@@ -34,6 +34,7 @@ const ARROWS: [Arrows; 14] = [
         "dataplane",
         &[
             "client",
+            "codec",
             "dataplane-core",
             "dataplane-uring",
             "kernels",

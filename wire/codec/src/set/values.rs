@@ -199,11 +199,8 @@ impl Model {
         }
         let mut half = || -> Result<f16, Fault> {
             let half = f16::from_le_bytes(*take(rest)?);
-            if half.is_finite() && !half.is_sign_negative() {
-                Ok(half)
-            } else {
-                Err(Fault::Invalid)
-            }
+            let fine = half.is_finite() && !half.is_sign_negative();
+            if fine { Ok(half) } else { Err(Fault::Invalid) }
         };
         match (kind, tier) {
             (Kind::F32, _) => Ok((Self::F32, Code::Fixed(32))),
