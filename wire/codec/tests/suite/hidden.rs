@@ -243,6 +243,20 @@ proptest! {
     }
 
     #[test]
+    fn a_row_with_a_bit_flipped_is_a_row_or_refused(
+        row in prop::collection::vec(-9.0_f32..9.0, 24),
+        bit in any::<prop::sample::Index>(),
+    ) {
+        let basis = basis(24);
+        for coding in CODINGS {
+            let (mut bytes, _) = coded(coding, &row, &basis);
+            let bit = bit.index(8 * bytes.len());
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let _ = restored(coding, &bytes, 24, &basis);
+        }
+    }
+
+    #[test]
     fn any_bytes_are_a_row_or_refused(
         mut bytes in prop::collection::vec(any::<u8>(), 0..160),
         form in 0_u8..5,
