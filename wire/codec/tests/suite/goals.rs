@@ -24,6 +24,7 @@ fn comp_04_a_set_of_100_takes_at_most_210_bytes_and_loses_nothing_to_speak_of() 
             let negligible = 3e-5 + 1e-4 * of_exact;
             assert!(of_steps <= of_exact + negligible, "{name}: {of_steps} {of_exact}");
         }
+        assert!(steps.error < 0.25, "{name}: {steps:?}");
         assert!((steps.retained_mass - exact.retained_mass).abs() < 1e-12);
     }
 }
