@@ -101,6 +101,26 @@ fn odd_rows_have_flags_and_rotated_carries_them_as_they_are() {
             assert!(back.iter().all(|x| x.is_finite()), "{coding}");
         }
     }
+    // An entry that is more steps away from the mean than a code can say.
+    row[2..].copy_from_slice(&basis.parts().mean[2..]);
+    row[..2].copy_from_slice(&[1e4, 0.0]);
+    let scratch = &mut hidden::Scratch::default();
+    for (quality, whole) in [(0.125, false), (1e-5, true)] {
+        let mut out = [0; 100];
+        let encoded = hidden::encode(
+            Coding::Rotated,
+            Row::F32(&row),
+            Some(&basis),
+            quality,
+            &mut out,
+            scratch,
+        );
+        let (len, _) = encoded.expect("room");
+        let back = restored(Coding::Rotated, &out[..len], 16, &basis).expect("a row");
+        assert_eq!(back == row, whole);
+    }
+    let cut = hidden::pack(&[0, 32_767], 1.0, 0.1, &self::basis(2), &mut [0; 50]);
+    assert_eq!(cut, Err(Fault::Bounds));
     // The mean itself: nothing is left to code.
     let (bytes, seen) = coded(Coding::Rotated, &basis.parts().mean, &basis);
     assert_eq!(seen, flags::ZERO);
