@@ -31,6 +31,7 @@ const ARROWS: [Arrows; 12] = [
         "dataplane",
         &[
             "client",
+            "codec",
             "dataplane-core",
             "dataplane-uring",
             "kernels",
