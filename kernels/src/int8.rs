@@ -1,4 +1,4 @@
-//! Symmetric int8, one scale per row.
+//! Symmetric int8, one scale per row; with learned numbers in [`channel`], [`group`] and [`centred`].
 //!
 //! `scale = absmax / 127`, one f32 division, where absmax is the largest magnitude among the finite
 //! entries. `code = clamp(round_half_even(x / scale), -127, 127)`, a true division. -128 is never
@@ -11,6 +11,10 @@
 //! | absmax so small that scale became 0 | 0 | 0 | [`flags::DENORMAL_SCALE`] |
 //! | NaN at a place | from the finite entries | 0 at that place | [`flags::NAN`] |
 //! | +inf or -inf at a place | from the finite entries | 127 or -127 there | [`flags::INFINITY`] |
+
+pub mod centred;
+pub mod channel;
+pub mod group;
 
 use crate::cpu::Level;
 use crate::flags;
@@ -136,16 +140,32 @@ fn encode_block<S: Simd, T: Format, const CLAMP: bool>(
     scale: f32,
     codes: &mut [i8; BLOCK],
 ) {
-    let (zero, floor, rounder) = (s.splat(0.0), s.splat(-127.0), s.splat(ROUNDER));
+    let rounder = s.splat(ROUNDER);
     for (vector, codes) in block.as_chunks().0.iter().zip(codes.as_chunks_mut().0) {
         let mut quotient = s.div(T::load(s, vector), s.splat(scale));
         if CLAMP {
-            // min(x, 127) is -max(-x, -127).
-            let negated = s.max(s.sub(zero, s.max(quotient, floor)), floor);
-            quotient = s.sub(zero, negated);
+            quotient = clamp(s, quotient);
         }
         s.store_i8(s.add(quotient, rounder), codes);
     }
+}
+
+/// Every lane to -127..=127. Lanes are not NaN.
+#[inline(always)]
+fn clamp<S: Simd>(s: S, x: S::F) -> S::F {
+    let (zero, floor) = (s.splat(0.0), s.splat(-127.0));
+    // min(x, 127) is -max(-x, -127).
+    s.sub(zero, s.max(s.sub(zero, s.max(x, floor)), floor))
+}
+
+/// Up to sixteen numbers, the missing ones replaced by `filler`.
+#[inline(always)]
+pub(crate) fn padded(numbers: &[f32], filler: f32) -> [f32; WIDTH] {
+    let mut whole = [filler; WIDTH];
+    for (to, from) in whole.iter_mut().zip(numbers) {
+        *to = *from;
+    }
+    whole
 }
 
 /// A row with NaN or infinity: entry by entry, the same formula.

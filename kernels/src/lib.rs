@@ -1,7 +1,8 @@
 //! What a worker computes, and the same on a CPU.
 //!
 //! - [`topk`]: the k best entries of a row of logits and its normaliser.
-//! - [`int8`]: symmetric int8 of a row of hidden states, one scale per row.
+//! - [`int8`]: symmetric int8 of a row of hidden states: a scale per row, channel or group.
+//! - [`rotation`]: centring and steps, for rows that are rotated before they are rounded.
 //! - [`lmhead`]: logits from hidden states and an output projection.
 //! - [`cast`]: f32 to f16 and bf16, and back.
 //! - [`probability`]: probabilities of a top-k set's entries.
@@ -25,6 +26,7 @@ pub mod fidelity;
 pub mod int8;
 pub mod lmhead;
 pub mod probability;
+pub mod rotation;
 pub mod row;
 pub mod topk;
 

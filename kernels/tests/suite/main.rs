@@ -4,6 +4,7 @@
 mod casts;
 mod fidelity;
 mod int8;
+mod learned;
 mod lmhead;
 mod reference;
 mod samples;

@@ -24,6 +24,28 @@ fn main() {
             print(name, &label, &coded);
         }
     }
+    println!("\nhidden states: learned from one half of the rows, measured on the other");
+    println!(
+        "{:<11} {:<15} {:>7} {:>8} {:>9} {:>7} {:>8}",
+        "tensor", "coding", "bytes", "saving", "rel. err", "dB", "cosine"
+    );
+    let file = Samples::open("hidden.safetensors");
+    for name in quality::HIDDEN_TENSORS {
+        let tensor = file.tensor(name);
+        let basis = quality::learn(&tensor, name);
+        for (coding, dial) in quality::HIDDEN {
+            let q = quality::of_hidden(&tensor, &basis, coding, dial);
+            let label = if dial > 0.0 { format!("{coding} {dial}") } else { coding.to_string() };
+            println!(
+                "{name:<11} {label:<15} {:>7.1} {:>7.1}% {:>9.5} {:>7.1} {:>8.5}",
+                q.bytes,
+                100.0 * q.saving,
+                q.relative_error,
+                q.snr_db,
+                q.cosine
+            );
+        }
+    }
 }
 
 fn print(tensor: &str, coding: &str, q: &quality::SetQuality) {

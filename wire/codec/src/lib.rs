@@ -1,6 +1,8 @@
 //! Rows to fewer bytes and back: what the codings of [`wire::Coding`] mean.
 //!
 //! - [`set`]: top-k sets.
+//! - [`hidden`]: rows of hidden states.
+//! - [`basis`]: what was learned about a tensor's channels; [`fit`] learns it.
 //!
 //! A coded row stands alone: it can be read without its neighbours. A block of rows is rows back to
 //! back, with the end of each kept outside. `FORMAT-CODINGS.md` beside this crate says what every
@@ -11,10 +13,17 @@
 //! made, not per row.
 #![forbid(unsafe_code)]
 
+pub mod basis;
+pub mod fit;
+pub mod hidden;
 pub mod set;
 
 mod bits;
+mod models;
 mod numbers;
+mod range;
+
+pub use basis::{Basis, BasisId};
 
 pub use wire::{Coding, Full};
 
@@ -29,6 +38,10 @@ pub enum Fault {
     Bounds,
     /// The coding is not one of this kind of row.
     Coding,
+    /// The coding needs a basis, or a part of one, that is not there or is for other rows.
+    Basis,
+    /// The output is too short.
+    Room,
 }
 
 impl core::fmt::Display for Fault {
@@ -38,8 +51,16 @@ impl core::fmt::Display for Fault {
             Self::Invalid => "the coded row holds an invalid number",
             Self::Bounds => "the coded row has more entries than allowed",
             Self::Coding => "the coding does not suit this kind of row",
+            Self::Basis => "the coding needs a basis that is not there",
+            Self::Room => "the output has no room for the row",
         })
     }
 }
 
 impl core::error::Error for Fault {}
+
+impl From<Full> for Fault {
+    fn from(_: Full) -> Self {
+        Self::Room
+    }
+}

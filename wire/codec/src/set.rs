@@ -22,6 +22,7 @@ use crate::bits::{BitReader, BitWriter};
 use crate::numbers::{Code, put_leb128, take_leb128};
 use crate::{Coding, Fault, Full};
 use kernels::probability;
+use std::cmp::Ordering;
 use values::{Kind, Model};
 
 /// Entries in the first tier of `set-tiered`.
@@ -170,6 +171,7 @@ pub fn encode(
         let start = codes.len();
         codes.extend(tier.iter().map(|entry| model.code(entry.value)));
         let tier_codes = codes.get_mut(start..).unwrap_or_default();
+        balance(set, model, tier, tier_codes);
         *of_values = model.put_head(tier_codes, &mut head)?;
     }
 
@@ -181,6 +183,32 @@ pub fn encode(
         codes.by_ref().take(tier.len()).try_for_each(|code| of_values.put(*code, &mut bits))?;
     }
     Ok(at + bits.finish()?)
+}
+
+/// Rounds some values the other way, so that the set keeps the probability that it had (C8).
+///
+/// A reader takes what the set lacks to 1 as the probability of all else. Where little is left, the
+/// errors of a few large entries would change it by a large part.
+fn balance(set: &Set<'_>, model: &Model, tier: &[Entry], numbers: &mut [u32]) {
+    let Some(last_but_one) = model.last_but_one() else { return };
+    let probability = |value| probability::of(value, set.max, set.log_sum);
+    let mut excess = 0.0;
+    for (entry, number) in tier.iter().zip(&*numbers) {
+        excess += probability(model.value(*number)) - probability(entry.value);
+    }
+    for (entry, number) in tier.iter().zip(numbers) {
+        let value = model.value(*number);
+        let other = match value.total_cmp(&entry.value) {
+            Ordering::Greater if excess > 0.0 && *number <= last_but_one => *number + 1,
+            Ordering::Less if excess < 0.0 && *number > 0 => *number - 1,
+            _ => continue,
+        };
+        let without = excess + probability(model.value(other)) - probability(value);
+        if without.abs() < excess.abs() {
+            excess = without;
+            *number = other;
+        }
+    }
 }
 
 /// Where the bytes before the bits are written.
@@ -280,7 +308,7 @@ pub fn decode(
             to.entries.push(Entry { index, value: 0.0 });
         }
         for entry in to.entries.get_mut(start..).unwrap_or_default() {
-            entry.value = model.value(of_values.take(&mut bits)?)?;
+            entry.value = model.read(of_values.take(&mut bits)?)?;
         }
     }
     bits.finish()?;

@@ -132,8 +132,18 @@ impl Model {
         }
     }
 
+    /// The value that was written as `code`.
+    pub(super) fn read(&self, code: u32) -> Result<f32, Fault> {
+        let number = match self {
+            Self::Steps { steps, .. } => steps.number(code)?,
+            _ => code,
+        };
+        let value = self.value(number);
+        if value.is_nan() { Err(Fault::Invalid) } else { Ok(value) }
+    }
+
     /// The value for a number.
-    pub(super) fn value(&self, code: u32) -> Result<f32, Fault> {
+    pub(super) fn value(&self, code: u32) -> f32 {
         let value = match *self {
             Self::F32 => f32::from_bits(code),
             Self::F16 { max } => from_reference(max, f16::from_bits(code as u16).to_f32()),
@@ -142,9 +152,21 @@ impl Model {
             Self::Pair { max, base, scale } => {
                 max - (base.to_f32() + (code as f32 + 0.5) * scale.to_f32())
             }
-            Self::Steps { max, steps } => max - steps.distance(code)?,
+            Self::Steps { max, steps } => max - steps.distance(code),
         };
-        if value.is_nan() { Err(Fault::Invalid) } else { Ok(value + 0.0) }
+        value + 0.0
+    }
+
+    /// The largest number whose successor still is a number further from the maximum.
+    pub(super) fn last_but_one(&self) -> Option<u32> {
+        match self {
+            Self::F32 => None,
+            Self::F16 { max } => max.is_finite().then(|| u32::from(f16::MAX.to_bits()) - 1),
+            Self::Bf16 { .. } => Some(u32::from(bf16::MAX.to_bits()) - 1),
+            Self::Byte { .. } => Some(254),
+            Self::Pair { .. } => Some(2),
+            Self::Steps { .. } => Some(0xFFFE),
+        }
     }
 
     /// Writes what the values say of themselves, and gives the code of their numbers.
@@ -177,11 +199,8 @@ impl Model {
         }
         let mut half = || -> Result<f16, Fault> {
             let half = f16::from_le_bytes(*take(rest)?);
-            if half.is_finite() && !half.is_sign_negative() {
-                Ok(half)
-            } else {
-                Err(Fault::Invalid)
-            }
+            let fine = half.is_finite() && !half.is_sign_negative();
+            if fine { Ok(half) } else { Err(Fault::Invalid) }
         };
         match (kind, tier) {
             (Kind::F32, _) => Ok((Self::F32, Code::Fixed(32))),

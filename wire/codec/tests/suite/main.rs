@@ -1,5 +1,7 @@
 //! Codings against the samples, against their goals, and against hostile bytes.
 
+mod goals;
+mod hidden;
 #[path = "../support/quality.rs"]
 #[allow(dead_code)]
 mod quality;

@@ -2,8 +2,10 @@
 //! against it, and by `cargo run -p codec --example quality`, which prints it.
 
 use super::samples::Samples;
-use codec::{Coding, set};
+use super::samples::Tensor;
+use codec::{Basis, Coding, fit::Fit, hidden, set};
 use kernels::{fidelity, topk::TopK};
+use wire::Dtype;
 
 /// Entries per set.
 pub(crate) const K: usize = 100;
@@ -109,4 +111,76 @@ fn each_set(
         mean.error = mean.error.max(one.error);
     }
     mean
+}
+
+/// The hidden states of the samples.
+pub(crate) const HIDDEN_TENSORS: [&str; 2] = ["hidden.f16", "outlier.f32"];
+
+/// How hidden states are coded here: with which quality.
+pub(crate) const HIDDEN: [(Coding, f32); 9] = [
+    (Coding::Int8Channel, 0.0),
+    (Coding::Int8Group, 0.0),
+    (Coding::Int8Centred, 0.0),
+    (Coding::Rotated, 0.04),
+    (Coding::Rotated, 0.0625),
+    (Coding::Rotated, 0.125),
+    (Coding::Rotated, 0.1875),
+    (Coding::Rotated, 0.25),
+    (Coding::Pca, 0.0),
+];
+
+/// What a coding of hidden states costs and keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HiddenQuality {
+    /// Bytes of a coded row, in the mean.
+    pub(crate) bytes: f64,
+    /// What that saves of f32.
+    pub(crate) saving: f64,
+    /// Norm of all errors over norm of all originals.
+    pub(crate) relative_error: f64,
+    /// Signal over noise.
+    pub(crate) snr_db: f64,
+    /// Mean of the rows' cosines.
+    pub(crate) cosine: f64,
+}
+
+/// A basis from every other block of 16 rows: neighbours come from the same text.
+pub(crate) fn learn(tensor: &Tensor<'_>, name: &str) -> Basis {
+    let mut fit = Fit::new(tensor.cols, name).expect("a width");
+    for row in (0..tensor.rows).filter(|row| row / 16 % 2 == 0) {
+        assert!(fit.add(tensor.row(row)));
+    }
+    fit.finish(true, tensor.cols as u32 * 2 / 3, |_| {}).expect("a basis")
+}
+
+/// Codes the rows that [`learn`] has not seen.
+pub(crate) fn of_hidden(
+    tensor: &Tensor<'_>,
+    basis: &Basis,
+    coding: Coding,
+    quality: f32,
+) -> HiddenQuality {
+    let mut scratch = hidden::Scratch::new(tensor.cols);
+    let mut kept = fidelity::Reconstruction::new();
+    let (mut bytes, mut rows) = (0, 0);
+    let mut out = vec![0; hidden::worst_len(coding, tensor.cols as u32, Dtype::F32)];
+    let mut restored = vec![0.0; tensor.cols];
+    for row in (0..tensor.rows).filter(|row| row / 16 % 2 == 1) {
+        let basis = Some(basis);
+        let (len, _) =
+            hidden::encode(coding, tensor.row(row), basis, quality, &mut out, &mut scratch)
+                .expect("room");
+        hidden::decode(coding, &out[..len], basis, &mut restored, &mut scratch).expect("a row");
+        kept.add(&tensor.widened(row), &restored);
+        bytes += len;
+        rows += 1;
+    }
+    let bytes = bytes as f64 / f64::from(rows);
+    HiddenQuality {
+        bytes,
+        saving: 1.0 - bytes / (4 * tensor.cols) as f64,
+        relative_error: kept.relative_error(),
+        snr_db: kept.snr_db(),
+        cosine: kept.cosine_mean(),
+    }
 }

@@ -1,0 +1,116 @@
+//! Rotated, rounded to steps of the row's size, entropy-coded (C24 to C27).
+
+use super::{Scratch, plain, project, unproject};
+use crate::basis::Basis;
+use crate::models::{Choice, sixteenths};
+use crate::range::{RangeReader, RangeWriter};
+use crate::{Fault, Full};
+use half::bf16;
+use kernels::{Row, rotation};
+
+/// The first byte of a row in steps.
+const STEPS: u8 = 0;
+/// First byte, quality, step.
+const HEAD: usize = 1 + 1 + 2;
+
+/// The finest quality; the coarsest is 2^14 times that.
+const FINEST: f32 = 1.0 / 4096.0;
+
+/// The step for a row: quality times its root mean square, rounded to the bf16 that the row carries.
+///
+/// Coefficients must be rounded with exactly this step.
+#[must_use]
+pub fn step(quality: f32, rms: f32) -> f32 {
+    bf16::from_f32(quality * rms).to_f32()
+}
+
+/// A quality as the row's byte: sixteenths of an octave above the finest.
+fn quality_byte(quality: f32) -> u8 {
+    let above = sixteenths(quality.max(FINEST)) - sixteenths(FINEST);
+    above.clamp(0, 223) as u8
+}
+
+pub(super) fn encode(
+    row: Row<'_>,
+    basis: &Basis,
+    quality: f32,
+    out: &mut [u8],
+    scratch: &mut Scratch,
+) -> Result<(usize, u8), Fault> {
+    let width = row.len();
+    let (rms, seen) = project(row, basis, width, scratch);
+    let step = step(quality, rms);
+    let usable = step.is_finite() && (step > 0.0 || rms == 0.0);
+    if seen == 0 && usable && scratch.rotated.iter().all(|y| inside(*y, step)) {
+        rotation::steps(&scratch.rotated, step, &mut scratch.codes);
+        let as_it_is = 1 + width * row.element().size();
+        let room = as_it_is.min(out.len());
+        // Where the row as it is would be shorter, there is no room for this.
+        if let Ok(len) = pack(&scratch.codes, step, quality, basis, &mut out[..room]) {
+            let zero = if rms == 0.0 { wire::flags::ZERO } else { 0 };
+            return Ok((len, zero));
+        }
+    }
+    Ok((plain::encode(row, &mut scratch.row, out)?, seen))
+}
+
+/// True where no code would be cut.
+fn inside(y: f32, step: f32) -> bool {
+    y.is_finite() && (y == 0.0 || (y / step).abs() < 32_767.0)
+}
+
+/// Writes the codes of a row whose coefficients were rounded elsewhere, by
+/// `kernels::rotation::steps`; gives the number of bytes.
+///
+/// `step` is that of [`step()`], and `quality` what it was made of.
+///
+/// # Errors
+/// `Room` where `out` is too short; `Basis` where the basis has no spread for as many codes.
+pub fn pack(
+    codes: &[i16],
+    step: f32,
+    quality: f32,
+    basis: &Basis,
+    out: &mut [u8],
+) -> Result<usize, Fault> {
+    let spread = &basis.parts().spread;
+    if spread.len() != codes.len() {
+        return Err(Fault::Basis);
+    }
+    let byte = quality_byte(quality);
+    let quality = sixteenths(FINEST) + i32::from(byte);
+    let (head, body) = out.split_at_mut_checked(HEAD).ok_or(Full)?;
+    let [low, high] = bf16::from_f32(step).to_le_bytes();
+    head.copy_from_slice(&[STEPS, byte, low, high]);
+    let mut writer = RangeWriter::new(body);
+    for (code, spread) in codes.iter().zip(spread) {
+        Choice::of(*spread, quality).put(*code, &mut writer)?;
+    }
+    Ok(HEAD + writer.finish()?)
+}
+
+pub(super) fn decode(
+    bytes: &[u8],
+    basis: &Basis,
+    out: &mut [f32],
+    scratch: &mut Scratch,
+) -> Result<(), Fault> {
+    let (first, rest) = bytes.split_first().ok_or(Fault::Length)?;
+    if *first != STEPS {
+        return plain::decode(*first, rest, out);
+    }
+    let (head, body) = rest.split_first_chunk::<3>().ok_or(Fault::Length)?;
+    let [byte, low, high] = *head;
+    let step = bf16::from_le_bytes([low, high]).to_f32();
+    if !step.is_finite() || step.is_sign_negative() || byte > 223 {
+        return Err(Fault::Invalid);
+    }
+    let quality = sixteenths(FINEST) + i32::from(byte);
+    let mut reader = RangeReader::new(body)?;
+    for (code, spread) in scratch.codes.iter_mut().zip(&basis.parts().spread) {
+        *code = Choice::of(*spread, quality).take(&mut reader)?;
+    }
+    reader.finish()?;
+    rotation::unstep(&scratch.codes, step, &mut scratch.rotated);
+    unproject(basis, out, scratch)
+}
