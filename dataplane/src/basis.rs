@@ -4,7 +4,7 @@
 mod command;
 mod fetch;
 
-pub(crate) use command::run;
+pub(crate) use command::{describe, run};
 pub(crate) use fetch::{Known, fetch, known};
 
 use codec::basis::Basis;
@@ -38,8 +38,8 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, String> {
 /// # Errors
 /// A sentence with the file and what is wrong.
 pub(crate) fn read(path: &Path) -> Result<Basis, String> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     Basis::from_bytes(&bytes).map_err(|error| wrong(path, error))
 }
 

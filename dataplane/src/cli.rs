@@ -4,13 +4,10 @@ mod codecs;
 mod compress;
 
 pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
-pub(crate) use compress::{CompressArgs, Int8, Values};
+pub(crate) use compress::{CompressArgs, Values};
 
-use crate::{
-    settings::{Backend, Poll, Settings},
-    units::Span,
-};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use crate::settings::{Backend, Poll, Settings};
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\

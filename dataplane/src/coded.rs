@@ -85,7 +85,11 @@ impl Label {
                 let version = version.unwrap_or("none");
                 return Err(format!("version {version} of the layout is not known here"));
             }
-            _ => return Err("it holds no coded rows; `butterfly compress --codec` writes such".into()),
+            _ => {
+                return Err(
+                    "it holds no coded rows; `butterfly compress --codec` writes such".into()
+                );
+            }
         }
         let get = |key: &str| text(key).ok_or_else(|| format!("its header has no `{key}`"));
         let wrong = |key: &str| format!("its header's `{key}` makes no sense");

@@ -68,13 +68,7 @@ impl Judge {
     }
 
     /// One set whose values lie in `decoded`.
-    fn set(
-        &mut self,
-        indices: &[u32],
-        max: f32,
-        log_sum: f32,
-        original: Option<(Dtype, &[u8])>,
-    ) {
+    fn set(&mut self, indices: &[u32], max: f32, log_sum: f32, original: Option<(Dtype, &[u8])>) {
         let log_sum = with_rest(&self.decoded, max, log_sum);
         let judged = original
             .and_then(|(dtype, bytes)| row(dtype, bytes))

@@ -14,3 +14,15 @@ pub(crate) fn rows(rows: u64, quiet: bool) -> ProgressBar {
     }
     bar
 }
+
+/// A bar over the parts of something that takes a while; hidden where output is for programs.
+pub(crate) fn share(what: &'static str, quiet: bool) -> ProgressBar {
+    let bar = ProgressBar::new(100);
+    if quiet {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3}% {msg}") {
+        bar.set_style(style);
+    }
+    bar.with_message(what)
+}

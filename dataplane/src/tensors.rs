@@ -20,8 +20,6 @@ use std::{
 const PREFIX: u64 = 8;
 /// The format's own bound on its JSON header.
 const HEADER_MAX: u64 = 100_000_000;
-/// Data starts at a multiple of this, so that files can be mapped and used in place.
-const DATA_ALIGN: usize = 64;
 
 /// What is wrong with a tensor file, as a sentence.
 #[derive(Debug, thiserror::Error)]

@@ -71,10 +71,7 @@ fn as_text(report: &Value) -> String {
         ["what", "value"].map(str::to_owned),
         ["basis".to_owned(), text("id")],
         ["width".to_owned(), text("width")],
-        [
-            "learned from".to_owned(),
-            format!("{} rows of {}", text("rows_learned"), text("tensor")),
-        ],
+        ["learned from".to_owned(), format!("{} rows of {}", text("rows_learned"), text("tensor"))],
         ["outliers, kept in f16".to_owned(), outliers],
         ["rotation".to_owned(), rotation.to_owned()],
         ["rank of pca".to_owned(), rank],

@@ -204,9 +204,9 @@ impl<'a> Outcome<'a> {
         job: Job,
         view: &CodedView<'_>,
     ) -> Result<(), Failure> {
-        let decoder = self.decoder.get_or_insert_with(|| {
-            Decoder::new(view.coding, view.k, view.cols, self.basis)
-        });
+        let decoder = self
+            .decoder
+            .get_or_insert_with(|| Decoder::new(view.coding, view.k, view.cols, self.basis));
         let dtype = setup.tensor.dtype;
         let from_rows = !matches!(setup.ask, Ask::Coded(Coded { lm_head: true, .. }));
         for row in judged(job, self.judge_every) {

@@ -26,11 +26,8 @@ impl PartFile {
         name.push(format!(".{}.part", std::process::id()));
         let part = path.with_file_name(name);
         let file = OpenOptions::new().write(true).create_new(true).open(&part);
-        let file = file.map_err(|source| TensorError::Io {
-            doing: "create",
-            path: part.clone(),
-            source,
-        })?;
+        let file =
+            file.map_err(|source| TensorError::Io { doing: "create", path: part.clone(), source })?;
         Ok(Self { path: path.to_owned(), part, file, finished: false })
     }
 

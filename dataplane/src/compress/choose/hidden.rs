@@ -141,7 +141,8 @@ impl Samples {
                 _ => {}
             }
         }
-        best.map(|found| self.chosen(&found, basis)).ok_or_else(|| unreached(target, nearest, basis))
+        best.map(|found| self.chosen(&found, basis))
+            .ok_or_else(|| unreached(target, nearest, basis))
     }
 
     fn chosen(&self, found: &Found, basis: Option<&Basis>) -> Chosen {
@@ -173,7 +174,9 @@ fn unreached(target: f64, nearest: Option<Found>, basis: Option<&Basis>) -> Stri
         |near| format!("the best is {:.2} dB ({})", near.kept.snr_db(), near.coding),
     );
     let advice = match basis {
-        None => "; finer codings need a basis: `butterfly calibrate`, then `butterfly serve --basis`",
+        None => {
+            "; finer codings need a basis: `butterfly calibrate`, then `butterfly serve --basis`"
+        }
         Some(_) => "; was the basis learned from rows like these?",
     };
     format!("--target-db {target}: {reached}{advice}")
