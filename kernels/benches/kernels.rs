@@ -5,7 +5,8 @@
 //! - `topk/*`: the 100 best and the normaliser of a row of 131,072 logits. `floor` is a bare search
 //!   for the largest entry of the same row. `warm` is one row again and again, `cold` walks
 //!   through more rows than the caches hold, as rows that just arrived do.
-//! - `int8/*`: hidden rows of 4,096 bf16, against the same bare search.
+//! - `int8/*`: hidden rows of 4,096 bf16, against the same bare search and a plain copy.
+//! - `restore/*`: codes back to f32.
 //! - `lmhead/*`: logits of 1, 8 and 32 hidden rows, against one bare pass over the weights.
 
 use std::hint::black_box;
@@ -93,9 +94,29 @@ fn hidden(criterion: &mut Criterion) {
     rows(&mut group, "floor/bf16", Row::Bf16(&states), WIDTH, |row| {
         black_box(row.max());
     });
+    let mut copied = vec![bf16::ZERO; WIDTH];
+    rows(&mut group, "copy/bf16", Row::Bf16(&states), WIDTH, |row| {
+        let Row::Bf16(row) = row else { unreachable!("bf16 rows") };
+        copied.copy_from_slice(row);
+        black_box(&mut copied);
+    });
     for level in Level::ALL.into_iter().filter(|level| *level != Level::Scalar) {
         rows(&mut group, &format!("{}/bf16", level.name()), Row::Bf16(&states), WIDTH, |row| {
             black_box(int8::quantize_at(level, row, &mut codes));
+        });
+    }
+    group.finish();
+    restored(criterion, &codes);
+}
+
+/// Codes back to f32; the throughput is that of the f32 that come out.
+fn restored(criterion: &mut Criterion, codes: &[i8]) {
+    let mut group = criterion.benchmark_group("restore");
+    let mut out = vec![0.0; codes.len()];
+    group.throughput(Throughput::Bytes((4 * codes.len()) as u64));
+    for level in Level::ALL.into_iter().filter(|level| *level != Level::Scalar) {
+        group.bench_function(format!("{}/row", level.name()), |b| {
+            b.iter(|| int8::dequantize_at(level, black_box(codes), 0.01, &mut out));
         });
     }
     group.finish();

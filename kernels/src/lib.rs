@@ -7,10 +7,11 @@
 //! - [`cast`]: f32 to f16 and bf16, and back.
 //! - [`probability`]: probabilities of a top-k set's entries.
 //! - [`fidelity`]: how much of the original an encoding kept.
+//! - [`cuda`]: the same operations for a GPU, as data: code, argument tables, launch plans.
 //!
 //! **Same bits everywhere.** Each operation is defined by correctly rounded IEEE operations (add,
 //! multiply, fused multiply-add, divide, max, conversions) in a fixed order, so that every CPU
-//! level gives the same bits, and a GPU can give them too. CUDA kernels will live in `cuda/`.
+//! level gives the same bits, and a GPU gives them too: its kernels are in `kernels/cuda/`.
 //!
 //! **Total.** Rows come from outside: every length, every alignment, NaN, infinities and subnormal
 //! numbers have a defined answer and a flag (see [`flags`]). Nothing here panics on values.
@@ -22,6 +23,7 @@ compile_error!("rows are little-endian in shared memory; this crate reads them i
 
 pub mod cast;
 pub mod cpu;
+pub mod cuda;
 pub mod fidelity;
 pub mod int8;
 pub mod lmhead;

@@ -1,13 +1,24 @@
 //! Rows of an answer in a coding: what comes after a kernel and before the reply.
 
-use codec::set::{self, Set};
-use kernels::topk::RowSummary;
-use wire::{Coding, ErrorCode, reply::CodedReply, work::K_MAX};
+use crate::job::Job;
+use codec::{
+    Basis, hidden,
+    set::{self, Set},
+};
+use kernels::{Row, topk::RowSummary};
+use wire::{
+    ErrorCode, Full, Operation,
+    reply::CodedReply,
+    request,
+    work::{FETCH_PIECE, K_MAX},
+};
 
 /// What coding needs, allocated once.
 #[derive(Debug)]
 pub(crate) struct Coder {
     sets: set::Scratch,
+    hidden: hidden::Scratch,
+    basis: Option<Basis>,
     /// The set of one row.
     indices: Box<[u32]>,
     values: Box<[f32]>,
@@ -25,12 +36,59 @@ pub(crate) struct Rows<'a> {
 }
 
 impl Coder {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(basis: Option<Basis>) -> Self {
+        let width = basis.as_ref().map_or(0, Basis::width);
         Self {
             sets: set::Scratch::new(K_MAX as usize),
+            hidden: hidden::Scratch::new(width),
+            basis,
             indices: vec![0; K_MAX as usize].into(),
             values: vec![0.0; K_MAX as usize].into(),
         }
+    }
+
+    pub(crate) const fn has_basis(&self) -> bool {
+        self.basis.is_some()
+    }
+
+    /// Whether the basis is there that an order needs, the one that it names, and as wide as its
+    /// rows.
+    pub(crate) fn admit(&self, job: &Job<'_>) -> Result<(), ErrorCode> {
+        let unknown = ErrorCode::UnknownBasis;
+        let needed = job.work.coding.needs_basis();
+        if !needed && job.work.operation != Operation::Fetch {
+            return Ok(());
+        }
+        let basis = self.basis.as_ref().ok_or(unknown)?;
+        let named = request::basis(job.payload);
+        if named != [0; 8] && basis.id().0[..8] != named {
+            return Err(unknown);
+        }
+        if needed && basis.width() != job.work.cols as usize {
+            return Err(ErrorCode::BadShape);
+        }
+        Ok(())
+    }
+
+    /// Bytes of a piece of the basis; `None` behind the last.
+    pub(crate) fn piece(&self, number: u32) -> Option<&[u8]> {
+        let file = self.basis.as_ref()?.as_bytes();
+        let start = number as usize * FETCH_PIECE as usize;
+        let piece = file.get(start..)?;
+        Some(&piece[..piece.len().min(FETCH_PIECE as usize)])
+    }
+
+    /// Writes a hidden row as the next row.
+    pub(crate) fn hidden(&mut self, rows: &mut Rows<'_>, row: Row<'_>) -> Result<(), ErrorCode> {
+        let CodedReply { coding, quality, .. } = rows.layout;
+        let (basis, scratch) = (self.basis.as_ref(), &mut self.hidden);
+        rows.push(|out| hidden::encode(coding, row, basis, quality, out, scratch))
+    }
+
+    /// The layout of what was written.
+    pub(crate) fn finish(&self, rows: Rows<'_>) -> CodedReply {
+        let basis = self.basis.as_ref().filter(|_| rows.layout.coding.needs_basis());
+        rows.layout.filled(rows.len, basis.map_or([0; 32], |basis| basis.id().0))
     }
 
     /// Room for the set of one row: indices and values.
@@ -54,9 +112,9 @@ impl Coder {
         };
         let CodedReply { coding, cols, quality, .. } = rows.layout;
         let scratch = &mut self.sets;
-        rows.push(summary.flags, |out| {
-            set::encode(coding, &set, cols, quality, out, scratch)
-                .map_err(|_| ErrorCode::ReplyTooLong)
+        rows.push(|out| {
+            let len = set::encode(coding, &set, cols, quality, out, scratch)?;
+            Ok((len, summary.flags))
         })
     }
 }
@@ -69,35 +127,27 @@ impl<'a> Rows<'a> {
         Ok(Self { layout, ends, flags, data, row: 0, len: 0 })
     }
 
-    /// How the rows are coded.
-    pub(crate) const fn coding(&self) -> Coding {
-        self.layout.coding
-    }
-
-    /// The next row: `write` puts its bytes at the start of what it is given and says how many.
+    /// The next row: `write` puts its bytes at the start of what it is given, and says how many and
+    /// what the row is flagged with.
     fn push(
         &mut self,
-        flags: u8,
-        write: impl FnOnce(&mut [u8]) -> Result<usize, ErrorCode>,
+        write: impl FnOnce(&mut [u8]) -> Result<(usize, u8), Full>,
     ) -> Result<(), ErrorCode> {
         let too_long = ErrorCode::ReplyTooLong;
         let room = self.data.get_mut(self.len..).ok_or(too_long)?;
-        self.len += write(room)?;
+        let (len, flags) = write(room).map_err(|_| too_long)?;
+        self.len += len;
         *self.ends.get_mut(self.row).ok_or(too_long)? = self.len as u32;
         *self.flags.get_mut(self.row).ok_or(too_long)? = flags;
         self.row += 1;
         Ok(())
-    }
-
-    /// The layout of what was written.
-    pub(crate) fn finish(self, basis: [u8; 32]) -> CodedReply {
-        self.layout.filled(self.len, basis)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::Coding;
 
     #[test]
     fn a_coded_row_fits_the_room_that_the_format_bounds() {
@@ -106,6 +156,13 @@ mod tests {
                 let worst = set::worst_len(*coding, k, cols);
                 let room = coding.row_max(k as usize, cols as usize);
                 assert!(worst <= room, "{coding} k={k} cols={cols}: {worst} over {room}");
+            }
+        }
+        for coding in Coding::ALL.iter().filter(|coding| coding.is_hidden()) {
+            for cols in [1, 31, 384, 16_384] {
+                let worst = hidden::worst_len(*coding, cols, wire::Dtype::F32);
+                let room = coding.row_max(0, cols as usize);
+                assert!(worst <= room, "{coding} cols={cols}: {worst} over {room}");
             }
         }
     }

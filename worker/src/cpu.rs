@@ -1,34 +1,36 @@
-//! The CPU backend: checks an order once more, computes it, and writes its reply frames in place.
+//! The CPU backend: computes an order and writes its reply frames in place.
 
 use crate::{
-    clock,
+    authors::{AuthorId, Authors, stamp},
     coded::{Coder, Rows},
+    job::{Job, Turn, Written, store},
     lm_head::{LmHead, Tag},
     weights::Projection,
 };
-use kernels::{Element, Level, Row, cast, int8, topk::TopK};
+use kernels::{Level, Row, int8, topk::TopK};
+use codec::Basis;
 use link::{Lent, LinkFault};
 use wire::{
-    Dtype, ErrorCode, HEADER_LEN, Operation, Order, Outcome, Work,
-    reply::{self, Author, Chunk, CodedReply, EchoReply, Int8Reply, Layout, Stamp, TopKReply},
-    request,
+    Dtype, ErrorCode, HEADER_LEN, Operation, Source,
+    reply::{self, Chunk, CodedReply, EchoReply, Int8Reply, Layout, TopKReply},
     work::K_MAX,
 };
 
-/// Bits that kernels set are the bits that the format defines.
-const _: () = {
-    use kernels::flags as ours;
-    use wire::flags as theirs;
-    assert!(ours::NAN == theirs::NAN && ours::FEWER_THAN_K == theirs::SHORT);
-    assert!(ours::INFINITY == theirs::NON_FINITE && ours::ZERO_ROW == theirs::ZERO);
-    assert!(ours::DENORMAL_SCALE == theirs::SUBNORMAL);
-    assert!(kernels::topk::MAX_K == K_MAX as usize);
-};
+/// Learned numbers that a node gives to its workers.
+#[derive(Debug, Default)]
+pub struct Model<'w> {
+    /// Enables lm-head.
+    pub projection: Option<Projection<'w>>,
+    /// Enables the codings of hidden rows that need one, and fetch.
+    pub basis: Option<Basis>,
+}
 
 /// Everything the CPU backend needs, allocated once.
 #[derive(Debug)]
 pub struct Cpu<'w> {
-    author: Author,
+    authors: Authors,
+    /// Who signs what is computed next.
+    author: AuthorId,
     topk: TopK,
     /// Values of one row, before they are rounded.
     values: Box<[f32]>,
@@ -36,40 +38,19 @@ pub struct Cpu<'w> {
     coder: Coder,
 }
 
-/// What was written for an order.
-#[derive(Clone, Copy, Debug, Default)]
-struct Written {
-    frames: u16,
-    len: usize,
-    copied: u32,
-}
-
-/// One batch, as its orders see it.
-struct Turn<'a> {
-    started_ns: u64,
-    beat: &'a dyn Fn(),
-}
-
-/// One order while it is computed.
-#[derive(Clone, Copy)]
-struct Job<'a> {
-    order: &'a Order,
-    work: Work,
-    payload: &'a [u8],
-    /// The tensor within the payload.
-    data: &'a [u8],
-}
-
 impl<'w> Cpu<'w> {
-    /// `worker` and `reason` are named in every reply; `projection` enables lm-head.
+    /// `worker` and `reason` are named in every reply.
     #[must_use]
-    pub fn new(worker: u16, reason: &str, projection: Option<Projection<'w>>) -> Self {
+    pub fn new(worker: u16, reason: &str, model: Model<'w>) -> Self {
+        let mut authors = Authors::new(worker);
+        let author = authors.who("cpu", reason);
         Self {
-            author: Author::new(&format!("worker-{worker}"), "cpu", reason),
+            authors,
+            author,
             topk: TopK::new(),
             values: vec![0.0; K_MAX as usize].into(),
-            head: projection.map(LmHead::new),
-            coder: Coder::new(),
+            head: model.projection.map(LmHead::new),
+            coder: Coder::new(model.basis),
         }
     }
 
@@ -85,27 +66,49 @@ impl<'w> Cpu<'w> {
         self.head.is_some()
     }
 
-    /// Answers a batch, see [`crate::Backend::run`].
+    /// True where there is a basis to code with and to fetch.
+    #[must_use]
+    pub const fn has_basis(&self) -> bool {
+        self.coder.has_basis()
+    }
+
+    /// The weights of lm-head.
+    pub(crate) fn projection(&self) -> Option<&Projection<'w>> {
+        self.head.as_ref().map(LmHead::projection)
+    }
+
+    /// Entries of a row that lm-head takes.
+    pub(crate) fn width(&self) -> Option<usize> {
+        self.projection().map(Projection::width)
+    }
+
+    /// The signatures of this worker.
+    pub(crate) const fn authors(&mut self) -> &mut Authors {
+        &mut self.authors
+    }
+
+    /// From now on replies give this reason for the CPU.
+    pub(crate) fn explain(&mut self, reason: &str) {
+        self.author = self.authors.who("cpu", reason);
+    }
+
+    /// From now on replies are signed by `author`.
+    pub(crate) const fn sign_as(&mut self, author: AuthorId) {
+        self.author = author;
+    }
+
+    /// Answers a batch, see [`crate::Backend::submit`].
     ///
     /// # Errors
     /// A [`LinkFault`]: the node broke its word.
     pub fn run(&mut self, batch: &mut Vec<Lent<'_>>, beat: &dyn Fn()) -> Result<(), LinkFault> {
-        let turn = Turn { started_ns: clock::monotonic_ns(), beat };
+        let turn = Turn::now(beat);
         // From here on the next order is the last of the vector.
         batch.reverse();
         while let Some(mut lent) = batch.pop() {
             beat();
-            let outcome = match self.answer(&mut lent, batch, &turn) {
-                Ok(Written { frames, len, copied }) => {
-                    Outcome { frames, reply_len: len as u32, copied, ..Outcome::default() }
-                }
-                Err(code) => Outcome { status: code.code(), ..Outcome::default() },
-            };
-            lent.complete(Outcome {
-                compute_ns: turn.elapsed_ns(),
-                started_ns: turn.started_ns,
-                ..outcome
-            })?;
+            let answer = self.answer(&mut lent, batch, &turn);
+            lent.complete(turn.outcome(answer))?;
         }
         Ok(())
     }
@@ -118,25 +121,41 @@ impl<'w> Cpu<'w> {
         turn: &Turn<'_>,
     ) -> Result<Written, ErrorCode> {
         let order = *lent.order();
-        if order.deadline_ns != 0 && clock::monotonic_ns() >= order.deadline_ns {
-            return Err(ErrorCode::DeadlineExceeded);
+        let work = Job::admit(lent, self.width())?.work;
+        if work.source != Source::Inline {
+            // The rows are in a device's memory, which no CPU reads.
+            return Err(ErrorCode::NoCapableWorker);
+        }
+        if work.operation == Operation::LmHead {
+            let head = self.head.as_mut().ok_or(ErrorCode::NoCapableWorker)?;
+            head.begin(rest.len());
         }
         let (payload, out) = lent.parts()?;
         let job = Job::check(&order, payload)?;
-        if !request::verify(payload, &job.work) {
-            return Err(ErrorCode::BadCheck);
-        }
-        if reply::reply_len(&job.work) > out.len() as u64 {
-            return Err(ErrorCode::ReplyTooLong);
-        }
-        if job.work.operation == Operation::LmHead {
-            let head = self.head.as_mut().ok_or(ErrorCode::NoCapableWorker)?;
-            if job.work.cols as usize != head.projection().width() {
-                return Err(ErrorCode::BadShape);
-            }
-            head.begin(rest.len());
+        self.coder.admit(&job)?;
+        if work.operation == Operation::Fetch {
+            return self.fetch(&job, out, turn);
         }
         self.write(&job, rest, out, turn)
+    }
+
+    /// A piece of the basis, as an echo.
+    fn fetch(
+        &mut self,
+        job: &Job<'_>,
+        out: &mut [u8],
+        turn: &Turn<'_>,
+    ) -> Result<Written, ErrorCode> {
+        let piece = self.coder.piece(job.work.k).ok_or(ErrorCode::BadRequest)?;
+        let layout = EchoReply::layout(1, piece.len() as u32, Dtype::U8);
+        let payload = out.get_mut(HEADER_LEN..).ok_or(ErrorCode::ReplyTooLong)?;
+        let parts = layout.parts(payload).map_err(|_| ErrorCode::ReplyTooLong)?;
+        parts.data.copy_from_slice(piece);
+        let copied = piece.len() as u32;
+        let chunk = Chunk { index: 0, first_row: 0, rows: 1, is_final: true };
+        let stamp = stamp(job, turn.elapsed_ns(), chunk);
+        let len = self.authors.sign(self.author, out, &Layout::Echo(layout), &stamp)?;
+        Ok(Written { frames: 1, len, copied })
     }
 
     /// Writes the frames of a checked order.
@@ -167,15 +186,8 @@ impl<'w> Cpu<'w> {
                     *parts = self.code(job, rest, &chunk, rows, turn.beat)?;
                 }
             }
-            let stamp = Stamp {
-                message_id: job.order.message_id,
-                timestamp_ns: clock::epoch_ns(),
-                query_id: request::query_id(job.payload),
-                operation: job.work.operation,
-                compute_ns: turn.elapsed_ns(),
-                chunk,
-            };
-            written.len += reply::finish(frame, &layout, &mut self.author, &stamp)?;
+            let stamp = stamp(job, turn.elapsed_ns(), chunk);
+            written.len += self.authors.sign(self.author, frame, &layout, &stamp)?;
             written.frames += 1;
         }
         Ok(written)
@@ -221,13 +233,18 @@ impl<'w> Cpu<'w> {
     ) -> Result<CodedReply, ErrorCode> {
         for number in (chunk.first_row as usize..).take(chunk.rows as usize) {
             beat();
+            if job.work.operation == Operation::Hidden {
+                let row = job.row(number).ok_or(ErrorCode::BadRequest)?;
+                self.coder.hidden(&mut rows, row)?;
+                continue;
+            }
             let row = logits(&mut self.head, job, rest, number).ok_or(ErrorCode::BadRequest)?;
             let k = job.work.k as usize;
             let (indices, values) = self.coder.room(k);
             let summary = self.topk.run(row, k, indices, values);
             self.coder.set(&mut rows, &summary)?;
         }
-        Ok(rows.finish([0; 32]))
+        Ok(self.coder.finish(rows))
     }
 }
 
@@ -241,37 +258,15 @@ fn logits<'r>(
     match (job.work.operation, head) {
         (Operation::LmHead, Some(head)) => {
             let tag = rest.len();
-            head.next(tag, job.tagged(tag, number).chain(rows_behind(rest)))
+            head.next(tag, tagged(*job, tag, number).chain(rows_behind(rest)))
         }
         _ => job.row(number),
     }
 }
 
-impl Turn<'_> {
-    fn elapsed_ns(&self) -> u64 {
-        clock::monotonic_ns().saturating_sub(self.started_ns)
-    }
-}
-
-impl<'a> Job<'a> {
-    /// The order as work over its payload: codes, shape and lengths fit together.
-    fn check(order: &'a Order, payload: &'a [u8]) -> Result<Self, ErrorCode> {
-        let work = order.work()?;
-        let data = request::rows(payload, &work).ok_or(ErrorCode::BadRequest)?;
-        Ok(Self { order, work, payload, data })
-    }
-
-    /// A row of floating-point numbers, in place.
-    fn row(&self, number: usize) -> Option<Row<'a>> {
-        let len = self.work.cols as usize * self.work.dtype.size();
-        let bytes = self.data.get(number.checked_mul(len)?..)?.get(..len)?;
-        Row::from_bytes(element(self.work.dtype)?, bytes)
-    }
-
-    /// The rows from `number` on, under the tag `tag`.
-    fn tagged(self, tag: Tag, number: usize) -> impl Iterator<Item = (Tag, Row<'a>)> {
-        (number..self.work.rows as usize).map_while(move |number| Some((tag, self.row(number)?)))
-    }
+/// The rows from `number` on, under the tag `tag`.
+fn tagged(job: Job<'_>, tag: Tag, number: usize) -> impl Iterator<Item = (Tag, Row<'_>)> {
+    (number..job.work.rows as usize).map_while(move |number| Some((tag, job.row(number)?)))
 }
 
 /// The rows of the lm-head orders behind the current one, in the order in which their turns come.
@@ -280,16 +275,7 @@ fn rows_behind<'a>(rest: &'a [Lent<'_>]) -> impl Iterator<Item = (Tag, Row<'a>)>
         let job = Job::check(lent.order(), lent.payload().ok()?).ok()?;
         (job.work.operation == Operation::LmHead).then_some((tag, job))
     });
-    jobs.flat_map(|(tag, job)| job.tagged(tag, 0))
-}
-
-const fn element(dtype: Dtype) -> Option<Element> {
-    match dtype {
-        Dtype::F32 => Some(Element::F32),
-        Dtype::F16 => Some(Element::F16),
-        Dtype::Bf16 => Some(Element::Bf16),
-        Dtype::U8 => None,
-    }
+    jobs.flat_map(|(tag, job)| tagged(job, tag, 0))
 }
 
 /// Copies a chunk's rows into the reply. Returns how many bytes that were.
@@ -322,13 +308,4 @@ fn quantize(
         (*scale, parts.flags[at]) = int8::quantize(row, codes);
     }
     Ok(())
-}
-
-/// Rounds values into their places, which are aligned as every part of a reply is.
-fn store(dtype: Dtype, values: &[f32], places: &mut [u8]) {
-    match dtype {
-        Dtype::F16 => cast::to_f16(values, bytemuck::cast_slice_mut(places)),
-        Dtype::Bf16 => cast::to_bf16(values, bytemuck::cast_slice_mut(places)),
-        Dtype::F32 | Dtype::U8 => places.copy_from_slice(bytemuck::cast_slice(values)),
-    }
 }

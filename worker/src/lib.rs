@@ -6,12 +6,14 @@
 //! to it happens to nobody else: a worker that dies is replaced, and its slots are lent again.
 #![deny(unsafe_code)]
 
+mod authors;
 pub mod backend;
 mod clock;
 mod coded;
 pub mod cpu;
-#[allow(unsafe_code, reason = "asks the CUDA driver about its devices")]
+#[allow(unsafe_code, reason = "calls the CUDA driver")]
 pub mod cuda;
+mod job;
 mod lm_head;
 mod run;
 pub mod serve;

@@ -2,10 +2,12 @@
 
 use crate::{
     Backend, Choice, Poll,
-    backend::Chosen,
+    backend::{Chosen, Site},
+    cpu::Model,
     serve::serve,
     weights::{Projection, WeightsError},
 };
+use codec::{Basis, BasisFault};
 use core::fmt;
 use link::{
     AttachError, Layout, Segment, SharedFile, WorkerSide,
@@ -25,6 +27,8 @@ pub struct Args {
     pub backend: Choice,
     /// How to wait.
     pub poll: Poll,
+    /// Which CUDA device, from 0.
+    pub device: u16,
 }
 
 /// Exit codes of a worker process. A panic aborts (SIGABRT), and a node that dies takes its workers
@@ -48,6 +52,7 @@ enum Refusal {
     Number { worker: u16, doors: usize, layout: Layout },
     File(io::Error),
     Weights(WeightsError),
+    Basis(BasisFault),
     Backend(String),
 }
 
@@ -64,8 +69,9 @@ impl fmt::Display for Refusal {
                 "worker {worker} with {doors} shards does not fit a segment for {} and {}",
                 layout.workers, layout.shards
             ),
-            Self::File(error) => write!(f, "cannot map the weights: {error}"),
+            Self::File(error) => write!(f, "cannot map the weights or the basis: {error}"),
             Self::Weights(error) => error.fmt(f),
+            Self::Basis(error) => write!(f, "the basis cannot be used: {error}"),
             Self::Backend(reason) => f.write_str(reason),
         }
     }
@@ -92,18 +98,19 @@ pub fn run_on(control: BorrowedFd<'_>, args: &Args) -> u8 {
         Ok(attached) => attached,
         Err(refusal) => return refuse(control, &refusal),
     };
-    let projection = match file.as_ref().map(|file| Projection::read(file.bytes())).transpose() {
-        Ok(projection) => projection,
-        Err(error) => return refuse(control, &Refusal::Weights(error)),
-    };
-    let chosen = Backend::choose(args.backend, worker, projection);
-    let Chosen { mut backend, reason } = match chosen {
-        Ok(chosen) => chosen,
-        Err(reason) => return refuse(control, &Refusal::Backend(reason)),
+    let model = match model(&offer, file.as_ref()) {
+        Ok(model) => model,
+        Err(refusal) => return refuse(control, &refusal),
     };
     let crowded = is_crowded(segment.layout());
     let shards = offer.shards.into_iter().map(Door::from_fd).collect();
+    // Before the backend, which may hold slots of it until it is dropped.
     let side = WorkerSide::new(&segment, worker, Door::from_fd(offer.door), shards);
+    let site = Site { worker, device: args.device, segment: &segment, door: side.door() };
+    let Chosen { mut backend, reason } = match Backend::choose(args.backend, &site, model) {
+        Ok(chosen) => chosen,
+        Err(reason) => return refuse(control, &Refusal::Backend(reason)),
+    };
     let ready = Answer::Ready {
         pid: getpid().as_raw_nonzero().get().cast_unsigned(),
         operations: backend.operations(),
@@ -137,6 +144,21 @@ fn attach(offer: &Offer<OwnedFd>) -> Result<Attached, Refusal> {
     let file = offer.weights.as_ref().map(|fd| SharedFile::attach(clone(fd)?));
     let file = file.transpose().map_err(Refusal::File)?;
     Ok((offer.worker, Arc::new(segment), file))
+}
+
+/// What the node has learned numbers for.
+fn model<'w>(
+    offer: &Offer<OwnedFd>,
+    weights: Option<&'w SharedFile>,
+) -> Result<Model<'w>, Refusal> {
+    let projection = weights.map(|file| Projection::read(file.bytes())).transpose();
+    let basis = offer.basis.as_ref().map(|fd| SharedFile::attach(fd.try_clone()?)).transpose();
+    let basis = basis.map_err(Refusal::File)?;
+    let basis = basis.map(|file| Basis::from_bytes(file.bytes())).transpose();
+    Ok(Model {
+        projection: projection.map_err(Refusal::Weights)?,
+        basis: basis.map_err(Refusal::Basis)?,
+    })
 }
 
 /// Fewer cores than shards and workers together: spinners take time from each other.

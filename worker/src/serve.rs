@@ -1,7 +1,7 @@
 //! The loop of a worker, on one screen, and how it waits.
 
 use crate::{Backend, clock};
-use link::{Lent, LinkFault, WorkerSide};
+use link::{Lent, LinkFault, WorkerSide, hello::send_answer};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fd::BorrowedFd,
@@ -40,21 +40,30 @@ pub enum Poll {
 ///
 /// # Errors
 /// A [`LinkFault`]: the node broke its word, and nothing it says can be believed any more.
-pub fn serve(
-    side: &WorkerSide,
-    backend: &mut Backend<'_>,
+pub fn serve<'s>(
+    side: &'s WorkerSide,
+    backend: &mut Backend<'s>,
     control: BorrowedFd<'_>,
     policy: Poll,
     crowded: bool,
 ) -> Result<(), LinkFault> {
-    let mut batch: Vec<Lent<'_>> = Vec::with_capacity(BATCH_MAX);
+    let mut batch: Vec<Lent<'s>> = Vec::with_capacity(BATCH_MAX);
     let mut idle = Idle { control, policy, crowded, since: None, glanced: 0 };
+    let beat = || side.beat();
     loop {
         side.beat();
-        if side.next_batch(BATCH_MAX, &mut batch)? > 0 {
+        let taken = side.next_batch(BATCH_MAX, &mut batch)?;
+        if taken > 0 {
+            backend.submit(&mut batch, &beat)?;
+        }
+        let done = backend.collect(&beat)?;
+        if let Some(news) = backend.news() {
+            // Where the node is gone, the next look at the socket says so.
+            let _ = send_answer(control, &news);
+        }
+        if taken + done > 0 {
             idle.since = None;
-            backend.run(&mut batch, &|| side.beat())?;
-        } else if idle.wait(side) == Node::Gone {
+        } else if idle.wait(side, backend)? == Node::Gone {
             return Ok(());
         }
     }
@@ -79,7 +88,7 @@ struct Idle<'a> {
 
 impl Idle<'_> {
     /// Waits a little, or until something happens.
-    fn wait(&mut self, side: &WorkerSide) -> Node {
+    fn wait(&mut self, side: &WorkerSide, backend: &mut Backend<'_>) -> Result<Node, LinkFault> {
         let now = clock::monotonic_ns();
         let since = *self.since.get_or_insert(now);
         let spin = match self.policy {
@@ -88,7 +97,8 @@ impl Idle<'_> {
             Poll::Frugal => false,
         };
         if !spin {
-            return self.sleep(side);
+            backend.arm(&|| side.beat())?;
+            return Ok(self.sleep(side));
         }
         if self.crowded {
             std::thread::yield_now();
@@ -96,13 +106,13 @@ impl Idle<'_> {
             (0..PAUSES).for_each(|_| std::hint::spin_loop());
         }
         if now.saturating_sub(self.glanced) < GLANCE_NS {
-            return Node::There;
+            return Ok(Node::There);
         }
         self.glanced = now;
-        self.hear(RecvFlags::DONTWAIT)
+        Ok(self.hear(RecvFlags::DONTWAIT))
     }
 
-    /// Sleeps until a shard rings, the node goes, or it is time to move the pulse.
+    /// Sleeps until a shard or a device rings, the node goes, or it is time to move the pulse.
     fn sleep(&mut self, side: &WorkerSide) -> Node {
         if !side.park() {
             return Node::There;

@@ -2,8 +2,8 @@
 
 use core::fmt;
 use kernels::{Element, Row, lmhead::Weights};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use wire::work::COLS_MAX;
+use safetensors::{Dtype as Stored, SafeTensors, tensor::TensorView};
+use wire::{Dtype, work::COLS_MAX};
 
 /// What is wrong with the weights. Says what was found and what is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ impl core::error::Error for WeightsError {}
 #[derive(Debug)]
 pub struct Projection<'w> {
     matrix: Row<'w>,
+    bytes: &'w [u8],
+    dtype: Dtype,
     vocabulary: usize,
     width: usize,
     bias: Option<Vec<f32>>,
@@ -54,11 +56,16 @@ impl<'w> Projection<'w> {
             }
         }
         let matrix = row("weight", &weight)?;
+        let dtype = match matrix.element() {
+            Element::F32 => Dtype::F32,
+            Element::F16 => Dtype::F16,
+            Element::Bf16 => Dtype::Bf16,
+        };
         let bias = match file.tensor("bias") {
             Err(_) => None,
             Ok(bias) => Some(read_bias(&bias, vocabulary)?),
         };
-        Ok(Self { matrix, vocabulary, width, bias })
+        Ok(Self { matrix, bytes: weight.data(), dtype, vocabulary, width, bias })
     }
 
     /// Entries of a hidden row.
@@ -71,6 +78,16 @@ impl<'w> Projection<'w> {
     #[must_use]
     pub const fn vocabulary(&self) -> usize {
         self.vocabulary
+    }
+
+    /// The weights as they lie in the file, and their type.
+    pub(crate) fn bytes(&self) -> (Dtype, &'w [u8]) {
+        (self.dtype, self.bytes)
+    }
+
+    /// The bias, `[vocabulary]`.
+    pub(crate) fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
     }
 
     /// As the kernel takes them.
@@ -94,9 +111,9 @@ fn read_bias(bias: &TensorView<'_>, vocabulary: usize) -> Result<Vec<f32>, Weigh
 /// A tensor's elements in place, whatever their alignment.
 fn row<'w>(name: &str, tensor: &TensorView<'w>) -> Result<Row<'w>, WeightsError> {
     let element = match tensor.dtype() {
-        Dtype::F32 => Element::F32,
-        Dtype::F16 => Element::F16,
-        Dtype::BF16 => Element::Bf16,
+        Stored::F32 => Element::F32,
+        Stored::F16 => Element::F16,
+        Stored::BF16 => Element::Bf16,
         other => {
             return Err(WeightsError(format!("`{name}` is {other:?}; F32, F16 or BF16 is needed")));
         }

@@ -172,3 +172,24 @@ proptest! {
         check_all(&bits.iter().map(|b| f32::from_bits(*b)).collect::<Vec<_>>());
     }
 }
+
+/// Entries a few units in the last place around every middle between two codes: where a product by
+/// the reciprocal and the quotient part ways.
+#[test]
+fn comp_06_middles_between_codes_are_divided() {
+    let mut random = Random(9);
+    for _ in 0..200 {
+        let absmax = f32::from_bits(0x2000_0000 + random.below(0x4000_0000) as u32);
+        let scale = absmax / 127.0;
+        let mut row = vec![absmax];
+        for code in 0..127_u8 {
+            let middle = (f32::from(code) + 0.5) * scale;
+            for ulps in -3..=3_i32 {
+                let near = f32::from_bits(middle.to_bits().wrapping_add_signed(ulps));
+                row.push(if near.abs() <= absmax { near } else { absmax });
+                row.push(-row[row.len() - 1]);
+            }
+        }
+        check(Row::F32(&row), &row);
+    }
+}

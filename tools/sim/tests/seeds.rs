@@ -20,8 +20,11 @@ const UNREACHED: &[&str] = &[
     // Refusals that a shard does not utter.
     "butterfly_refusals_total overloaded",
     "butterfly_refusals_total peer_too_slow",
-    // Operations that simulated workers do not serve.
+    // What simulated workers do not say, and operations that they do not serve.
+    "butterfly_refusals_total unknown_basis",
+    "butterfly_requests_total fetch",
     "butterfly_requests_total generate",
+    "butterfly_requests_total hidden",
     "butterfly_requests_total lm-head",
 ];
 

@@ -6,11 +6,13 @@
 //!   send_offer: 48 bytes + descriptors  ---------->  receive_offer
 //!   receive_answer                      <----------  send_answer: 256 bytes, Ready or Refused
 //!   ... work goes through the segment ...
+//!   receive_answer                      <----------  send_answer: 256 bytes, Changed; rarely
 //!   closes its end                      ---------->  end of file: finish what is held, exit 0
 //! ```
 //!
-//! The socket is a Unix stream pair. Nothing is sent after the answer: its end is the message,
-//! whether the node drains or died. Both messages have a fixed length and native byte order;
+//! The socket is a Unix stream pair. The node sends nothing after the offer: its end is the message,
+//! whether it drains or died. The worker speaks again only where what it computes on has changed,
+//! for example because a device was lost. All messages have a fixed length and native byte order;
 //! version and layout hash come first in effect, since nothing else is believed when they differ.
 
 use crate::layout::SHARDS_MAX;
@@ -84,7 +86,7 @@ struct OfferBytes {
 struct AnswerBytes {
     magic: [u8; 8],
     version: u32,
-    /// 1 ready, 2 refused.
+    /// 1 ready, 2 refused, 3 changed.
     verdict: u32,
     pid: u32,
     operations: u32,
@@ -126,6 +128,13 @@ pub enum Answer {
         /// `cpu` or `cuda`.
         backend: String,
         /// What it computes on and why, for people.
+        text: String,
+    },
+    /// It goes on serving what it said it serves, but on something else: said after `Ready`.
+    Changed {
+        /// `cpu` or `cuda`, from now on.
+        backend: String,
+        /// What it computes on now and why, for people.
         text: String,
     },
     /// It cannot serve and exits.
@@ -263,6 +272,7 @@ impl Answer {
                 text: text(&answer.text),
             }),
             2 => Ok(Self::Refused { reason: text(&answer.text) }),
+            3 => Ok(Self::Changed { backend: text(&answer.backend), text: text(&answer.text) }),
             _ => Err(HelloError::Field("the verdict")),
         }
     }
@@ -275,6 +285,7 @@ impl Answer {
                 (1, *pid, *operations, backend.as_str(), text)
             }
             Self::Refused { reason } => (2, 0, 0, "", reason),
+            Self::Changed { backend, text } => (3, 0, 0, backend.as_str(), text),
         };
         zerocopy::transmute!(AnswerBytes {
             magic: ANSWER_MAGIC,

@@ -47,7 +47,7 @@ mod worker_side;
 #[cfg(not(loom))]
 pub use {
     layout::{Layout, LayoutError},
-    segment::{AttachError, Pulse, Segment},
+    segment::{Arenas, AttachError, Pulse, Segment},
     shard_side::{LinkFault, ShardSide},
     shared_file::SharedFile,
     worker_side::{Lent, WorkerSide},

@@ -193,6 +193,12 @@ impl Map {
         u64::from(shard)
     }
 
+    /// Offset and bytes of all shards' request areas, and of all their reply areas.
+    pub(crate) const fn arenas(&self) -> ((usize, usize), (usize, usize)) {
+        let (requests, replies) = (self.requests_at as usize, self.replies_at as usize);
+        ((requests, replies - requests), (replies, self.total as usize - replies))
+    }
+
     /// Where the areas of one shard lie.
     pub(crate) fn areas(&self, shard: u16) -> Areas {
         let shard = self.shard(shard);
@@ -354,6 +360,11 @@ mod tests {
                 ] {
                     prop_assert!(stretch.0.is_multiple_of(PAGE as usize));
                     prop_assert!(place.0 + place.1 <= stretch.0 + stretch.1);
+                }
+                let (requests, replies) = map.arenas();
+                for (arena, stretch) in [(requests, areas.requests), (replies, areas.replies)] {
+                    prop_assert!(arena.0 <= stretch.0);
+                    prop_assert!(stretch.0 + stretch.1 <= arena.0 + arena.1);
                 }
             }
         }

@@ -99,6 +99,15 @@ pub struct Pulse {
     pub faults: u32,
 }
 
+/// The two stretches of a segment that hold payload bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arenas {
+    /// What the network writes and workers read.
+    pub requests: NonNull<[u8]>,
+    /// What workers write and the network reads.
+    pub replies: NonNull<[u8]>,
+}
+
 /// The mapped segment. Hands out places; who may touch them when is for the two sides.
 #[derive(Debug)]
 pub struct Segment {
@@ -245,6 +254,16 @@ impl Segment {
     #[must_use]
     pub const fn range(&self) -> (*mut u8, usize) {
         (self.base.as_ptr(), self.map.total())
+    }
+
+    /// Where all request areas lie, and all reply areas, of every shard: for registering with a
+    /// device. Both start on a page and stay mapped for the life of the segment; who keeps one
+    /// registered holds the segment. Dereferencing is for who knows the owner of each slot.
+    #[must_use]
+    pub fn arenas(&self) -> Arenas {
+        let ((requests, requests_len), (replies, replies_len)) = self.map.arenas();
+        let place = |at, len| NonNull::slice_from_raw_parts(self.place(at, len), len);
+        Arenas { requests: place(requests, requests_len), replies: place(replies, replies_len) }
     }
 
     /// Bytes that lie on huge pages; 0 also where the OS does not tell.

@@ -15,6 +15,7 @@ use crate::{
 use core::{
     cell::{Cell, RefCell},
     fmt, iter,
+    ptr::NonNull,
     sync::atomic::AtomicU64,
 };
 use std::sync::Arc;
@@ -194,7 +195,7 @@ impl WorkerSide {
         self.door.silence();
     }
 
-    /// What this worker sleeps on; shards ring it.
+    /// What this worker sleeps on; shards ring it, and so may whatever else it waits for.
     #[must_use]
     pub const fn door(&self) -> &Door {
         &self.door
@@ -247,6 +248,16 @@ impl Lent<'_> {
         // it, and it is borrowed mutably. Request and reply areas do not overlap.
         let reply = unsafe { reply.as_mut() };
         Ok((self.payload()?, reply))
+    }
+
+    /// Where request and reply areas lie, for a device that reads the one and writes the other while
+    /// this process holds the slot. Both whole, both within [`crate::Arenas`].
+    ///
+    /// The addresses say nothing about who may use them: no device may touch them any more once
+    /// [`Lent::complete`] is called, nor while a slice of [`Lent::parts`] lives.
+    #[must_use]
+    pub fn places(&self) -> (NonNull<[u8]>, NonNull<[u8]>) {
+        (self.lane.slots.request(self.slot), self.lane.slots.reply(self.slot))
     }
 
     /// Gives the slot back with its outcome, and wakes the shard if it sleeps. The lending is

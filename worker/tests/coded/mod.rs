@@ -5,7 +5,7 @@ use codec::set::{self, SetBuf};
 use wire::{Coding, Dtype, ErrorCode, Operation, payload::TensorWork, response};
 use worker::{Args, Choice, Poll};
 
-const CPU: Args = Args { backend: Choice::Cpu, poll: Poll::Balanced };
+const CPU: Args = Args { backend: Choice::Cpu, poll: Poll::Balanced, device: 0 };
 const COLS: u32 = 30_522;
 
 /// Largest error of a decoded value, in nats, by coding.

@@ -18,7 +18,7 @@ use wire::{Dtype, ErrorCode, Operation, Order, Work, payload::TensorWork};
 use worker::{Args, Choice, Poll, exit, run_on};
 
 fn rig() -> Rig {
-    Rig::start(Args { backend: Choice::Cpu, poll: Poll::Frugal }, None)
+    Rig::start(Args { backend: Choice::Cpu, poll: Poll::Frugal, device: 0 }, None)
 }
 
 fn echo(rows: &[u8]) -> Request<'_> {
@@ -143,7 +143,7 @@ fn the_answer_says_what_is_served_and_on_what() {
             panic!("refused: {:?}", rig.answer);
         };
         assert_eq!((*pid, *operations), (std::process::id(), served));
-        // This build has no CUDA kernels, so `auto` is the CPU, and says why.
+        // There is no CUDA device here, so `auto` is the CPU, and says why.
         assert_eq!(backend, "cpu");
         assert!(text.contains("CUDA"), "{text}");
     }
@@ -153,7 +153,7 @@ fn the_answer_says_what_is_served_and_on_what() {
 #[test]
 fn a_worker_goes_when_its_node_goes() {
     for poll in [Poll::Latency, Poll::Balanced, Poll::Frugal] {
-        let mut rig = Rig::start(Args { backend: Choice::Cpu, poll }, None);
+        let mut rig = Rig::start(Args { backend: Choice::Cpu, poll, device: 0 }, None);
         rig.load(0, &echo(&[7; 32]));
         rig.run(&[0]);
         assert_eq!(rig.close(), exit::GONE, "{poll:?}");
@@ -169,7 +169,7 @@ fn refused(rig: &mut Rig, part: &str) {
 
 #[test]
 fn cuda_on_demand_is_refused_with_the_reason() {
-    let args = Args { backend: Choice::Cuda, poll: Poll::Frugal };
+    let args = Args { backend: Choice::Cuda, poll: Poll::Frugal, device: 0 };
     refused(&mut Rig::start(args, None), "CUDA");
 }
 

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use wire::{Dtype, ErrorCode, Operation, flags, payload::TensorWork, response};
 use worker::{Args, Choice, Poll};
 
-const CPU: Args = Args { backend: Choice::Cpu, poll: Poll::Balanced };
+const CPU: Args = Args { backend: Choice::Cpu, poll: Poll::Balanced, device: 0 };
 
 /// COMP: top-k of f32 rows: values and indices exactly, log-sum-exp to 1e-6.
 #[test]

@@ -9,8 +9,12 @@ use link::{
 use rustix::event::{PollFd, PollFlags, poll};
 use safetensors::SafeTensors;
 use std::{
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::PathBuf,
+    process::{Child, Command, Stdio},
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -20,7 +24,7 @@ use wire::{
     request::{self, RequestFrame},
     response::{self, Response},
 };
-use worker::{Args, run_on};
+use worker::{Args, Choice, run_on};
 
 pub(crate) const LAYOUT: Layout = Layout {
     shards: 1,
@@ -57,7 +61,29 @@ pub(crate) struct Rig {
     pub(crate) shard: ShardSide,
     pub(crate) answer: Answer,
     control: Option<UnixStream>,
-    worker: Option<JoinHandle<u8>>,
+    worker: Option<Worker>,
+}
+
+/// The worker's loop: on a thread of this process, or a process of its own.
+enum Worker {
+    Thread(JoinHandle<u8>),
+    Process(Child),
+}
+
+/// Set in a process that shall be a worker instead of running tests: its backend.
+const AS_WORKER: &str = "BUTTERFLY_TEST_WORKER";
+
+/// Not a test: what a worker process of [`Rig::process`] runs.
+#[test]
+fn worker_process() {
+    let Ok(backend) = std::env::var(AS_WORKER) else { return };
+    let backend = match backend.as_str() {
+        "auto" => Choice::Auto,
+        "cuda" => Choice::Cuda,
+        _ => Choice::Cpu,
+    };
+    let args = Args { backend, ..Args::default() };
+    std::process::exit(run_on(std::io::stdin().as_fd(), &args).into());
 }
 
 impl Rig {
@@ -73,12 +99,45 @@ impl Rig {
         weights: Option<&SharedFile>,
         spoil: impl FnOnce(&mut Offer<rustix::fd::BorrowedFd<'_>>),
     ) -> Self {
+        let start = |theirs: UnixStream| {
+            Worker::Thread(thread::spawn(move || run_on(theirs.as_fd(), &args)))
+        };
+        Self::begin(start, weights, spoil)
+    }
+
+    /// A node and its worker in a process of its own, which finds the driver without a device, with
+    /// these variables set for it.
+    pub(crate) fn process(
+        backend: &str,
+        weights: Option<&str>,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let file = weights.map(|name| SharedFile::load(&sample(name)).expect("weights"));
+        let start = |theirs: UnixStream| {
+            let child = Command::new(std::env::current_exe().expect("this program"))
+                .args(["--exact", "support::worker_process", "--nocapture"])
+                .env(AS_WORKER, backend)
+                .env("LD_LIBRARY_PATH", fake_cuda::folder())
+                .envs(variables.iter().copied())
+                .stdin(OwnedFd::from(theirs))
+                .stdout(Stdio::null())
+                .spawn();
+            Worker::Process(child.expect("a process"))
+        };
+        Self::begin(start, file.as_ref(), |_| {})
+    }
+
+    fn begin(
+        start: impl FnOnce(UnixStream) -> Worker,
+        weights: Option<&SharedFile>,
+        spoil: impl FnOnce(&mut Offer<rustix::fd::BorrowedFd<'_>>),
+    ) -> Self {
         let segment = Arc::new(Segment::create(&LAYOUT).expect("segment"));
         let (door, bell) =
             (Arc::new(Door::new().expect("door")), Arc::new(Door::new().expect("door")));
         let shard = ShardSide::new(&segment, 0, Arc::clone(&door), &[Arc::clone(&bell)]);
         let (ours, theirs) = UnixStream::pair().expect("socket");
-        let worker = thread::spawn(move || run_on(theirs.as_fd(), &args));
+        let worker = start(theirs);
         let mut offer = Offer {
             worker: 0,
             layout_hash: LAYOUT.hash(),
@@ -109,10 +168,26 @@ impl Rig {
         self.shard.set_order(slot, &order);
     }
 
-    /// Lends one batch and waits until all of it is back, asleep meanwhile as a frugal shard is.
+    /// Lends one batch and waits until all of it is back, in its order.
     pub(crate) fn run(&mut self, slots: &[u32]) {
         self.shard.lend(0, slots.iter().copied());
-        for expected in slots {
+        assert_eq!(self.collect(slots.len()), slots, "completed in order");
+    }
+
+    /// Lends one batch and waits until all of it is back, each once, in whatever order.
+    pub(crate) fn run_all(&mut self, slots: &[u32]) {
+        self.shard.lend(0, slots.iter().copied());
+        let mut back = self.collect(slots.len());
+        let mut expected = slots.to_vec();
+        back.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(back, expected);
+    }
+
+    /// Waits until so many slots are back, asleep meanwhile as a frugal shard is.
+    fn collect(&mut self, count: usize) -> Vec<u32> {
+        let mut all = Vec::new();
+        while all.len() < count {
             let back = loop {
                 if let Some(back) = self.shard.completion(0) {
                     break back.expect("honest worker");
@@ -125,9 +200,15 @@ impl Rig {
                 }
                 self.shard.unpark();
             };
-            assert_eq!(back, *expected, "completed in order");
             assert_eq!(self.shard.outcome(back).lending, back.wrapping_mul(77));
+            all.push(back);
         }
+        all
+    }
+
+    /// What the worker says after its first answer.
+    pub(crate) fn news(&self) -> Answer {
+        receive_answer(self.control.as_ref().expect("open")).expect("an answer")
     }
 
     pub(crate) fn outcome(&self, slot: u32) -> Outcome {
@@ -176,7 +257,13 @@ impl Rig {
     /// Closes the control socket and waits for the worker's exit code.
     pub(crate) fn close(&mut self) -> u8 {
         drop(self.control.take());
-        self.worker.take().expect("running").join().expect("no panic")
+        match self.worker.take().expect("running") {
+            Worker::Thread(thread) => thread.join().expect("no panic"),
+            Worker::Process(mut child) => {
+                let status = child.wait().expect("a child");
+                status.code().unwrap_or_else(|| panic!("{status}")) as u8
+            }
+        }
     }
 }
 

@@ -21,6 +21,7 @@ const fn arrows(
 const ARROWS: [Arrows; 12] = [
     arrows("wire", &[], &[]),
     arrows("kernels", &[], &[]),
+    arrows("cuda-shim", &["kernels"], &[]),
     arrows("client", &["wire"], &[]),
     arrows("codec", &["kernels", "wire"], &[]),
     arrows("link", &["wire"], &[]),

@@ -1,8 +1,6 @@
-//! CUDA devices: which there are, and the place of the backend that will compute on them.
-//!
-//! This build holds no CUDA kernels. [`open`] says so, and the CPU serves instead; that it does,
-//! and why, is in the worker's answer to the handshake and in every reply.
+//! Which CUDA devices there are. Nothing is opened, and nothing panics where there is no driver.
 
+use super::driver::Fault;
 use core::fmt;
 use cudarc::driver::{
     result::{self, device},
@@ -39,28 +37,31 @@ pub enum Closed {
     /// The driver sees no device.
     #[error("the CUDA driver sees no device")]
     NoDevice,
-    /// A device is there, but this program cannot use it.
-    #[error("this build has no CUDA kernels; unused: {0}")]
-    NoKernels(Device),
+    /// Fewer devices than the number asked for.
+    #[error("there is no CUDA device {asked}; the driver sees {found}")]
+    Number {
+        /// From 0.
+        asked: u16,
+        /// How many there are.
+        found: usize,
+    },
+    /// The device is older than what the kernels are compiled for.
+    #[error("the kernels need compute capability 8.0; unused: {0}")]
+    TooOld(Device),
+    /// The device is there and could not be made ready.
+    #[error("{device} cannot be used: {fault}")]
+    Device {
+        /// Which.
+        device: Device,
+        /// Why.
+        fault: Fault,
+    },
 }
 
 impl From<result::DriverError> for Closed {
     fn from(error: result::DriverError) -> Self {
         Self::Driver(error.0)
     }
-}
-
-/// A device that computes. None exists in this build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cuda {}
-
-/// Opens the first device for computing.
-///
-/// # Errors
-/// [`Closed`], always: with the reason that is nearest to the machine.
-pub fn open() -> Result<Cuda, Closed> {
-    let first = devices()?.into_iter().next().ok_or(Closed::NoDevice)?;
-    Err(Closed::NoKernels(first))
 }
 
 /// All devices of this machine. Creates no context on them.
@@ -77,6 +78,22 @@ pub fn devices() -> Result<Vec<Device>, Closed> {
     }
     result::init()?;
     (0..device::get_count()?).map(describe).collect()
+}
+
+/// The device of this number.
+///
+/// # Errors
+/// [`Closed`], with the reason that is nearest to the machine.
+pub(super) fn device(asked: u16) -> Result<Device, Closed> {
+    let mut devices = devices()?;
+    if devices.is_empty() {
+        return Err(Closed::NoDevice);
+    }
+    if usize::from(asked) >= devices.len() {
+        return Err(Closed::Number { asked, found: devices.len() });
+    }
+    let device = devices.swap_remove(usize::from(asked));
+    if device.capability.0 < 8 { Err(Closed::TooOld(device)) } else { Ok(device) }
 }
 
 fn describe(ordinal: i32) -> Result<Device, Closed> {
@@ -104,13 +121,16 @@ mod tests {
             Ok(devices) => assert!(devices.iter().all(|device| device.memory > 0)),
             Err(closed) => assert!(!closed.to_string().is_empty()),
         }
-        assert!(open().is_err(), "no kernels in this build");
+        assert!(device(u16::MAX).is_err(), "so many devices are nowhere");
     }
 
     #[test]
     fn a_device_is_described_in_one_line() {
-        let device = Device { name: "NVIDIA H200".into(), capability: (9, 0), memory: 139 << 30 };
-        let closed = Closed::NoKernels(device).to_string();
-        assert_eq!(closed, "this build has no CUDA kernels; unused: NVIDIA H200 (9.0, 139 GiB)");
+        let device = Device { name: "Tesla V100".into(), capability: (7, 0), memory: 16 << 30 };
+        let closed = Closed::TooOld(device).to_string();
+        assert_eq!(
+            closed,
+            "the kernels need compute capability 8.0; unused: Tesla V100 (7.0, 16 GiB)"
+        );
     }
 }

@@ -1,0 +1,106 @@
+// Eight columns of a row: what a thread of the elementwise kernels takes at a time.
+#pragma once
+#include "common.cuh"
+
+// A row of hidden states as its kernel sees it: t = x - mean, 0 in masked columns.
+template <class E>
+struct Hidden {
+  const typename E::Word* row;
+  u32 cols;
+  const float* mean;   // or null
+  const u32* masked;   // a bit per column; or null
+
+  __device__ __forceinline__ Hidden(const void* row, u32 cols, const float* mean, const u32* masked)
+      : row((const typename E::Word*)row), cols(cols), mean(mean), masked(masked) {}
+
+  __device__ __forceinline__ float at(u32 col) const {
+    if (masked && (__ldg(masked + col / 32) >> col % 32 & 1)) return 0.0f;
+    float x = E::widen(__ldg(row + col));
+    return mean ? __fsub_rn(x, __ldg(mean + col)) : x;
+  }
+
+  // Columns col..col + 8, a multiple of 8; 0 beyond the row.
+  __device__ __forceinline__ void eight(u32 col, float* t) const {
+    if (cols - col < 8 || col >= cols) {
+#pragma unroll
+      for (u32 i = 0; i < 8; i++) t[i] = col < cols && i < cols - col ? at(col + i) : 0.0f;
+      return;
+    }
+    if (is_aligned<typename E::Four>(row)) {
+      E::unpack(load_four<E, true>(row + col), t);
+      E::unpack(load_four<E, true>(row + col + 4), t + 4);
+    } else {
+      E::unpack(load_four<E, false>(row + col), t);
+      E::unpack(load_four<E, false>(row + col + 4), t + 4);
+    }
+    if (mean) {
+#pragma unroll
+      for (u32 i = 0; i < 8; i++) t[i] = __fsub_rn(t[i], __ldg(mean + col + i));
+    }
+    if (masked) {
+      u32 bits = __ldg(masked + col / 32) >> col % 32;
+#pragma unroll
+      for (u32 i = 0; i < 8; i++) t[i] = bits >> i & 1 ? 0.0f : t[i];
+    }
+  }
+};
+
+// The low bytes of four words in one.
+DEVICE u32 four_bytes(u32 a, u32 b, u32 c, u32 d) {
+  return __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410);
+}
+
+// Writes eight codes, each in the low byte of a word, at columns col..; none beyond the row.
+DEVICE void store_codes(u8* codes, u32 cols, u32 col, const u32* words) {
+  if (col < cols && cols - col >= 8 && is_aligned<uint2>(codes)) {
+    *(uint2*)(codes + col) = make_uint2(four_bytes(words[0], words[1], words[2], words[3]),
+                                        four_bytes(words[4], words[5], words[6], words[7]));
+    return;
+  }
+#pragma unroll
+  for (u32 i = 0; i < 8; i++) {
+    if (col < cols && i < cols - col) codes[col + i] = (u8)words[i];
+  }
+}
+
+// Reads eight codes from columns col..; 0 beyond the row.
+DEVICE void load_codes(const u8* codes, u32 cols, u32 col, float* to) {
+  u32 words[2] = {0, 0};
+  if (cols - col >= 8 && is_aligned<uint2>(codes)) {
+    uint2 both = __ldg((const uint2*)(codes + col));
+    words[0] = both.x, words[1] = both.y;
+  } else {
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) {
+      if (i < cols - col) words[i / 4] |= (u32)codes[col + i] << 8 * (i % 4);
+    }
+  }
+#pragma unroll
+  for (u32 i = 0; i < 8; i++) {
+    to[i] = __int2float_rn((int)(words[i / 4] << (24 - 8 * (i % 4))) >> 24);
+  }
+}
+
+// Writes eight values as elements of `dtype` at columns col..; none beyond the row.
+DEVICE void store_eight(u32 dtype, void* out, u32 cols, u32 col, const float* v) {
+  bool whole = cols - col >= 8 && is_aligned<uint4>(out);
+  if (whole && dtype == DTYPE_F32) {
+    float4* to = (float4*)((float*)out + col);
+    to[0] = make_float4(v[0], v[1], v[2], v[3]);
+    to[1] = make_float4(v[4], v[5], v[6], v[7]);
+  } else if (whole) {
+    u32 words[4];
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) {
+      u32 low = dtype == DTYPE_F16 ? narrow_f16(v[2 * i]) : narrow_bf16(v[2 * i]);
+      u32 high = dtype == DTYPE_F16 ? narrow_f16(v[2 * i + 1]) : narrow_bf16(v[2 * i + 1]);
+      words[i] = low | high << 16;
+    }
+    *(uint4*)((u16*)out + col) = make_uint4(words[0], words[1], words[2], words[3]);
+  } else {
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) {
+      if (i < cols - col) store_as(dtype, out, (u64)col + i, v[i]);
+    }
+  }
+}

@@ -1,0 +1,555 @@
+// The k best entries of a row and its normaliser: kernels/src/topk.rs says exactly what that is, and
+// the bits are the same.
+//
+//   topk_scan_<t> (const TopKJob* jobs, u32 cols, u32 k, u32 split, u8* scratch)
+//       grid (split, rows), block 512 / split threads for a split of 1, 2, 4 or 8,
+//       2048 / split for 16 or 32; no shared memory
+//   topk_merge_<t>(const TopKJob* jobs, u32 cols, u32 k, u32 split, u32 values_dtype, u8* scratch)
+//       grid (rows), block 512, shared memory 41,216 bytes; after the scan, in stream order
+//
+// In      job.row: cols elements, aligned as an element. Wide loads where the row allows them.
+// Out     job.indices u32[k], job.values [k] of values_dtype (rounded to nearest even), both best
+//         first and untouched beyond *job.count; *job.max, *job.log_sum f32; *job.flags u8.
+// Limits  k up to 1,024 (a larger one is cut, and flagged as fewer than k); cols up to 2^32 - 1.
+// Scratch 24,832 bytes per row at an address that is a multiple of 16; any content before, nothing
+//         to keep after. The caller owns it; launches that may overlap need scratch of their own.
+// Bits    do not depend on split, on the schedule, or on what other rows there are.
+// Does not wait for another block, allocate, print, or trust any value of a row.
+//
+// How. The log-sum is defined over 4,096 lanes, entry i in lane i mod 4096, so a row is cut among
+// threads by lanes: a thread owns a chunk of lanes in each half of every stripe of 4,096 entries,
+// adds to its lanes in order of i, and folds the halves. On the way it keeps the maxima of groups:
+// a chunk over a segment of consecutive stripes. The merge folds the sums, finds a value that at
+// least k groups reach and not many more, and reads again only those groups: whatever reaches the
+// value is a candidate. Sorted by (value, index), which are unique, the order in which candidates
+// were found leaves no trace. Rows whose maximum is far from 0, or that hold NaN, are summed a
+// second time, and rows with more candidates than there is room for (ties) are bisected over the
+// keys: slow, linear, exact.
+#include "numbers.cuh"
+
+namespace topk {
+
+struct Job {
+  u64 row, indices, values, count, max, log_sum, flags;
+};
+
+constexpr u32 STRIPE = 4096;
+constexpr u32 HALF = STRIPE / 2;
+constexpr u32 GROUPS = 4096;
+constexpr u32 PARTS_MAX = 32;
+constexpr u32 K_MAX = 1024;
+constexpr u32 ROOM = 4096;
+constexpr u32 MERGE_THREADS = 512;
+// Up to this many candidates each finds its rank by itself; more are sorted together.
+constexpr u32 RANKED = 512;
+
+// Per row: also in kernels/src/cuda/plan.rs.
+struct Scratch {
+  float sums[HALF];
+  float maxima[GROUPS];
+  u32 has_nan[PARTS_MAX];
+  u8 padding[128];
+};
+static_assert(sizeof(Scratch) == 24832, "as the plan has it");
+
+DEVICE Scratch* scratch_of(u8* scratch, u32 row) { return (Scratch*)scratch + row; }
+
+DEVICE u32 stripes_of(u32 cols) { return cols / STRIPE + (cols % STRIPE != 0); }
+
+// How lanes become groups when a thread's chunk has C lanes.
+template <u32 C>
+struct Grouping {
+  static constexpr u32 PER_SEGMENT = STRIPE / C;
+  static constexpr u32 SEGMENTS = GROUPS / PER_SEGMENT;
+  // Stripes of a segment, at least 1.
+  static __device__ __forceinline__ u32 length(u32 cols) {
+    u32 length = (stripes_of(cols) + SEGMENTS - 1) / SEGMENTS;
+    return length > 0 ? length : 1;
+  }
+};
+
+// A chunk of C lanes as it lies in memory.
+template <class E, u32 C, bool WIDE>
+struct Chunk;
+template <class E, bool WIDE>
+struct Chunk<E, 4, WIDE> {
+  typename E::Four four;
+  __device__ __forceinline__ void load(const typename E::Word* at) {
+    four = load_four<E, WIDE>(at);
+  }
+  __device__ __forceinline__ void widen(float* to) const { E::unpack(four, to); }
+};
+template <class E, bool WIDE>
+struct Chunk<E, 1, WIDE> {
+  typename E::Word word;
+  __device__ __forceinline__ void load(const typename E::Word* at) { word = __ldg(at); }
+  __device__ __forceinline__ void widen(float* to) const { *to = E::widen(word); }
+};
+
+// What a thread knows of its lanes.
+template <class E, u32 C>
+struct Lanes {
+  const typename E::Word* row;
+  u32 cols, thread;
+  float sums[2][C];
+  float tops[2];
+  u32 segment, segment_length, in_segment;
+  bool has_nan;
+
+  __device__ __forceinline__ void add(u32 half, const float* x) {
+#pragma unroll
+    for (u32 i = 0; i < C; i++) {
+      tops[half] = max_or_nan(tops[half], x[i]);
+      sums[half][i] = __fadd_rn(sums[half][i], exponential(x[i]));
+    }
+  }
+
+  // The first `end - at` entries of a chunk that the row's end cuts.
+  __device__ __forceinline__ void add_cut(u32 half, u64 at) {
+#pragma unroll
+    for (u32 i = 0; i < C; i++) {
+      if (at + i < cols) {
+        float x = E::widen(__ldg(row + at + i));
+        tops[half] = max_or_nan(tops[half], x);
+        sums[half][i] = __fadd_rn(sums[half][i], exponential(x));
+      }
+    }
+  }
+
+  // Ends a stripe; the last of a segment writes the segment's maxima.
+  __device__ __forceinline__ void step(float* maxima) {
+    if (++in_segment == segment_length) flush(maxima);
+  }
+
+  __device__ __forceinline__ void flush(float* maxima) {
+    float* to = maxima + segment * Grouping<C>::PER_SEGMENT + thread;
+#pragma unroll
+    for (u32 half = 0; half < 2; half++) {
+      to[half * (HALF / C)] = tops[half];
+      has_nan = has_nan || is_nan(tops[half]);
+      tops[half] = -INFINITE;
+    }
+    segment++;
+    in_segment = 0;
+  }
+};
+
+// Replaces this thread's maxima that are NaN by those of the numbers in their groups.
+template <class E, u32 C>
+RARE void mend(const typename E::Word* row, u32 cols, u32 thread, float* maxima) {
+  u32 length = Grouping<C>::length(cols);
+  for (u32 i = 0; i < 2 * Grouping<C>::SEGMENTS; i++) {
+    u32 segment = i / 2, lanes = i % 2 * (HALF / C) + thread;
+    float* top = maxima + segment * Grouping<C>::PER_SEGMENT + lanes;
+    if (!is_nan(*top)) continue;
+    *top = -INFINITE;
+    for (u32 stripe = segment * length; stripe < (segment + 1) * length; stripe++) {
+      for (u32 lane = lanes * C; lane < (lanes + 1) * C; lane++) {
+        u64 at = (u64)stripe * STRIPE + lane;
+        if (at < cols) *top = fmaxf(*top, E::widen(row[at]));
+      }
+    }
+  }
+}
+
+template <class E, u32 C, u32 UNROLL, bool WIDE>
+DEVICE void scan_lanes(const typename E::Word* row, u32 cols, Scratch* scratch) {
+  Lanes<E, C> lanes;
+  lanes.row = row;
+  lanes.cols = cols;
+  lanes.thread = blockIdx.x * blockDim.x + threadIdx.x;
+  lanes.segment = lanes.in_segment = 0;
+  lanes.segment_length = Grouping<C>::length(cols);
+  lanes.has_nan = false;
+#pragma unroll
+  for (u32 half = 0; half < 2; half++) {
+    lanes.tops[half] = -INFINITE;
+#pragma unroll
+    for (u32 i = 0; i < C; i++) lanes.sums[half][i] = 0.0f;
+  }
+
+  u32 whole = cols / STRIPE, stripe = 0;
+  const typename E::Word* at = row + lanes.thread * C;
+  // All loads of some stripes before the first use: they wait for memory together.
+#pragma unroll 1
+  for (; whole - stripe >= UNROLL; stripe += UNROLL, at += UNROLL * STRIPE) {
+    Chunk<E, C, WIDE> chunks[UNROLL][2];
+#pragma unroll
+    for (u32 u = 0; u < UNROLL; u++) {
+      chunks[u][0].load(at + u * STRIPE);
+      chunks[u][1].load(at + u * STRIPE + HALF);
+    }
+#pragma unroll
+    for (u32 u = 0; u < UNROLL; u++) {
+#pragma unroll
+      for (u32 half = 0; half < 2; half++) {
+        float x[C];
+        chunks[u][half].widen(x);
+        lanes.add(half, x);
+      }
+      lanes.step(scratch->maxima);
+    }
+  }
+#pragma unroll 1
+  for (; stripe < whole; stripe++, at += STRIPE) {
+#pragma unroll
+    for (u32 half = 0; half < 2; half++) {
+      Chunk<E, C, WIDE> chunk;
+      float x[C];
+      chunk.load(at + half * HALF);
+      chunk.widen(x);
+      lanes.add(half, x);
+    }
+    lanes.step(scratch->maxima);
+  }
+  if (cols % STRIPE != 0) {
+    u64 first = (u64)whole * STRIPE + lanes.thread * C;
+    lanes.add_cut(0, first);
+    lanes.add_cut(1, first + HALF);
+    lanes.step(scratch->maxima);
+  }
+  // What is left of the last segment, and segments that the row does not reach.
+#pragma unroll 1
+  while (lanes.segment < Grouping<C>::SEGMENTS) lanes.flush(scratch->maxima);
+  if (lanes.has_nan) mend<E, C>(row, cols, lanes.thread, scratch->maxima);
+
+#pragma unroll
+  for (u32 i = 0; i < C; i++) {
+    scratch->sums[lanes.thread * C + i] = __fadd_rn(lanes.sums[0][i], lanes.sums[1][i]);
+  }
+  int has_nan = __syncthreads_or(lanes.has_nan);
+  if (threadIdx.x == 0) scratch->has_nan[blockIdx.x] = has_nan != 0;
+}
+
+template <class E>
+DEVICE void scan(const Job* jobs, u32 cols, u32 split, u8* scratch) {
+  typedef typename E::Word Word;
+  const Word* row = (const Word*)jobs[blockIdx.y].row;
+  Scratch* mine = scratch_of(scratch, blockIdx.y);
+  if (split > 8) {
+    scan_lanes<E, 1, 8, false>(row, cols, mine);
+  } else if (is_aligned<typename E::Four>(row)) {
+    scan_lanes<E, 4, 8 / sizeof(Word), true>(row, cols, mine);
+  } else {
+    scan_lanes<E, 4, 2, false>(row, cols, mine);
+  }
+}
+
+// Lane by lane again, with any anchor and NaN as -inf, into the sums of the scratch. All threads of
+// a merge.
+template <class E>
+RARE void sum_again(const typename E::Word* row, u32 cols, float anchor, float* sums) {
+  for (u32 lane = threadIdx.x; lane < HALF; lane += MERGE_THREADS) {
+    float low = 0.0f, high = 0.0f;
+    for (u64 at = lane; at < cols; at += STRIPE) {
+      float d = fmaxf(__fsub_rn(E::widen(row[at]), anchor), -INFINITE);
+      low = __fadd_rn(low, exponential(d));
+      if (at + HALF < cols) {
+        d = fmaxf(__fsub_rn(E::widen(row[at + HALF]), anchor), -INFINITE);
+        high = __fadd_rn(high, exponential(d));
+      }
+    }
+    sums[lane] = __fadd_rn(low, high);
+  }
+}
+
+// Entries equal to an infinite `max`, counted by each thread of a merge for itself.
+template <class E>
+RARE u32 count_equal(const typename E::Word* row, u32 cols, float max) {
+  u32 count = 0;
+  for (u64 at = threadIdx.x; at < cols; at += MERGE_THREADS) count += E::widen(row[at]) == max;
+  return count;
+}
+
+// Entries whose key is at most `last`, likewise.
+template <class E>
+RARE u32 count_keys(const typename E::Word* row, u32 cols, u64 last) {
+  u32 count = 0;
+  for (u64 at = threadIdx.x; at < cols; at += MERGE_THREADS) {
+    float x = E::widen(row[at]);
+    count += !is_nan(x) && key_of(x, (u32)at) <= last;
+  }
+  return count;
+}
+
+// Takes every entry whose key is at most `last`, likewise.
+template <class E>
+RARE void collect_keys(const typename E::Word* row, u32 cols, u64 last, u64* keys, u32* taken) {
+  for (u64 at = threadIdx.x; at < cols; at += MERGE_THREADS) {
+    float x = E::widen(row[at]);
+    if (!is_nan(x) && key_of(x, (u32)at) <= last) {
+      u32 place = atomicAdd(taken, 1u);
+      if (place < ROOM) keys[place] = key_of(x, (u32)at);
+    }
+  }
+}
+
+// Folds 2,048 sums onto one: 1024, 512, ..., 1. `floats` is shared memory for 512. The answer is
+// that of thread 0; all threads of a merge take part.
+DEVICE float fold(const float* sums, float* floats) {
+  u32 t = threadIdx.x;
+  float low = __fadd_rn(sums[t], sums[t + 1024]);
+  float high = __fadd_rn(sums[t + 512], sums[t + 1536]);
+  floats[t] = __fadd_rn(low, high);
+  __syncthreads();
+  float sum = 0.0f;
+  if (t < 32) {
+    // Folds 256, 128, 64 and 32 at once: what a lane needs is 32 places apart.
+    float part[8];
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) {
+      part[i] = __fadd_rn(floats[t + 32 * i], floats[t + 32 * i + 256]);
+    }
+#pragma unroll
+    for (u32 i = 0; i < 4; i++) part[i] = __fadd_rn(part[i], part[i + 4]);
+    sum = __fadd_rn(__fadd_rn(part[0], part[2]), __fadd_rn(part[1], part[3]));
+#pragma unroll 1
+    for (u32 half = 16; half > 0; half /= 2) {
+      sum = __fadd_rn(sum, __shfl_down_sync(FULL_WARP, sum, half));
+    }
+  }
+  __syncthreads();
+  return sum;
+}
+
+// ln(sum of exp(x - max)); the answer is that of thread 0.
+template <class E>
+DEVICE float log_sum(const typename E::Word* row, u32 cols, float max, bool has_nan,
+                     Scratch* scratch, float* floats, Block& block) {
+  if (is_infinite(max)) {
+    u32 equal = block.sum(count_equal<E>(row, cols, max));
+    return threadIdx.x == 0 ? __double2float_rn(logarithm((double)equal)) : 0.0f;
+  }
+  float anchor = -48.0f <= max && max <= 48.0f ? 0.0f : max;
+  if (anchor != 0.0f || has_nan) {
+    sum_again<E>(row, cols, anchor, scratch->sums);
+    __syncthreads();
+  }
+  float sum = fold(scratch->sums, floats);
+  if (threadIdx.x != 0) return 0.0f;
+  double shift = __dsub_rn((double)anchor, (double)max);
+  return __double2float_rn(__dadd_rn(logarithm((double)sum), shift));
+}
+
+// The maxima of the groups, eight to a thread, as integers of their order.
+struct Maxima {
+  u32 orders[GROUPS / MERGE_THREADS];
+
+  __device__ __forceinline__ u32 load(const float* maxima) {
+    u32 top = 0;
+#pragma unroll
+    for (u32 i = 0; i < GROUPS / MERGE_THREADS; i++) {
+      orders[i] = order_of(maxima[i * MERGE_THREADS + threadIdx.x]);
+      top = orders[i] > top ? orders[i] : top;
+    }
+    return top;
+  }
+  __device__ __forceinline__ u32 reaching(u32 bound) const {
+    u32 count = 0;
+#pragma unroll
+    for (u32 i = 0; i < GROUPS / MERGE_THREADS; i++) count += orders[i] >= bound;
+    return count;
+  }
+};
+
+// The order of a value that at least k groups reach and, ties aside, not many more; that of -inf if
+// there is none.
+DEVICE u32 bound_of(const Maxima& maxima, u32 k, u32 top, Block& block) {
+  u32 low = order_of(-INFINITE), high = top;
+  if (block.sum(maxima.reaching(high)) >= k) return high;
+  // At least k reach `low`, or it is -inf; fewer than k reach `high`.
+  for (u32 step = 0; high - low > 1; step++) {
+    u32 middle = low + (high - low) / 2;
+    // Halving the values is faster than halving their bits, but need not end.
+    float by_value = 0.5f * value_of(low) + 0.5f * value_of(high);
+    if (step < 12 && is_finite(by_value)) {
+      u32 order = order_of(by_value);
+      if (low < order && order < high) middle = order;
+    }
+    u32 reached = block.sum(maxima.reaching(middle));
+    if (reached < k) {
+      high = middle;
+    } else if (reached <= k + k / 8 + 16) {
+      return middle;
+    } else {
+      low = middle;
+    }
+  }
+  return low;
+}
+
+// Writes the numbers of the groups that reach `bound` in any order; gives how many.
+DEVICE u32 list_groups(const Maxima& maxima, u32 bound, u16* groups, u32* listed) {
+  if (threadIdx.x == 0) *listed = 0;
+  __syncthreads();
+#pragma unroll
+  for (u32 i = 0; i < GROUPS / MERGE_THREADS; i++) {
+    bool takes = maxima.orders[i] >= bound;
+    u32 takers = __ballot_sync(FULL_WARP, takes);
+    if (takers == 0) continue;
+    u32 lane = threadIdx.x % 32, first = 0;
+    if (lane == 0) first = atomicAdd(listed, (u32)__popc(takers));
+    first = __shfl_sync(FULL_WARP, first, 0);
+    u32 before = __popc(takers & ((1u << lane) - 1));
+    if (takes) groups[first + before] = (u16)(i * MERGE_THREADS + threadIdx.x);
+  }
+  __syncthreads();
+  return *listed;
+}
+
+// Takes every entry of the listed groups that reaches `bound`. `taken` may come to more than ROOM:
+// then only that is known.
+template <class E, u32 C>
+DEVICE void collect(const typename E::Word* row, u32 cols, u32 bound, const u16* groups, u32 listed,
+                    u64* keys, u32* taken) {
+  u32 stripes = stripes_of(cols), length = Grouping<C>::length(cols);
+  // Teams of threads, so that those of a team have a stripe each.
+  u32 team = 1;
+  while (team < length && team < 32) team *= 2;
+  float least = value_of(bound);
+  for (u32 i = threadIdx.x / team; i < listed; i += MERGE_THREADS / team) {
+    if (*(volatile u32*)taken > ROOM) break;
+    u32 group = groups[i];
+    u32 lane = group % Grouping<C>::PER_SEGMENT * C;
+    u32 from = group / Grouping<C>::PER_SEGMENT * length, to = from + length;
+    if (to > stripes) to = stripes;
+    for (u32 stripe = from + threadIdx.x % team; stripe < to; stripe += team) {
+#pragma unroll
+      for (u32 j = 0; j < C; j++) {
+        u64 at = (u64)stripe * STRIPE + lane + j;
+        float x = at < cols ? E::widen(__ldg(row + at)) : __uint_as_float(0x7fc00000u);
+        if (x >= least) {
+          u32 place = atomicAdd(taken, 1u);
+          if (place < ROOM) keys[place] = key_of(x, (u32)at);
+        }
+      }
+    }
+  }
+}
+
+// More candidates than room: finds a key that at least k and at most ROOM entries reach, by halving.
+// Keys are unique, so there is one.
+template <class E>
+RARE void bisect(const typename E::Word* row, u32 cols, u32 k, u32 bound, u32 top, u64* keys,
+                 u32* taken, u32* words) {
+  Block block(words);
+  u64 low = (u64)~top << 32, high = (u64)~bound << 32 | 0xffffffffu, middle;
+  for (;;) {
+    middle = low + (high - low) / 2;
+    u32 count = block.sum(count_keys<E>(row, cols, middle));
+    if (count < k) {
+      low = middle + 1;
+    } else if (count > ROOM) {
+      high = middle;
+    } else {
+      break;
+    }
+  }
+  __syncthreads();
+  if (threadIdx.x == 0) *taken = 0;
+  __syncthreads();
+  collect_keys<E>(row, cols, middle, keys, taken);
+  __syncthreads();
+}
+
+// Sorts `count` keys, ascending, by a network over the next power of two.
+RARE void sort(u64* keys, u32 count) {
+  u32 size = 2;
+  while (size < count) size *= 2;
+  for (u32 i = count + threadIdx.x; i < size; i += MERGE_THREADS) keys[i] = ~0ull;
+  __syncthreads();
+  for (u32 run = 2; run <= size; run *= 2) {
+    for (u32 apart = run / 2; apart > 0; apart /= 2) {
+      for (u32 i = threadIdx.x; i < size / 2; i += MERGE_THREADS) {
+        u32 low = i / apart * apart * 2 + i % apart, high = low + apart;
+        u64 a = keys[low], b = keys[high];
+        if ((a > b) == ((low & run) == 0)) keys[low] = b, keys[high] = a;
+      }
+      __syncthreads();
+    }
+  }
+}
+
+DEVICE void write(const Job& job, u32 values_dtype, u32 place, u64 key) {
+  ((u32*)job.indices)[place] = (u32)key;
+  store_as(values_dtype, (void*)job.values, place, value_of(~(u32)(key >> 32)));
+}
+
+template <class E>
+DEVICE void merge(const Job* jobs, u32 cols, u32 k, u32 split, u32 values_dtype, u8* scratch) {
+  typedef typename E::Word Word;
+  u64* keys = (u64*)SHARED_MEMORY;
+  u16* groups = (u16*)(keys + ROOM);
+  u32* words = (u32*)(groups + GROUPS);
+  // Of the 64 words a sum uses 16 at 0 and 16 at 32: the others are free.
+  u32 *listed = words + 16, *taken = words + 17;
+  Block block(words);
+  Job job = jobs[blockIdx.x];
+  const Word* row = (const Word*)job.row;
+  Scratch* mine = scratch_of(scratch, blockIdx.x);
+
+  Maxima maxima;
+  u32 top = block.max(maxima.load(mine->maxima));
+  float max = value_of(top);
+  bool part_has_nan = threadIdx.x < split && mine->has_nan[threadIdx.x] != 0;
+  bool has_nan = __syncthreads_or(part_has_nan) != 0;
+  float normaliser = log_sum<E>(row, cols, max, has_nan, mine, (float*)keys, block);
+
+  u32 wanted = k < K_MAX ? k : K_MAX, count = 0;
+  if (wanted > 0) {
+    u32 bound = bound_of(maxima, wanted, top, block);
+    if (threadIdx.x == 0) *taken = 0;
+    u32 groups_listed = list_groups(maxima, bound, groups, listed);
+    if (split > 8) {
+      collect<E, 1>(row, cols, bound, groups, groups_listed, keys, taken);
+    } else {
+      collect<E, 4>(row, cols, bound, groups, groups_listed, keys, taken);
+    }
+    __syncthreads();
+    u32 candidates = *taken;
+    __syncthreads();
+    if (candidates > ROOM) {
+      bisect<E>(row, cols, wanted, bound, top, keys, taken, words);
+      candidates = *taken;
+    }
+    count = candidates < wanted ? candidates : wanted;
+    if (candidates <= RANKED) {
+      if (threadIdx.x < candidates) {
+        u64 key = keys[threadIdx.x];
+        u32 rank = 0;
+        for (u32 i = 0; i < candidates; i++) rank += keys[i] < key;
+        if (rank < count) write(job, values_dtype, rank, key);
+      }
+    } else {
+      sort(keys, candidates);
+      for (u32 i = threadIdx.x; i < count; i += MERGE_THREADS) write(job, values_dtype, i, keys[i]);
+    }
+  }
+  if (threadIdx.x == 0) {
+    *(u32*)job.count = count;
+    *(float*)job.max = max;
+    *(float*)job.log_sum = normaliser;
+    u32 flags = has_nan ? FLAG_NAN : 0;
+    if (count < k) flags |= FLAG_FEWER_THAN_K;
+    if (is_infinite(max) && cols > 0) flags |= FLAG_INFINITY;
+    *(u8*)job.flags = (u8)flags;
+  }
+}
+
+}  // namespace topk
+
+#define TOPK_KERNELS(suffix, Element)                                                              \
+  extern "C" __global__ void __launch_bounds__(512, 2)                                             \
+      topk_scan_##suffix(const topk::Job* jobs, u32 cols, u32 k, u32 split, u8* scratch) {         \
+    (void)k;                                                                                       \
+    topk::scan<Element>(jobs, cols, split, scratch);                                               \
+  }                                                                                                \
+  extern "C" __global__ void __launch_bounds__(512, 1)                                             \
+      topk_merge_##suffix(const topk::Job* jobs, u32 cols, u32 k, u32 split, u32 values_dtype,     \
+                          u8* scratch) {                                                           \
+    topk::merge<Element>(jobs, cols, k, split, values_dtype, scratch);                             \
+  }
+
+TOPK_KERNELS(f32, F32)
+TOPK_KERNELS(f16, F16)
+TOPK_KERNELS(bf16, BF16)

@@ -1,0 +1,181 @@
+//! A device made ready to compute: context, kernels, weights, waves.
+
+use super::{
+    devices::Device,
+    driver::{Context, Fault},
+    host::Host,
+    kernels::Kernels,
+    lm_head::{self, Head},
+    steps::{Key, Steps},
+    wave::{Around, Flight, Sizes, TABLES_LEN, Wave, need},
+};
+use crate::{authors::Authors, weights::Projection};
+use kernels::cuda::Tuning;
+use link::{LinkFault, Segment, door::Door};
+use std::{collections::VecDeque, rc::Rc, sync::Arc};
+use wire::Work;
+
+/// Waves of one worker: one copies, one computes, one is finished by the host.
+const WAVES: usize = 3;
+/// Least bytes of a wave for rows and replies.
+const STAGING_MIN: usize = 32 << 20;
+/// Most: larger orders are the CPU's.
+const STAGING_MAX: usize = 256 << 20;
+
+/// See the head of this file. Dropped in the order of its fields: waves first, which wait for what
+/// they have under way; the context last.
+#[derive(Debug)]
+pub(super) struct Engine<'w> {
+    waves: Vec<Wave<'w>>,
+    /// The wave that was launched first and is not settled yet.
+    oldest: usize,
+    sizes: Sizes,
+    head: Option<Head>,
+    kernels: Kernels,
+    host: Host,
+    tuning: Tuning,
+    context: Rc<Context>,
+}
+
+impl<'w> Engine<'w> {
+    /// Makes a device ready, with as many waves as its memory has room for.
+    pub(super) fn open(
+        device: &Device,
+        ordinal: u16,
+        segment: &Arc<Segment>,
+        projection: Option<&Projection<'_>>,
+    ) -> Result<Self, Fault> {
+        let context = Context::open(i32::from(ordinal))?;
+        let (major, minor) = device.capability;
+        let tuning = Tuning::for_capability(major, minor, context.multiprocessors()?);
+        let kernels = Kernels::load(&context)?;
+        let host = Host::register(&context, segment);
+        let head = projection.map(|projection| Head::new(&context, projection)).transpose()?;
+        let layout = segment.layout();
+        let slot = (layout.bulk_request as usize).saturating_add(layout.bulk_reply as usize);
+        let sizes = Sizes {
+            logits: projection.map_or(0, |some| lm_head::logits_len(some.vocabulary())),
+            // A full slot, with the gaps of a streamed reply.
+            staging: (slot.saturating_mul(2)).clamp(STAGING_MIN, STAGING_MAX),
+        };
+        let mut waves = Vec::with_capacity(WAVES);
+        while waves.len() < WAVES {
+            match Wave::new(&context, sizes) {
+                Ok(wave) => waves.push(wave),
+                // One is enough to compute; without company, copies do not overlap.
+                Err(fault) if fault.is_memory() && !waves.is_empty() => break,
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(Self { waves, oldest: 0, sizes, head, kernels, host, tuning, context })
+    }
+
+    /// For people: memory, waves, and how bytes come to the device.
+    pub(super) fn describe(&self) -> String {
+        let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+        let waves = self.waves.len();
+        let head = self.head.as_ref().map_or(0, Head::len);
+        let all = waves * self.sizes.total() + head;
+        let mut text = format!(
+            "{} MiB of device memory: {waves} waves of {} MiB",
+            mib(all),
+            mib(self.sizes.total())
+        );
+        if waves < WAVES {
+            text.push_str(&format!(" ({WAVES} do not fit)"));
+        }
+        if head > 0 {
+            text.push_str(&format!(", weights of {} MiB", mib(head)));
+        }
+        text.push_str(&format!("; {}", self.host.describe()));
+        text
+    }
+
+    /// True where the device can compute it.
+    pub(super) fn fits(&self, work: &Work) -> bool {
+        let (tables, staging) = need(work);
+        let computed = Key::of(work).is_some_and(|key| !key.is_head() || self.head.is_some());
+        computed && tables <= TABLES_LEN && staging <= self.sizes.staging
+    }
+
+    /// Fills idle waves and launches them.
+    pub(super) fn start(
+        &mut self,
+        queue: &mut VecDeque<Flight<'w>>,
+        authors: &mut Authors,
+    ) -> Result<(), Fault> {
+        let count = self.waves.len();
+        let vocabulary = self.head.as_ref().map(Head::vocabulary);
+        for step in 0..count {
+            if queue.is_empty() {
+                return Ok(());
+            }
+            let Some(wave) = self.waves.get_mut((self.oldest + step) % count) else { break };
+            if !wave.is_idle() {
+                continue;
+            }
+            let mut around = Around { host: &self.host, authors, vocabulary };
+            while let Some(flight) = queue.pop_front() {
+                let room = flight.lent.order().work().is_ok_and(|work| wave.has_room(need(&work)));
+                if !room {
+                    queue.push_front(flight);
+                    break;
+                }
+                if let Some(flight) = wave.add(flight, &mut around)? {
+                    queue.push_front(flight);
+                    break;
+                }
+            }
+            if wave.is_idle() {
+                // What is first in the queue fits no wave, although it was counted to.
+                return Err(Fault::no_room());
+            }
+            let mut steps = Steps::new(&self.kernels, self.tuning, self.head.as_ref());
+            wave.launch(&mut steps)?;
+        }
+        Ok(())
+    }
+
+    /// Settles the waves that are done, in the order of their launch.
+    pub(super) fn collect(
+        &mut self,
+        authors: &mut Authors,
+        beat: &dyn Fn(),
+    ) -> Result<Result<usize, Fault>, LinkFault> {
+        let vocabulary = self.head.as_ref().map(Head::vocabulary);
+        let mut count = 0;
+        for _ in 0..self.waves.len() {
+            let Some(wave) = self.waves.get_mut(self.oldest) else { break };
+            if wave.is_idle() {
+                break;
+            }
+            match wave.is_done() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(fault) => return Ok(Err(fault)),
+            }
+            let mut around = Around { host: &self.host, authors, vocabulary };
+            count += wave.settle(&mut around, beat)?;
+            self.oldest = (self.oldest + 1) % self.waves.len();
+        }
+        Ok(Ok(count))
+    }
+
+    /// Has `door` rung when any wave is done.
+    pub(super) fn arm(&mut self, door: &'static Door) -> Result<(), Fault> {
+        self.waves.iter_mut().try_for_each(|wave| wave.arm(door))
+    }
+
+    /// Waits until the device does nothing any more. That it failed is known.
+    pub(super) fn stop(&self) {
+        let _ = self.context.synchronize();
+    }
+
+    /// Takes all orders out of all waves, in the order in which they came.
+    pub(super) fn empty(&mut self) -> impl Iterator<Item = Flight<'w>> {
+        let oldest = self.oldest;
+        self.waves.rotate_left(oldest);
+        let flights: Vec<_> = self.waves.iter_mut().flat_map(Wave::empty).collect();
+        flights.into_iter()
+    }
+}

@@ -1,0 +1,73 @@
+//! The projection of lm-head, resident on the device.
+
+use super::driver::{Arg, Context, DeviceMemory, Fault};
+use crate::weights::Projection;
+use std::rc::Rc;
+use wire::Dtype;
+
+/// Most bytes for the logits of one wave's tile.
+const LOGITS_MAX: usize = 32 << 20;
+
+/// Weights and bias on the device, in the type they have in their file: what the CPU computes with.
+#[derive(Debug)]
+pub(super) struct Head {
+    matrix: DeviceMemory,
+    bias: Option<DeviceMemory>,
+    dtype: Dtype,
+    width: u32,
+    vocabulary: u32,
+}
+
+/// Bytes of a tile's logits: a few rows at least, and no more than pays.
+pub(super) fn logits_len(vocabulary: usize) -> usize {
+    let row = vocabulary * 4;
+    row * (LOGITS_MAX / row.max(1)).clamp(1, 64)
+}
+
+impl Head {
+    pub(super) fn new(context: &Rc<Context>, projection: &Projection<'_>) -> Result<Self, Fault> {
+        let (dtype, bytes) = projection.bytes();
+        let matrix = DeviceMemory::new(context, bytes.len())?;
+        matrix.fill(bytes)?;
+        let bias = projection.bias().map(|bias| {
+            let memory = DeviceMemory::new(context, size_of_val(bias))?;
+            memory.fill(bytemuck::cast_slice(bias))?;
+            Ok(memory)
+        });
+        Ok(Self {
+            matrix,
+            bias: bias.transpose()?,
+            dtype,
+            width: projection.width() as u32,
+            vocabulary: projection.vocabulary() as u32,
+        })
+    }
+
+    /// Device memory it takes.
+    pub(super) fn len(&self) -> usize {
+        self.matrix.len() + self.bias.as_ref().map_or(0, DeviceMemory::len)
+    }
+
+    /// Type of the weights.
+    pub(super) const fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Logits of a row.
+    pub(super) const fn vocabulary(&self) -> u32 {
+        self.vocabulary
+    }
+
+    /// What `project` takes: tables of hidden rows and of logits, and the weights.
+    pub(super) fn args(&self, hidden: u64, rows: u32, logits: u64) -> [Arg; 7] {
+        [
+            Arg::U64(hidden),
+            Arg::U32(rows),
+            Arg::U64(self.matrix.address()),
+            Arg::U32(self.width),
+            Arg::U32(self.vocabulary),
+            Arg::U64(self.bias.as_ref().map_or(0, DeviceMemory::address)),
+            Arg::U64(logits),
+        ]
+    }
+}

@@ -1,0 +1,289 @@
+//! The launches of a wave: rows of the same shape, from however many slots, in one.
+
+use super::{
+    driver::{Arg, Fault, Function, Stream},
+    kernels::Kernels,
+    lm_head::Head,
+    wave::SCRATCH_LEN,
+};
+use core::cmp::Ordering;
+use kernels::cuda::{ROWS_MAX, RowJob, TopKJob, Tuning, int8_row_plan, project_plan, topk_plan};
+use wire::{
+    Coding, Dtype, Operation, Work,
+    reply::{Int8Reply, Layout, TopKReply},
+};
+
+/// Rows that can share a launch have the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    operation: Operation,
+    dtype: Dtype,
+    values: Dtype,
+    cols: u32,
+    k: u32,
+}
+
+impl Key {
+    /// The key of rows of this shape; `None` for what no kernel computes.
+    pub(super) const fn of(shape: &Work) -> Option<Self> {
+        let &Work { operation, dtype, values, cols, k, .. } = shape;
+        if !matches!(shape.coding, Coding::Plain) {
+            return None;
+        }
+        match operation {
+            Operation::TopK => Some(Self { operation, dtype, values, cols, k }),
+            // Logits are f32, whatever the hidden rows were.
+            Operation::LmHead => Some(Self { operation, dtype: Dtype::F32, values, cols, k }),
+            Operation::Int8 => Some(Self { operation, dtype, values: Dtype::F32, cols, k: 0 }),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn is_head(&self) -> bool {
+        matches!(self.operation, Operation::LmHead)
+    }
+
+    const fn rank(&self) -> (u8, u8, u8, u32, u32) {
+        let Self { operation, dtype, values, cols, k } = self;
+        (operation.code(), dtype.code(), values.code(), *cols, *k)
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+/// One row: where it is, and where what is made of it goes. Addresses as the device sees them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Entry {
+    TopK(TopKJob),
+    Int8(RowJob),
+}
+
+impl Entry {
+    /// Row `row` of a reply whose parts begin at `reply`, made from what lies at `from`.
+    pub(super) fn of(layout: &Layout, from: u64, reply: u64, row: u32) -> Option<Self> {
+        let row = row as usize;
+        let part = |pos: usize, stride: usize| reply + (pos + row * stride) as u64;
+        match layout {
+            Layout::TopK(TopKReply {
+                k,
+                values_dtype,
+                indices,
+                values,
+                counts,
+                max,
+                log_sum,
+                flags,
+                ..
+            }) => {
+                let k = *k as usize;
+                Some(Self::TopK(TopKJob {
+                    row: from,
+                    indices: part(indices.pos, k * 4),
+                    values: part(values.pos, k * values_dtype.size()),
+                    count: part(counts.pos, 4),
+                    max: part(max.pos, 4),
+                    log_sum: part(log_sum.pos, 4),
+                    flags: part(flags.pos, 1),
+                }))
+            }
+            Layout::Int8(Int8Reply { cols, codes, scales, flags, .. }) => {
+                Some(Self::Int8(RowJob {
+                    row: from,
+                    codes: part(codes.pos, *cols as usize),
+                    scales: part(scales.pos, 4),
+                    flags: part(flags.pos, 1),
+                }))
+            }
+            Layout::Echo(_) | Layout::Coded(_) => None,
+        }
+    }
+}
+
+/// One launch, or the few that belong together.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    key: Key,
+    rows: u32,
+    /// Table of jobs.
+    jobs: u64,
+    /// Tables of hidden rows and of their logits, for lm-head.
+    project: Option<(u64, u64)>,
+}
+
+/// The launches of a wave, planned and then made.
+#[derive(Debug)]
+pub(super) struct Steps<'a> {
+    pub(super) kernels: &'a Kernels,
+    pub(super) tuning: Tuning,
+    pub(super) head: Option<&'a Head>,
+    steps: Vec<Step>,
+    bytes: Vec<u8>,
+}
+
+/// Rows of `want` whose top-k fits the scratch; 0 where not even one does.
+fn rows_that_fit(tuning: Tuning, want: u32, cols: u32, k: u32) -> u32 {
+    let fits = |rows: u32| {
+        let plan = topk_plan(rows, cols, k, tuning);
+        plan.is_some_and(|plan| plan.scratch_len <= SCRATCH_LEN as u64)
+    };
+    let mut rows = want;
+    while rows > 0 && !fits(rows) {
+        rows /= 2;
+    }
+    rows
+}
+
+impl<'a> Steps<'a> {
+    pub(super) const fn new(kernels: &'a Kernels, tuning: Tuning, head: Option<&'a Head>) -> Self {
+        Self { kernels, tuning, head, steps: Vec::new(), bytes: Vec::new() }
+    }
+
+    /// Cuts sorted entries into steps and writes their tables through `write`, which gives a
+    /// table's address. False where something does not fit.
+    pub(super) fn plan(
+        &mut self,
+        entries: &[(Key, Entry)],
+        logits: (u64, usize),
+        mut write: impl FnMut(&[u8]) -> Option<u64>,
+    ) -> bool {
+        self.steps.clear();
+        for group in entries.chunk_by(|(one, _), (other, _)| one == other) {
+            let Some((key, _)) = group.first() else { continue };
+            let mut rest = group;
+            while !rest.is_empty() {
+                let most = self.most(key, rest.len(), logits.1);
+                let Some((now, later)) = rest.split_at_checked(most).filter(|_| most > 0) else {
+                    return false;
+                };
+                let Some(step) = self.step(key, now, logits.0, &mut write) else { return false };
+                self.steps.push(step);
+                rest = later;
+            }
+        }
+        true
+    }
+
+    /// Most rows of one step.
+    fn most(&self, key: &Key, rows: usize, logits: usize) -> usize {
+        let rows = u32::try_from(rows).unwrap_or(ROWS_MAX).min(ROWS_MAX);
+        let most = match key.operation {
+            Operation::Int8 => rows,
+            Operation::LmHead => {
+                let tile = logits / (key.cols as usize * 4).max(1);
+                rows_that_fit(self.tuning, rows.min(tile as u32), key.cols, key.k)
+            }
+            _ => rows_that_fit(self.tuning, rows, key.cols, key.k),
+        };
+        most as usize
+    }
+
+    fn step(
+        &mut self,
+        key: &Key,
+        entries: &[(Key, Entry)],
+        logits: u64,
+        write: &mut impl FnMut(&[u8]) -> Option<u64>,
+    ) -> Option<Step> {
+        let rows = u32::try_from(entries.len()).ok()?;
+        let logits_of = |at: usize| logits + (at * key.cols as usize * 4) as u64;
+        let mut project = None;
+        if key.is_head() {
+            self.bytes.clear();
+            for (_, entry) in entries {
+                let Entry::TopK(job) = entry else { return None };
+                self.bytes.extend_from_slice(&job.row.to_ne_bytes());
+            }
+            let hidden = write(&self.bytes)?;
+            self.bytes.clear();
+            (0..entries.len())
+                .for_each(|at| self.bytes.extend_from_slice(&logits_of(at).to_ne_bytes()));
+            project = Some((hidden, write(&self.bytes)?));
+        }
+        self.bytes.clear();
+        for (at, (_, entry)) in entries.iter().enumerate() {
+            match entry {
+                Entry::TopK(job) if key.is_head() => {
+                    let job = TopKJob { row: logits_of(at), ..*job };
+                    self.bytes.extend_from_slice(bytemuck::bytes_of(&job));
+                }
+                Entry::TopK(job) => self.bytes.extend_from_slice(bytemuck::bytes_of(job)),
+                Entry::Int8(job) => self.bytes.extend_from_slice(bytemuck::bytes_of(job)),
+            }
+        }
+        Some(Step { key: *key, rows, jobs: write(&self.bytes)?, project })
+    }
+
+    /// Queues what was planned.
+    ///
+    /// # Safety
+    /// The tables are on the device before these launches run; every address in them is valid, with
+    /// room for what the kernels read and write there, and used by nothing else until `stream` is
+    /// through; `scratch` is [`SCRATCH_LEN`] bytes of device memory, likewise.
+    pub(super) unsafe fn launch(&self, stream: &Stream, scratch: u64) -> Result<(), Fault> {
+        for step in &self.steps {
+            let &Step { key, rows, jobs, project } = step;
+            if let (Some((hidden, logits)), Some(head)) = (project, self.head) {
+                let plan = planned(project_plan(rows, key.cols, self.tuning))?;
+                let args = head.args(hidden, rows, logits);
+                // SAFETY: as this function; the weights have the shape that `args` states.
+                unsafe {
+                    stream.launch(find(self.kernels.project.of(head.dtype()))?, &plan, &args)
+                }?;
+            }
+            match key.operation {
+                Operation::Int8 => {
+                    let kernel = find(self.kernels.int8_row.of(key.dtype))?;
+                    let plan = planned(int8_row_plan(rows, key.cols, self.tuning))?;
+                    // Neither a mean nor masked columns.
+                    let args = [Arg::U64(jobs), Arg::U32(key.cols), Arg::U64(0), Arg::U64(0)];
+                    // SAFETY: as this function.
+                    unsafe { stream.launch(kernel, &plan, &args) }?;
+                }
+                // SAFETY: as this function.
+                _ => unsafe { self.topk(stream, &key, rows, jobs, scratch) }?,
+            }
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// As [`Steps::launch`].
+    unsafe fn topk(
+        &self,
+        stream: &Stream,
+        key: &Key,
+        rows: u32,
+        jobs: u64,
+        scratch: u64,
+    ) -> Result<(), Fault> {
+        let plan = planned(topk_plan(rows, key.cols, key.k, self.tuning))?;
+        let (jobs, cols, k) = (Arg::U64(jobs), Arg::U32(key.cols), Arg::U32(key.k));
+        let (split, scratch) = (Arg::U32(plan.split), Arg::U64(scratch));
+        let values = Arg::U32(u32::from(key.values.code()));
+        let scan = find(self.kernels.topk_scan.of(key.dtype))?;
+        // SAFETY: as this function; `rows_that_fit` has seen to it that the scratch is long enough.
+        unsafe { stream.launch(scan, &plan.scan, &[jobs, cols, k, split, scratch]) }?;
+        let merge = find(self.kernels.topk_merge.of(key.dtype))?;
+        // SAFETY: as above.
+        unsafe { stream.launch(merge, &plan.merge, &[jobs, cols, k, split, values, scratch]) }
+    }
+}
+
+fn find(function: Option<Function>) -> Result<Function, Fault> {
+    function.ok_or_else(Fault::no_kernels)
+}
+
+/// Steps are cut so that each has a plan.
+fn planned<T>(plan: Option<T>) -> Result<T, Fault> {
+    plan.ok_or_else(Fault::no_room)
+}
