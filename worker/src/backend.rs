@@ -56,11 +56,7 @@ impl<'w> Backend<'w> {
     ///
     /// # Errors
     /// A sentence for people, where a CUDA device is demanded and cannot be used.
-    pub fn choose(
-        choice: Choice,
-        site: &Site<'_>,
-        model: Model<'w>,
-    ) -> Result<Chosen<'w>, String> {
+    pub fn choose(choice: Choice, site: &Site<'_>, model: Model<'w>) -> Result<Chosen<'w>, String> {
         let mut cpu = Cpu::new(site.worker, "asked for", model);
         if choice == Choice::Cpu {
             let reason = "asked for".to_owned();

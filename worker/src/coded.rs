@@ -2,12 +2,12 @@
 
 use crate::job::Job;
 use codec::{
-    Basis, hidden,
+    Basis, Fault, hidden,
     set::{self, Set},
 };
 use kernels::{Row, topk::RowSummary};
 use wire::{
-    ErrorCode, Full, Operation,
+    ErrorCode, Operation,
     reply::CodedReply,
     request,
     work::{FETCH_PIECE, K_MAX},
@@ -82,7 +82,8 @@ impl Coder {
     pub(crate) fn hidden(&mut self, rows: &mut Rows<'_>, row: Row<'_>) -> Result<(), ErrorCode> {
         let CodedReply { coding, quality, .. } = rows.layout;
         let (basis, scratch) = (self.basis.as_ref(), &mut self.hidden);
-        rows.push(|out| hidden::encode(coding, row, basis, quality, out, scratch))
+        let write = |out: &mut [u8]| hidden::encode(coding, row, basis, quality, out, scratch);
+        rows.push(write)
     }
 
     /// The layout of what was written.
@@ -131,16 +132,25 @@ impl<'a> Rows<'a> {
     /// what the row is flagged with.
     fn push(
         &mut self,
-        write: impl FnOnce(&mut [u8]) -> Result<(usize, u8), Full>,
+        write: impl FnOnce(&mut [u8]) -> Result<(usize, u8), Fault>,
     ) -> Result<(), ErrorCode> {
         let too_long = ErrorCode::ReplyTooLong;
         let room = self.data.get_mut(self.len..).ok_or(too_long)?;
-        let (len, flags) = write(room).map_err(|_| too_long)?;
+        let (len, flags) = write(room).map_err(refusal)?;
         self.len += len;
         *self.ends.get_mut(self.row).ok_or(too_long)? = self.len as u32;
         *self.flags.get_mut(self.row).ok_or(too_long)? = flags;
         self.row += 1;
         Ok(())
+    }
+}
+
+/// What the asker is told.
+const fn refusal(fault: Fault) -> ErrorCode {
+    match fault {
+        Fault::Basis => ErrorCode::UnknownBasis,
+        Fault::Room => ErrorCode::ReplyTooLong,
+        Fault::Length | Fault::Invalid | Fault::Bounds | Fault::Coding => ErrorCode::BadRequest,
     }
 }
 

@@ -7,8 +7,8 @@ use crate::{
     lm_head::{LmHead, Tag},
     weights::Projection,
 };
-use kernels::{Level, Row, int8, topk::TopK};
 use codec::Basis;
+use kernels::{Level, Row, int8, topk::TopK};
 use link::{Lent, LinkFault};
 use wire::{
     Dtype, ErrorCode, HEADER_LEN, Operation, Source,

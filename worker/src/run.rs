@@ -7,7 +7,7 @@ use crate::{
     serve::serve,
     weights::{Projection, WeightsError},
 };
-use codec::{Basis, BasisFault};
+use codec::{Basis, basis::BasisFault};
 use core::fmt;
 use link::{
     AttachError, Layout, Segment, SharedFile, WorkerSide,

@@ -1,7 +1,16 @@
 //! Answers in a coding: what a reader decodes is what the plain answer says.
 
 use crate::support::{BULK, Request, Rig, tensor};
-use codec::set::{self, SetBuf};
+use codec::{
+    Basis, BasisId,
+    fit::Fit,
+    hidden::{self, Scratch},
+    set::{self, SetBuf},
+};
+use half::f16;
+use kernels::{Element, Row, fidelity::Reconstruction};
+use link::SharedFile;
+use std::sync::OnceLock;
 use wire::{Coding, Dtype, ErrorCode, Operation, payload::TensorWork, response};
 use worker::{Args, Choice, Poll};
 
@@ -108,7 +117,109 @@ fn comp_no_basis_no_coding_that_needs_one() {
         let expected = coding.needs_basis().then_some(ErrorCode::UnknownBasis);
         assert_eq!(rig.status(BULK), expected, "{coding}");
     }
-    rig.load(0, &Request::new(TensorWork::fetch(0), &[]));
-    rig.run(&[0]);
-    assert_eq!(rig.status(0), Some(ErrorCode::UnknownBasis));
+    rig.load(BULK, &Request::new(TensorWork::fetch(0), &[]));
+    rig.run(&[BULK]);
+    assert_eq!(rig.status(BULK), Some(ErrorCode::UnknownBasis));
+}
+
+/// What the sample's hidden states teach, as workers are offered it.
+fn learned() -> &'static (Basis, SharedFile) {
+    static LEARNED: OnceLock<(Basis, SharedFile)> = OnceLock::new();
+    LEARNED.get_or_init(|| {
+        let rows = tensor("hidden.safetensors", "hidden.f16");
+        let mut fit = Fit::new(384, "hidden.f16").expect("a width");
+        for row in rows.chunks_exact(2 * 384) {
+            assert!(fit.add(Row::from_bytes(Element::F16, row).expect("whole")));
+        }
+        let basis = fit.finish(true, 64, |_| {}).expect("rows to learn from");
+        let path = std::env::temp_dir().join(format!("basis-{}.safetensors", std::process::id()));
+        std::fs::write(&path, basis.as_bytes()).expect("written");
+        let file = SharedFile::load(&path).expect("read");
+        std::fs::remove_file(&path).expect("removed");
+        (basis, file)
+    })
+}
+
+fn with_basis() -> Rig {
+    let (_, file) = learned();
+    Rig::offer(CPU, None, |offer| offer.basis = Some(file.fd()))
+}
+
+/// COMP-05, COMP-06: hidden rows in every coding come back within the error that it is for, and the
+/// answer names the basis.
+#[test]
+fn comp_hidden_rows_come_back_in_every_coding() {
+    let mut rig = with_basis();
+    let (basis, _) = learned();
+    let bytes = tensor("hidden.safetensors", "hidden.f16");
+    let original: Vec<f32> =
+        bytes.chunks_exact(2).map(|x| f16::from_le_bytes([x[0], x[1]]).to_f32()).collect();
+    for (coding, quality, error, row_len) in [
+        (Coding::Int8Channel, 0.0, 0.02, 384),
+        (Coding::Int8Group, 0.0, 0.008, 408),
+        (Coding::Int8Centred, 0.0, 0.013, 400),
+        (Coding::Rotated, 0.125, 0.04, 240),
+        (Coding::Pca, 0.0, 0.7, 80),
+    ] {
+        let work = TensorWork::hidden(Dtype::F16, 256, 384, coding, quality);
+        rig.load(BULK, &Request::new(work, &bytes));
+        rig.run(&[BULK]);
+        let coded = rig.reply(BULK).coded.expect("coded rows");
+        assert_eq!((coded.rows, coded.cols, coded.k, coded.coding), (256, 384, 0, coding));
+        let named = if coding.needs_basis() { basis.id() } else { BasisId([0; 32]) };
+        assert_eq!(coded.basis, &named.0, "{coding}");
+        assert!(coded.data.len() <= 256 * row_len, "{coding}: {}", coded.data.len() / 256);
+        let (mut rebuilt, mut scratch) = (Reconstruction::new(), Scratch::new(384));
+        let mut row = [0.0; 384];
+        for (at, original) in original.chunks_exact(384).enumerate() {
+            hidden::decode(coding, coded.row(at), Some(basis), &mut row, &mut scratch)
+                .expect("a row");
+            rebuilt.add(original, &row);
+        }
+        assert!(rebuilt.relative_error() < error, "{coding}: {}", rebuilt.relative_error());
+    }
+}
+
+/// A request may name the basis; another one, or rows of another width, are refused.
+#[test]
+fn comp_the_basis_that_is_asked_for_is_the_one_that_is_used() {
+    let mut rig = with_basis();
+    let (basis, _) = learned();
+    let right = *basis.id().0.first_chunk().expect("eight bytes");
+    let row = [0_u8; 384 * 4];
+    let work = TensorWork::hidden(Dtype::F32, 1, 384, Coding::Int8Channel, 0.0);
+    let narrow = TensorWork::hidden(Dtype::F32, 1, 96, Coding::Int8Channel, 0.0);
+    for (work, len, expected) in [
+        (work, row.len(), None),
+        (work.with_basis(right), row.len(), None),
+        (work.with_basis([1; 8]), row.len(), Some(ErrorCode::UnknownBasis)),
+        (narrow, 384, Some(ErrorCode::BadShape)),
+        (TensorWork::fetch(0).with_basis([1; 8]), 0, Some(ErrorCode::UnknownBasis)),
+    ] {
+        rig.load(BULK, &Request::new(work, &row[..len]));
+        rig.run(&[BULK]);
+        assert_eq!(rig.status(BULK), expected, "{work:?}");
+    }
+}
+
+/// Piece by piece a reader gets the basis that it lacks.
+#[test]
+fn comp_a_basis_can_be_fetched_from_a_worker() {
+    let mut rig = with_basis();
+    let (basis, _) = learned();
+    let mut file = Vec::new();
+    for piece in 0.. {
+        rig.load(BULK, &Request::new(TensorWork::fetch(piece), &[]));
+        rig.run(&[BULK]);
+        let bytes = rig.reply(BULK).echo.expect("a piece").data;
+        file.extend_from_slice(bytes);
+        if bytes.len() < wire::work::FETCH_PIECE as usize {
+            break;
+        }
+    }
+    assert_eq!(BasisId::of(&file), basis.id());
+    let behind = file.len() as u32 / wire::work::FETCH_PIECE + 1;
+    rig.load(BULK, &Request::new(TensorWork::fetch(behind), &[]));
+    rig.run(&[BULK]);
+    assert_eq!(rig.status(BULK), Some(ErrorCode::BadRequest));
 }
