@@ -181,10 +181,19 @@ fn gpus() -> Finding {
         Ok(devices) => devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         Err(closed) => closed.to_string(),
     };
-    let finding = Finding::new("GPUs", found, "operations of workers with --backend auto or cuda");
-    match worker::cuda::open() {
-        Ok(_) => finding,
-        Err(closed) => finding.but(Grade::Limited, format!("the CPU computes instead: {closed}")),
+    let auto = "--backend auto: one worker per GPU, each order where it is sooner";
+    match &devices {
+        Ok(all) if all.is_empty() => Finding::new("GPUs", found, "--backend auto: the CPU")
+            .but(Grade::Limited, "the CPU computes; a GPU computes many long rows sooner"),
+        Ok(all) => match all.iter().find(|device| !device.is_usable()) {
+            None => Finding::new("GPUs", found, auto),
+            Some(old) => Finding::new("GPUs", found, auto).but(
+                Grade::Limited,
+                format!("{old} is older than the kernels; its worker uses the CPU"),
+            ),
+        },
+        Err(_) => Finding::new("GPUs", found, "--backend auto: the CPU")
+            .but(Grade::Limited, "the CPU computes; with a GPU, install its driver"),
     }
 }
 

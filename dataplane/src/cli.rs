@@ -107,6 +107,9 @@ pub(crate) struct WorkerArgs {
     /// How to wait.
     #[arg(long, value_enum, default_value = "balanced")]
     pub(crate) poll: Poll,
+    /// Which CUDA device, as the driver numbers them.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) device: u16,
 }
 
 const STATUS: &str = "\

@@ -167,6 +167,7 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'stati
         ("poll", plan.poll.name().to_owned()),
         ("shards", plan.shards().to_string()),
         ("workers", plan.workers.to_string()),
+        ("gpus", plan.devices.to_string()),
         ("max_payload", plan.limits.max_payload.to_string()),
         ("lm_head", plan.lm_head.as_ref().map_or("off", |_| "on").to_owned()),
         ("basis", basis),
@@ -225,8 +226,10 @@ impl Node {
             shards: threads.shards.clone(),
             limits: plan.limits.clone(),
             backend: plan.backend,
+            devices: plan.devices,
             poll: plan.poll,
             stats: Arc::new(WorkerStats::default()),
+            node: Arc::clone(&stats),
         });
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));

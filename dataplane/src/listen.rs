@@ -190,7 +190,7 @@ mod tests {
     fn plan(listen: &[&str], shards: u32) -> Plan {
         let listen = listen.iter().map(|text| (*text).to_owned()).collect();
         let settings = Settings { listen, shards: Some(shards), ..Settings::default() };
-        Plan::new(&settings, &[0]).expect("stands")
+        Plan::new(&settings, &[0], 0).expect("stands")
     }
 
     fn port(bound: &Bound) -> SocketAddr {

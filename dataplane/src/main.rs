@@ -63,7 +63,7 @@ fn main() -> ExitCode {
                 Poll::Balanced => worker::Poll::Balanced,
                 Poll::Frugal => worker::Poll::Frugal,
             };
-            return worker::run(&worker::Args { backend, poll });
+            return worker::run(&worker::Args { backend, poll, device: args.device });
         }
     };
     match done {

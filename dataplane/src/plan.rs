@@ -90,6 +90,8 @@ pub(crate) struct Plan {
     pub(crate) shard_cpus: Vec<usize>,
     /// Worker processes.
     pub(crate) workers: u32,
+    /// CUDA devices that they share; 0 where none is used.
+    pub(crate) devices: u16,
     /// Where they compute.
     pub(crate) backend: Backend,
     /// How shards wait.
@@ -246,11 +248,21 @@ impl Plan {
     ///
     /// # Errors
     /// The first value that cannot stand, with the way out.
-    pub(crate) fn new(settings: &Settings, cpus: &[usize]) -> Result<Self, PlanError> {
+    pub(crate) fn new(
+        settings: &Settings,
+        cpus: &[usize],
+        devices: u16,
+    ) -> Result<Self, PlanError> {
         let cores = u32::try_from(cpus.len()).unwrap_or(u32::MAX).max(1);
         let shards = bounded("shards", settings.shards, (cores / 4).max(1), 1..=64)?;
-        let workers =
-            bounded("workers", settings.workers, cores.saturating_sub(shards).clamp(1, 8), 1..=64)?;
+        let backend = settings.backend.unwrap_or(Backend::Auto);
+        let devices = if backend == Backend::Cpu { 0 } else { devices };
+        // A GPU is kept busy by one worker, which also has a core's time for what it does not do.
+        let workers = match devices {
+            0 => cores.saturating_sub(shards).clamp(1, 8),
+            devices => u32::from(devices).min(64),
+        };
+        let workers = bounded("workers", settings.workers, workers, 1..=64)?;
         let limits = Limits::from_settings(settings, shards)?;
         let listen = addresses(settings)?;
         let insecure = settings.insecure.unwrap_or(false);
@@ -272,7 +284,8 @@ impl Plan {
             insecure,
             shard_cpus,
             workers,
-            backend: settings.backend.unwrap_or(Backend::Auto),
+            devices,
+            backend,
             poll: settings.poll.unwrap_or(Poll::Balanced),
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),
@@ -285,7 +298,13 @@ impl Plan {
     /// # Errors
     /// As [`Plan::new`].
     pub(crate) fn for_host(settings: &Settings) -> Result<Self, PlanError> {
-        Self::new(settings, &host::cpus())
+        // Asking loads the driver into this process, but opens no device; where nobody wants a
+        // device, it is not asked.
+        let devices = match settings.backend {
+            Some(Backend::Cpu) => 0,
+            _ => worker::cuda::devices().map_or(0, |devices| devices.len()),
+        };
+        Self::new(settings, &host::cpus(), u16::try_from(devices).unwrap_or(u16::MAX))
     }
 
     /// Number of shards.
@@ -314,7 +333,7 @@ mod tests {
     use crate::units::Span;
 
     fn plan(settings: &Settings) -> Result<Plan, PlanError> {
-        Plan::new(settings, &[0, 1, 2, 3, 4, 5, 6, 7])
+        Plan::new(settings, &[0, 1, 2, 3, 4, 5, 6, 7], 0)
     }
 
     #[test]
@@ -323,12 +342,24 @@ mod tests {
         assert_eq!(plan.shard_cpus, [0, 1]);
         assert_eq!(plan.workers, 6);
         assert_eq!(plan.listen, [SocketAddr::from(([127, 0, 0, 1], 7171))]);
-        let one = Plan::new(&Settings::default(), &[5]).expect("defaults stand");
+        let one = Plan::new(&Settings::default(), &[5], 0).expect("defaults stand");
         assert_eq!((one.shard_cpus, one.workers), (vec![5], 1));
         // The widest row that an operation takes fits, twice.
         let widest = u64::from(wire::work::COLS_MAX) * 4;
         assert!(u64::from(plan.limits.max_payload) > 2 * widest);
         assert_eq!((plan.limits.batch_size, plan.limits.batch_wait.as_millis()), (32, 10));
+    }
+
+    #[test]
+    fn each_gpu_has_one_worker_unless_told_otherwise() {
+        let cpus = [0, 1, 2, 3, 4, 5, 6, 7];
+        let plan = |settings: Settings| Plan::new(&settings, &cpus, 2).expect("stands");
+        let auto = plan(Settings::default());
+        assert_eq!((auto.workers, auto.devices), (2, 2));
+        let more = plan(Settings { workers: Some(5), ..Settings::default() });
+        assert_eq!((more.workers, more.devices), (5, 2));
+        let cpu = plan(Settings { backend: Some(Backend::Cpu), ..Settings::default() });
+        assert_eq!((cpu.workers, cpu.devices), (6, 0));
     }
 
     #[test]

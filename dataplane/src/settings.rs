@@ -71,7 +71,7 @@ pub(crate) struct Settings {
     /// Shards: pinned cores that serve connections [default: a quarter of the cores, at least 1]
     #[arg(long, value_name = "N", help_heading = "Cores")]
     pub(crate) shards: Option<u32>,
-    /// Worker processes that compute [default: the other cores, 1 to 8]
+    /// Worker processes that compute [default: one per GPU; without one, the other cores, 1 to 8]
     #[arg(long, value_name = "N", help_heading = "Cores")]
     pub(crate) workers: Option<u32>,
     /// Where workers compute [default: auto]

@@ -10,7 +10,10 @@ use crate::{
     settings::{Backend, Poll},
     shards::Shards,
 };
-use dataplane_core::stats::{Source, Visit};
+use dataplane_core::{
+    NodeStats,
+    stats::{Source, Visit},
+};
 use link::{
     Segment, SharedFile,
     door::Door,
@@ -84,6 +87,7 @@ impl End {
 pub(crate) struct WorkerStats {
     starts: AtomicU64,
     ready: AtomicU64,
+    degraded: AtomicU64,
     ends: [AtomicU64; End::ALL.len()],
 }
 
@@ -91,6 +95,7 @@ impl Source for WorkerStats {
     fn visit(&self, visit: Visit<'_>) {
         visit("butterfly_worker_starts_total", "", "", self.starts.load(Relaxed));
         visit("butterfly_workers_ready", "", "", self.ready.load(Relaxed));
+        visit("butterfly_worker_degraded_total", "", "", self.degraded.load(Relaxed));
         for end in End::ALL {
             let count = self.ends[end as usize].load(Relaxed);
             visit("butterfly_worker_ends_total", "cause", end.name(), count);
@@ -130,10 +135,14 @@ pub(crate) struct Team {
     pub(crate) limits: Limits,
     /// Where to compute.
     pub(crate) backend: Backend,
+    /// CUDA devices of this machine, shared out among the workers; 0 where none is used.
+    pub(crate) devices: u16,
     /// How to wait.
     pub(crate) poll: Poll,
     /// Counters.
     pub(crate) stats: Arc<WorkerStats>,
+    /// The whole node's figures and facts.
+    pub(crate) node: Arc<NodeStats>,
 }
 
 /// The first answer of each worker since the start, in worker order: what `serve` waits for.
@@ -147,13 +156,14 @@ struct Process {
 
 impl Team {
     /// Starts the process of a worker. It knows nothing yet.
-    fn start(&self) -> io::Result<Process> {
+    fn start(&self, worker: u16) -> io::Result<Process> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let control = UnixStream::from_std(ours)?;
         let child = Command::new(std::env::current_exe()?)
             .arg("worker")
             .args(["--backend", self.backend.name(), "--poll", self.poll.name()])
+            .args(["--device", &worker.checked_rem(self.devices).unwrap_or(0).to_string()])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             // Standard output belongs to the node: its lines are read by programs.
             .stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?))
@@ -217,6 +227,7 @@ async fn answer(control: &mut UnixStream) -> Result<Ready, String> {
             Ok(Ready { pid, operations, backend, text })
         }
         Answer::Refused { reason } => Err(reason),
+        Answer::Changed { .. } => Err("it changed before it was ready".to_owned()),
     }
 }
 
@@ -232,7 +243,7 @@ async fn live(
     stop: &mut watch::Receiver<bool>,
     first: &FirstAnswers,
 ) -> Result<(), String> {
-    let mut process = team.start().map_err(|error| format!("cannot start it: {error}"))?;
+    let mut process = team.start(worker).map_err(|error| format!("cannot start it: {error}"))?;
     let said = tokio::select! {
         said = team.hire(worker, &mut process.control) => Some(said),
         _ = stop.wait_for(|stop| *stop) => None,
@@ -243,11 +254,7 @@ async fn live(
         Some(said) => {
             announce(team, worker, &said);
             first.borrow_mut()[usize::from(worker)].get_or_insert(said);
-            if up {
-                serve(team, worker, &mut process.child, stop).await
-            } else {
-                Some(End::NotReady)
-            }
+            if up { serve(team, worker, &mut process, stop).await } else { Some(End::NotReady) }
         }
     };
     let status = match end {
@@ -283,13 +290,31 @@ fn announce(team: &Team, worker: u16, said: &Result<Ready, String>) {
 async fn serve(
     team: &Team,
     worker: u16,
-    child: &mut Child,
+    process: &mut Process,
     stop: &mut watch::Receiver<bool>,
 ) -> Option<End> {
     tokio::select! {
         end = team.watch_pulse(worker) => Some(end),
-        _ = child.wait() => Some(End::Exited),
+        () = hear(team, worker, &mut process.control) => Some(End::Lied),
+        _ = process.child.wait() => Some(End::Exited),
         _ = stop.wait_for(|stop| *stop) => None,
+    }
+}
+
+/// Hears what a ready worker has to say: that it computes on something else now. Returns where it
+/// says something that does not belong here.
+async fn hear(team: &Team, worker: u16, control: &mut UnixStream) {
+    let mut bytes = [0; ANSWER_LEN];
+    loop {
+        if control.read_exact(&mut bytes).await.is_err() {
+            // Its end is told by the OS, which knows better.
+            return std::future::pending().await;
+        }
+        let Ok(Answer::Changed { backend, text }) = Answer::parse(&bytes) else { return };
+        say::note(format!("worker {worker} goes on with {backend}: {text}"));
+        team.stats.degraded.fetch_add(1, Relaxed);
+        team.node.change_fact("backend", backend);
+        team.node.change_fact("backend_reason", format!("worker {worker}: {text}"));
     }
 }
 

@@ -1,6 +1,6 @@
 """Makes the PTX beside the kernels, or checks that it is what the sources give.
 
-    python3 kernels/cuda/build.py [--check]
+    python3 kernels/cuda/build.py [--check | --fetch]
 
 Called by `cargo xtask kernels`. Compiler and assembler come from the Python package index, pinned,
 and stay under the target folder; no CUDA toolkit is needed. Exit code 1: something is wrong; 3: the
@@ -31,6 +31,10 @@ OPTIONS = [
     "--prec-sqrt=true",
 ]
 ARCHITECTURES = ["sm_80", "sm_90", "sm_100", "sm_120"]
+
+
+# What would let the bits differ: the assembler may fuse what does not say how it rounds.
+LOOSE = re.compile(r"\b(?:(?:add|sub|mul|mad)\.f(?:32|64)|\w+\.(?:approx|full|ftz)\.\w+)\b")
 
 
 class Wrong(Exception):
@@ -133,12 +137,17 @@ def assemble(ptxas, path, architecture):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; compare")
+    parser.add_argument("--fetch", action="store_true", help="only bring the tools")
     target = os.environ.get("CARGO_TARGET_DIR", HERE.parent.parent / "target")
     tools = pathlib.Path(target).resolve() / "kernels"
-    check = parser.parse_args().check
+    arguments = parser.parse_args()
+    check = arguments.check
 
-    compiler = Compiler(wheel(COMPILER, tools))
-    ptxas = wheel(ASSEMBLER, tools) / "nvidia/cuda_nvcc/bin/ptxas"
+    folders = wheel(COMPILER, tools), wheel(ASSEMBLER, tools)
+    if arguments.fetch:
+        return 0
+    compiler = Compiler(folders[0])
+    ptxas = folders[1] / "nvidia/cuda_nvcc/bin/ptxas"
     ptxas.chmod(0o755)
     headers = sorted(HERE.glob("*.cuh"))
     PTX.mkdir(exist_ok=True)
@@ -148,6 +157,8 @@ def main():
         path = PTX / f"{source.stem}.ptx"
         try:
             text = compiler.ptx(source, headers)
+            if loose := LOOSE.search(text):
+                raise Wrong(f"{source.name}: `{loose[0]}` is not rounded in one defined way")
             if not check:
                 path.write_text(text)
             elif not path.exists() or path.read_text() != text:

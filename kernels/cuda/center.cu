@@ -8,8 +8,9 @@
 // center  In   job.row: cols elements, aligned as an element; mean f32[cols] or null.
 //         Out  job.codes f32[cols]: x - mean, 0 where that is not finite; *job.scales f32: the root
 //              of (sum of squares / cols), 0 without columns; *job.flags u8: NaN, infinity.
-//         Sum  16 lanes: lane l adds the squares of columns l, l + 16, ... in that order, each by one
-//              fused multiply-add from +0; lanes are folded 8, 4, 2, 1. Division and root rounded.
+//         Sum  16 lanes: lane l adds the squares of columns l, l + 16, ... in that order, each by
+//              one fused multiply-add from +0; lanes are folded 8, 4, 2, 1. Division and root
+//              are rounded.
 // steps   In   job.row: f32[cols]; *job.scales f32: the step.
 //         Out  job.codes i16[cols]: the quotient, rounded to the nearest even and clamped to
 //              +-32,767; 0 where the step is 0 or the quotient is NaN.

@@ -99,20 +99,22 @@ DEVICE u16 narrow_bf16(float x) {
 struct F32 {
   typedef u32 Word;
   typedef uint4 Four;
-  static __device__ __forceinline__ float widen(u32 word) { return __uint_as_float(word); }
-  static __device__ __forceinline__ uint4 pack(u32 a, u32 b, u32 c, u32 d) { return make_uint4(a, b, c, d); }
-  static __device__ __forceinline__ void unpack(uint4 four, float* to) {
+  DEVICE float widen(u32 word) { return __uint_as_float(word); }
+  DEVICE uint4 pack(u32 a, u32 b, u32 c, u32 d) {
+    return make_uint4(a, b, c, d);
+  }
+  DEVICE void unpack(uint4 four, float* to) {
     to[0] = widen(four.x), to[1] = widen(four.y), to[2] = widen(four.z), to[3] = widen(four.w);
   }
 };
 struct F16 {
   typedef u16 Word;
   typedef uint2 Four;
-  static __device__ __forceinline__ float widen(u16 word) { return widen_f16(word); }
-  static __device__ __forceinline__ uint2 pack(u32 a, u32 b, u32 c, u32 d) {
+  DEVICE float widen(u16 word) { return widen_f16(word); }
+  DEVICE uint2 pack(u32 a, u32 b, u32 c, u32 d) {
     return make_uint2(a | b << 16, c | d << 16);
   }
-  static __device__ __forceinline__ void unpack(uint2 four, float* to) {
+  DEVICE void unpack(uint2 four, float* to) {
     to[0] = widen((u16)four.x), to[1] = widen((u16)(four.x >> 16));
     to[2] = widen((u16)four.y), to[3] = widen((u16)(four.y >> 16));
   }
@@ -120,11 +122,13 @@ struct F16 {
 struct BF16 {
   typedef u16 Word;
   typedef uint2 Four;
-  static __device__ __forceinline__ float widen(u16 word) { return __uint_as_float((u32)word << 16); }
-  static __device__ __forceinline__ uint2 pack(u32 a, u32 b, u32 c, u32 d) {
+  DEVICE float widen(u16 word) {
+    return __uint_as_float((u32)word << 16);
+  }
+  DEVICE uint2 pack(u32 a, u32 b, u32 c, u32 d) {
     return make_uint2(a | b << 16, c | d << 16);
   }
-  static __device__ __forceinline__ void unpack(uint2 four, float* to) {
+  DEVICE void unpack(uint2 four, float* to) {
     to[0] = __uint_as_float(four.x << 16), to[1] = __uint_as_float(four.x & 0xffff0000u);
     to[2] = __uint_as_float(four.y << 16), to[3] = __uint_as_float(four.y & 0xffff0000u);
   }
@@ -158,8 +162,8 @@ DEVICE float load_as(u32 dtype, const void* from, u64 at) {
 }
 
 // Numbers that the warps of a block tell each other, through 64 words of shared memory. Two halves
-// in turn: whoever writes the third time has seen everyone read the first. Between two of these over
-// the same words there must be a barrier.
+// in turn: whoever writes the third time has seen everyone read the first. Between two of these
+// over the same words there must be a barrier.
 struct Block {
   u32* words;
   u32 turn;
@@ -168,25 +172,19 @@ struct Block {
 
   // Sum or maximum over all threads, which must all call it.
   __device__ __forceinline__ u32 sum(u32 value) {
-    share(__reduce_add_sync(FULL_WARP, value));
-    u32 total = 0;
-    for (u32 warp = 0; warp < blockDim.x / 32; warp++) total += (words + turn)[warp];
-    return total;
+    return __reduce_add_sync(FULL_WARP, share(__reduce_add_sync(FULL_WARP, value)));
   }
   __device__ __forceinline__ u32 max(u32 value) {
-    share(__reduce_max_sync(FULL_WARP, value));
-    u32 top = 0;
-    for (u32 warp = 0; warp < blockDim.x / 32; warp++) {
-      u32 other = (words + turn)[warp];
-      top = other > top ? other : top;
-    }
-    return top;
+    return __reduce_max_sync(FULL_WARP, share(__reduce_max_sync(FULL_WARP, value)));
   }
 
  private:
-  __device__ __forceinline__ void share(u32 of_warp) {
+  // Gives each lane the number of one warp; 0 to lanes beyond the last.
+  __device__ __forceinline__ u32 share(u32 of_warp) {
+    u32 lane = threadIdx.x % 32;
     turn ^= 32;
-    if (threadIdx.x % 32 == 0) (words + turn)[threadIdx.x / 32] = of_warp;
+    if (lane == 0) (words + turn)[threadIdx.x / 32] = of_warp;
     __syncthreads();
+    return lane < blockDim.x / 32 ? (words + turn)[lane] : 0;
   }
 };

@@ -2,6 +2,18 @@
 #pragma once
 #include "common.cuh"
 
+// Floats of columns col..col + 8, all of which are there.
+DEVICE void eight_floats(const float* from, u32 col, float* to) {
+  if (is_aligned<float4>(from)) {
+    float4 low = __ldg((const float4*)(from + col)), high = __ldg((const float4*)(from + col) + 1);
+    to[0] = low.x, to[1] = low.y, to[2] = low.z, to[3] = low.w;
+    to[4] = high.x, to[5] = high.y, to[6] = high.z, to[7] = high.w;
+  } else {
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) to[i] = __ldg(from + col + i);
+  }
+}
+
 // A row of hidden states as its kernel sees it: t = x - mean, 0 in masked columns.
 template <class E>
 struct Hidden {
@@ -34,8 +46,10 @@ struct Hidden {
       E::unpack(load_four<E, false>(row + col + 4), t + 4);
     }
     if (mean) {
+      float m[8];
+      eight_floats(mean, col, m);
 #pragma unroll
-      for (u32 i = 0; i < 8; i++) t[i] = __fsub_rn(t[i], __ldg(mean + col + i));
+      for (u32 i = 0; i < 8; i++) t[i] = __fsub_rn(t[i], m[i]);
     }
     if (masked) {
       u32 bits = __ldg(masked + col / 32) >> col % 32;

@@ -1,12 +1,13 @@
-// int8 of hidden rows: kernels/src/int8.rs and its neighbours say exactly what that is, and the bits
-// are the same.
+// int8 of hidden rows: kernels/src/int8.rs and its neighbours say exactly what that is, and the
+// bits are the same.
 //
 //   int8_row_<t>    (const RowJob* jobs, u32 cols, const float* mean, const u32* masked)
 //       one scale per row: absmax / 127. job.scales: f32
 //   int8_channel_<t>(const RowJob* jobs, u32 cols, const float* mean, const float* scale)
 //       one given scale per column; a column whose scale is 0 or not finite is coded as 0
 //   int8_group_<t>  (const RowJob* jobs, u32 cols)
-//       one scale per 32 columns, f16(absmax / 127), at most 65,504. job.scales: f16[ceil(cols / 32)]
+//       one scale per 32 columns, f16(absmax / 127), at most 65,504.
+//       job.scales: f16[ceil(cols / 32)]
 //       each: grid (rows), block any multiple of 32 up to 512, shared memory 256 bytes
 //
 // In      job.row: cols elements, aligned as an element. mean, scale: f32[cols]. masked: a bit per
@@ -15,8 +16,8 @@
 // Out     job.codes i8[cols]; job.scales; *job.flags u8. -128 is never written.
 //         NaN is coded as 0 and flagged, infinities as +-127 and flagged (0 where a channel's or a
 //         group's scale is 0); neither counts for a scale.
-// Limits  cols up to 2^31. Nothing is required of the addresses but the alignment of their elements;
-//         wide accesses where a row starts at a multiple of 16 bytes (8 for 16-bit elements, codes).
+// Limits  cols up to 2^31. Addresses need the alignment of their elements, no more; accesses are
+//         wide where a row starts at a multiple of 16 bytes (8 for 16-bit elements and codes).
 // Does not use scratch, wait for another block, or trust any value of a row.
 //
 // A code is the rounded quotient of a true division. Multiplying by the reciprocal is much cheaper
@@ -55,11 +56,11 @@ struct Scale {
 // Codes of eight finite numbers, in the low bytes.
 //
 // Let e = t / scale, exactly, and |e| <= 127.5. The reciprocal and the product are each off by a
-// factor within 1 +- 2^-24, so the product p is within 127.5 * 2^-23 * (1 + 2^-24) < 2^-15 of e; the
-// rounded quotient q is within 127.5 * 2^-24 < 2^-17. So |p - q| < 2^-14. If p is at least 2^-14 away
-// from the middle between two integers, no such middle lies between p and q or at q: both round to
-// the same integer. p minus the integer next to it is exact. Beyond 127.5 both are clamped: p above
-// 127 means q above 127 - 2^-14, which rounds to 127 or more.
+// factor within 1 +- 2^-24 (or, below the normal numbers, by less than 2^-149), so the product p is
+// within 127.5 * 2^-23 * (1 + 2^-24) < 2^-15 of e; the rounded quotient q is within 127.5 * 2^-24 <
+// 2^-17. So |p - q| < 2^-14. If p is at least 2^-14 away from the middle between two integers, no
+// such middle lies between p and q or at q: both round to the same integer. p minus the integer
+// next to it is exact. Where |p| reaches 127, |q| is above 126.9, and both end as 127 once clamped.
 DEVICE void codes_of(const float* t, const Scale& by, u32* codes) {
   bool close = !by.is_tame;
 #pragma unroll
@@ -188,12 +189,18 @@ DEVICE void channel(const Job& job, u32 cols, const float* mean, const float* sc
   u32 flags = 0;
 #pragma unroll 1
   for (u32 col = threadIdx.x * 8; col < cols; col += blockDim.x * 8) {
-    float t[8];
+    float t[8], scales[8];
     u32 words[8];
     row.eight(col, t);
+    if (cols - col >= 8) {
+      eight_floats(scale, col, scales);
+    } else {
+#pragma unroll
+      for (u32 i = 0; i < 8; i++) scales[i] = i < cols - col ? __ldg(scale + col + i) : 0.0f;
+    }
 #pragma unroll
     for (u32 i = 0; i < 8; i++) {
-      float s = i < cols - col ? __ldg(scale + col + i) : 0.0f;
+      float s = scales[i];
       flags |= flag_of(t[i]);
       bool codes = is_finite(s) && s != 0.0f && !is_nan(t[i]);
       words[i] = codes ? code_of(__fdiv_rn(t[i], s)) : 0;
@@ -213,13 +220,13 @@ DEVICE void group(const Job& job, u32 cols) {
   for (u32 turn = 0; turn < cols; turn += blockDim.x * 8) {
     u32 col = turn + threadIdx.x * 8;
     float t[8];
-    u32 words[8], top = 0;
+    u32 words[8], top = 0, seen = 0;
     row.eight(col, t);
 #pragma unroll
     for (u32 i = 0; i < 8; i++) {
       u32 bits = __float_as_uint(magnitude(t[i]));
       if (bits < 0x7f800000u) top = bits > top ? bits : top;
-      flags |= flag_of(t[i]);
+      seen |= flag_of(t[i]);
     }
 #pragma unroll
     for (u32 by = 1; by < 4; by *= 2) {
@@ -229,7 +236,14 @@ DEVICE void group(const Job& job, u32 cols) {
     u16 half = narrow_f16(fminf(__fdiv_rn(__uint_as_float(top), 127.0f), 65504.0f));
     float scale = widen_f16(half);
 #pragma unroll
-    for (u32 i = 0; i < 8; i++) words[i] = scale == 0.0f ? 0 : code_of_any(t[i], scale);
+    for (u32 i = 0; i < 8; i++) words[i] = 0;
+    if (scale > 0.0f && seen == 0) {
+      codes_of(t, Scale(scale), words);
+    } else if (scale > 0.0f) {
+#pragma unroll
+      for (u32 i = 0; i < 8; i++) words[i] = code_of_any(t[i], scale);
+    }
+    flags |= seen;
     store_codes((u8*)job.codes, cols, col, words);
     if (col < cols && col % 32 == 0) ((u16*)job.scales)[col / 32] = half;
   }

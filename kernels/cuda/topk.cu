@@ -1,5 +1,5 @@
-// The k best entries of a row and its normaliser: kernels/src/topk.rs says exactly what that is, and
-// the bits are the same.
+// The k best entries of a row and its normaliser: kernels/src/topk.rs says exactly what that is,
+// and the bits are the same.
 //
 //   topk_scan_<t> (const TopKJob* jobs, u32 cols, u32 k, u32 split, u8* scratch)
 //       grid (split, rows), block 512 / split threads for a split of 1, 2, 4 or 8,
@@ -62,7 +62,7 @@ struct Grouping {
   static constexpr u32 PER_SEGMENT = STRIPE / C;
   static constexpr u32 SEGMENTS = GROUPS / PER_SEGMENT;
   // Stripes of a segment, at least 1.
-  static __device__ __forceinline__ u32 length(u32 cols) {
+  DEVICE u32 length(u32 cols) {
     u32 length = (stripes_of(cols) + SEGMENTS - 1) / SEGMENTS;
     return length > 0 ? length : 1;
   }
@@ -284,13 +284,19 @@ RARE void collect_keys(const typename E::Word* row, u32 cols, u64 last, u64* key
   }
 }
 
-// Folds 2,048 sums onto one: 1024, 512, ..., 1. `floats` is shared memory for 512. The answer is
-// that of thread 0; all threads of a merge take part.
-DEVICE float fold(const float* sums, float* floats) {
+// The first two folds of 2,048 sums, 1024 and 512: what is left to thread t is place t.
+DEVICE float fold_twice(const float* sums) {
   u32 t = threadIdx.x;
   float low = __fadd_rn(sums[t], sums[t + 1024]);
   float high = __fadd_rn(sums[t + 512], sums[t + 1536]);
-  floats[t] = __fadd_rn(low, high);
+  return __fadd_rn(low, high);
+}
+
+// Folds the 512 that are left: 256, 128, ..., 1. `floats` is shared memory for them. The answer is
+// that of thread 0; all threads of a merge take part.
+DEVICE float fold(float left, float* floats) {
+  u32 t = threadIdx.x;
+  floats[t] = left;
   __syncthreads();
   float sum = 0.0f;
   if (t < 32) {
@@ -312,9 +318,9 @@ DEVICE float fold(const float* sums, float* floats) {
   return sum;
 }
 
-// ln(sum of exp(x - max)); the answer is that of thread 0.
+// ln(sum of exp(x - max)); the answer is that of thread 0. `left` is the scan's sum, folded twice.
 template <class E>
-DEVICE float log_sum(const typename E::Word* row, u32 cols, float max, bool has_nan,
+DEVICE float log_sum(const typename E::Word* row, u32 cols, float max, bool has_nan, float left,
                      Scratch* scratch, float* floats, Block& block) {
   if (is_infinite(max)) {
     u32 equal = block.sum(count_equal<E>(row, cols, max));
@@ -324,8 +330,9 @@ DEVICE float log_sum(const typename E::Word* row, u32 cols, float max, bool has_
   if (anchor != 0.0f || has_nan) {
     sum_again<E>(row, cols, anchor, scratch->sums);
     __syncthreads();
+    left = fold_twice(scratch->sums);
   }
-  float sum = fold(scratch->sums, floats);
+  float sum = fold(left, floats);
   if (threadIdx.x != 0) return 0.0f;
   double shift = __dsub_rn((double)anchor, (double)max);
   return __double2float_rn(__dadd_rn(logarithm((double)sum), shift));
@@ -335,14 +342,24 @@ DEVICE float log_sum(const typename E::Word* row, u32 cols, float max, bool has_
 struct Maxima {
   u32 orders[GROUPS / MERGE_THREADS];
 
-  __device__ __forceinline__ u32 load(const float* maxima) {
-    u32 top = 0;
+  __device__ __forceinline__ void load(const float* maxima) {
 #pragma unroll
     for (u32 i = 0; i < GROUPS / MERGE_THREADS; i++) {
       orders[i] = order_of(maxima[i * MERGE_THREADS + threadIdx.x]);
-      top = orders[i] > top ? orders[i] : top;
     }
+  }
+  // The largest of this thread, and the smallest.
+  __device__ __forceinline__ u32 top() const {
+    u32 top = orders[0];
+#pragma unroll
+    for (u32 i = 1; i < GROUPS / MERGE_THREADS; i++) top = orders[i] > top ? orders[i] : top;
     return top;
+  }
+  __device__ __forceinline__ u32 least() const {
+    u32 least = orders[0];
+#pragma unroll
+    for (u32 i = 1; i < GROUPS / MERGE_THREADS; i++) least = orders[i] < least ? orders[i] : least;
+    return least;
   }
   __device__ __forceinline__ u32 reaching(u32 bound) const {
     u32 count = 0;
@@ -352,12 +369,12 @@ struct Maxima {
   }
 };
 
-// The order of a value that at least k groups reach and, ties aside, not many more; that of -inf if
-// there is none.
+// The order of a value that at least k groups reach and, ties aside, not many more. In short rows
+// groups without entries count as -inf.
 DEVICE u32 bound_of(const Maxima& maxima, u32 k, u32 top, Block& block) {
-  u32 low = order_of(-INFINITE), high = top;
+  // At least k groups reach `low`, as k is less than their number; fewer than k reach `high`.
+  u32 low = ~block.max(~maxima.least()), high = top;
   if (block.sum(maxima.reaching(high)) >= k) return high;
-  // At least k reach `low`, or it is -inf; fewer than k reach `high`.
   for (u32 step = 0; high - low > 1; step++) {
     u32 middle = low + (high - low) / 2;
     // Halving the values is faster than halving their bits, but need not end.
@@ -427,8 +444,8 @@ DEVICE void collect(const typename E::Word* row, u32 cols, u32 bound, const u16*
   }
 }
 
-// More candidates than room: finds a key that at least k and at most ROOM entries reach, by halving.
-// Keys are unique, so there is one.
+// More candidates than room: finds a key that at least k and at most ROOM entries reach, by
+// halving. Keys are unique, so there is one.
 template <class E>
 RARE void bisect(const typename E::Word* row, u32 cols, u32 k, u32 bound, u32 top, u64* keys,
                  u32* taken, u32* words) {
@@ -489,11 +506,13 @@ DEVICE void merge(const Job* jobs, u32 cols, u32 k, u32 split, u32 values_dtype,
   Scratch* mine = scratch_of(scratch, blockIdx.x);
 
   Maxima maxima;
-  u32 top = block.max(maxima.load(mine->maxima));
+  maxima.load(mine->maxima);
+  float left = fold_twice(mine->sums);
+  u32 top = block.max(maxima.top());
   float max = value_of(top);
   bool part_has_nan = threadIdx.x < split && mine->has_nan[threadIdx.x] != 0;
   bool has_nan = __syncthreads_or(part_has_nan) != 0;
-  float normaliser = log_sum<E>(row, cols, max, has_nan, mine, (float*)keys, block);
+  float normaliser = log_sum<E>(row, cols, max, has_nan, left, mine, (float*)keys, block);
 
   u32 wanted = k < K_MAX ? k : K_MAX, count = 0;
   if (wanted > 0) {
@@ -544,7 +563,7 @@ DEVICE void merge(const Job* jobs, u32 cols, u32 k, u32 split, u32 values_dtype,
     (void)k;                                                                                       \
     topk::scan<Element>(jobs, cols, split, scratch);                                               \
   }                                                                                                \
-  extern "C" __global__ void __launch_bounds__(512, 1)                                             \
+  extern "C" __global__ void __launch_bounds__(512, 2)                                             \
       topk_merge_##suffix(const topk::Job* jobs, u32 cols, u32 k, u32 split, u32 values_dtype,     \
                           u8* scratch) {                                                           \
     topk::merge<Element>(jobs, cols, k, split, values_dtype, scratch);                             \

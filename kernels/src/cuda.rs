@@ -1,9 +1,9 @@
 //! The CUDA kernels: their code as PTX, their argument tables, and how to launch them.
 //!
 //! Nothing here calls a driver: a worker loads [`MODULES`], fills job tables, and launches what a
-//! plan says. The sources are in `kernels/cuda/`, one module per file, each with its contract at the
-//! top; the PTX beside them is made by `cargo xtask kernels`. Every kernel gives the bits of its
-//! counterpart in this crate.
+//! plan says. The sources are in `kernels/cuda/`, one module per file, each with its contract at
+//! the top; the PTX beside them is made by `cargo xtask kernels`. Every kernel gives the bits of
+//! its counterpart in this crate.
 //!
 //! # Jobs
 //! Rows are found through a table of jobs in memory the GPU can read, one job per row, so that one

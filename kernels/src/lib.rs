@@ -5,6 +5,7 @@
 //! - [`rotation`]: centring and steps, for rows that are rotated before they are rounded.
 //! - [`lmhead`]: logits from hidden states and an output projection.
 //! - [`cast`]: f32 to f16 and bf16, and back.
+//! - [`merge`]: one top-k set from several, with bounds.
 //! - [`probability`]: probabilities of a top-k set's entries.
 //! - [`fidelity`]: how much of the original an encoding kept.
 //! - [`cuda`]: the same operations for a GPU, as data: code, argument tables, launch plans.
@@ -27,6 +28,7 @@ pub mod cuda;
 pub mod fidelity;
 pub mod int8;
 pub mod lmhead;
+pub mod merge;
 pub mod probability;
 pub mod rotation;
 pub mod row;

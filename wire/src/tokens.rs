@@ -1,16 +1,27 @@
-//! Token ids, packed (COMP-01, COMP-02): LEB128 with runs, or fixed-width bits, whichever is
-//! shorter.
+//! Token ids, packed (COMP-01, COMP-02): LEB128 with runs, fixed-width bits, or LEB128 of ranks by
+//! frequency where both sides hold the same table, whichever is shortest.
 //!
 //! Layout: one byte of scheme, the number of ids as LEB128, then the scheme's body. Scheme 0: each
 //! id as LEB128; the two bytes `80 00`, which no shortest LEB128 contains, followed by a LEB128
 //! count repeat the id before them that many times more. Without runs the body is plain LEB128.
 //! Scheme 1: one byte of width (0 to 32), then the ids in that many bits each, first id in the
-//! lowest bits of the first byte, filled up with zero bits.
+//! lowest bits of the first byte, filled up with zero bits. Scheme 2: the table's hash as u64, then
+//! as scheme 0 for the rank of each id in the table; an id that the table lacks is the number of its
+//! ids plus the id.
+
+mod ranks;
+
+pub use ranks::{RANKS_MAX, Ranks};
 
 /// Ids as LEB128 with runs.
 pub const SCHEME_LEB128: u8 = 0;
 /// Ids in a fixed number of bits.
 pub const SCHEME_BITS: u8 = 1;
+/// Ranks of ids as LEB128 with runs.
+pub const SCHEME_RANKS: u8 = 2;
+
+/// Bytes that name a table.
+const HASH_LEN: usize = 8;
 
 /// What repeats: a LEB128 of zero in two bytes, longer than it need be.
 const ESCAPE: [u8; 2] = [0x80, 0x00];
@@ -27,6 +38,8 @@ pub enum TokenFault {
     Invalid,
     /// A scheme byte outside the registry.
     Scheme,
+    /// Packed with a table that the reader does not have.
+    Ranks,
 }
 
 impl core::fmt::Display for TokenFault {
@@ -36,30 +49,50 @@ impl core::fmt::Display for TokenFault {
             Self::Length => "the packed tokens are too short or too long",
             Self::Invalid => "the packed tokens hold an invalid number",
             Self::Scheme => "unknown token scheme",
+            Self::Ranks => "the tokens are packed with another table of ranks",
         })
     }
 }
 
 impl core::error::Error for TokenFault {}
 
-/// Appends `ids` in the shorter of the two schemes to `out` and returns how many bytes that took.
-/// Equal lengths go to LEB128. No id fails to encode; more than `u32::MAX` of them are cut there.
+/// Appends `ids` in the shorter of the two schemes that need no table to `out` and returns how many
+/// bytes that took. Equal lengths go to LEB128. No id fails to encode; more than `u32::MAX` of them
+/// are cut there.
 pub fn encode(ids: &[u32], out: &mut Vec<u8>) -> usize {
+    encode_with(ids, None, out)
+}
+
+/// [`encode`], and by ranks where a table is given and makes it shorter.
+pub fn encode_with(ids: &[u32], ranks: Option<&Ranks>, out: &mut Vec<u8>) -> usize {
     let ids = ids.get(..u32::MAX as usize).unwrap_or(ids);
     let start = out.len();
     out.push(SCHEME_LEB128);
     put_leb128(ids.len() as u64, out);
     let body = out.len();
-    leb128_with_runs(ids, out);
+    leb128_with_runs(ids, u64::from, out);
+    let mut scheme = SCHEME_LEB128;
+    if let Some(ranks) = ranks {
+        let end = out.len();
+        out.extend_from_slice(&ranks.hash().to_le_bytes());
+        leb128_with_runs(ids, |id| ranks.number(id), out);
+        if out.len() - end < end - body {
+            out.drain(body..end);
+            scheme = SCHEME_RANKS;
+        } else {
+            out.truncate(end);
+        }
+    }
     let width = 32 - ids.iter().fold(0, |all, id| all | id).leading_zeros();
     let bits_len = 1 + bits_len(ids.len(), width);
     if bits_len < out.len() - body {
         out.truncate(body);
-        if let Some(scheme) = out.get_mut(start) {
-            *scheme = SCHEME_BITS;
-        }
+        scheme = SCHEME_BITS;
         out.push(width as u8);
         put_bits(ids, width, out);
+    }
+    if let Some(first) = out.get_mut(start) {
+        *first = scheme;
     }
     out.len() - start
 }
@@ -69,6 +102,19 @@ pub fn encode(ids: &[u32], out: &mut Vec<u8>) -> usize {
 /// # Errors
 /// A [`TokenFault`]; `out` is then as it was.
 pub fn decode(bytes: &[u8], limit: usize, out: &mut Vec<u32>) -> Result<usize, TokenFault> {
+    decode_with(bytes, limit, None, out)
+}
+
+/// [`decode`], also of ids packed with this table.
+///
+/// # Errors
+/// A [`TokenFault`]; `out` is then as it was.
+pub fn decode_with(
+    bytes: &[u8],
+    limit: usize,
+    ranks: Option<&Ranks>,
+    out: &mut Vec<u32>,
+) -> Result<usize, TokenFault> {
     let start = out.len();
     let (scheme, mut rest) = bytes.split_first().ok_or(TokenFault::Length)?;
     let count = get_leb128(&mut rest)?;
@@ -77,8 +123,9 @@ pub fn decode(bytes: &[u8], limit: usize, out: &mut Vec<u32>) -> Result<usize, T
         return Err(TokenFault::TooMany);
     }
     let decoded = match *scheme {
-        SCHEME_LEB128 => get_leb128_with_runs(rest, count, out),
+        SCHEME_LEB128 => get_leb128_with_runs(rest, count, |id| u32::try_from(id).ok(), out),
         SCHEME_BITS => get_bits(rest, count, out),
+        SCHEME_RANKS => get_ranks(rest, count, ranks, out),
         _ => Err(TokenFault::Scheme),
     };
     if let Err(fault) = decoded {
@@ -86,6 +133,18 @@ pub fn decode(bytes: &[u8], limit: usize, out: &mut Vec<u32>) -> Result<usize, T
         return Err(fault);
     }
     Ok(count)
+}
+
+fn get_ranks(
+    rest: &[u8],
+    count: usize,
+    ranks: Option<&Ranks>,
+    out: &mut Vec<u32>,
+) -> Result<(), TokenFault> {
+    let (hash, rest) = rest.split_first_chunk::<HASH_LEN>().ok_or(TokenFault::Length)?;
+    let hash = u64::from_le_bytes(*hash);
+    let ranks = ranks.filter(|ranks| ranks.hash() == hash).ok_or(TokenFault::Ranks)?;
+    get_leb128_with_runs(rest, count, |number| ranks.id(number), out)
 }
 
 /// Appends one unsigned LEB128 number in its shortest form.
@@ -125,10 +184,10 @@ const fn leb128_len(value: u64) -> usize {
     bits.div_ceil(7)
 }
 
-fn leb128_with_runs(ids: &[u32], out: &mut Vec<u8>) {
+fn leb128_with_runs(ids: &[u32], number: impl Fn(u32) -> u64, out: &mut Vec<u8>) {
     for run in ids.chunk_by(|a, b| a == b) {
         let Some(id) = run.first() else { continue };
-        let id = u64::from(*id);
+        let id = number(*id);
         let more = run.len() - 1;
         put_leb128(id, out);
         if more * leb128_len(id) > ESCAPE.len() + leb128_len(more as u64) {
@@ -143,6 +202,7 @@ fn leb128_with_runs(ids: &[u32], out: &mut Vec<u8>) {
 fn get_leb128_with_runs(
     mut rest: &[u8],
     count: usize,
+    id: impl Fn(u64) -> Option<u32>,
     out: &mut Vec<u32>,
 ) -> Result<(), TokenFault> {
     // An id takes a byte or a share of a run: room is made as ids come, not as they are claimed.
@@ -153,17 +213,17 @@ fn get_leb128_with_runs(
             rest = after;
             let more = usize::try_from(get_leb128(&mut rest)?).map_err(|_| TokenFault::TooMany)?;
             let before = out.get(first..).and_then(|new| new.last()).copied();
-            let id = before.ok_or(TokenFault::Invalid)?;
+            let before = before.ok_or(TokenFault::Invalid)?;
             if more == 0 {
                 return Err(TokenFault::Invalid);
             }
             if more > end - out.len() {
                 return Err(TokenFault::Length);
             }
-            out.resize(out.len() + more, id);
+            out.resize(out.len() + more, before);
         } else {
-            let id = get_leb128(&mut rest)?;
-            out.push(u32::try_from(id).map_err(|_| TokenFault::Invalid)?);
+            let number = get_leb128(&mut rest)?;
+            out.push(id(number).ok_or(TokenFault::Invalid)?);
         }
     }
     if rest.is_empty() { Ok(()) } else { Err(TokenFault::Length) }

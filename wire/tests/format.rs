@@ -414,4 +414,13 @@ fn golden_tokens() {
         assert_eq!(tokens::decode(&golden(name), ids.len(), &mut out), Ok(ids.len()));
         assert_eq!(&out, ids);
     }
+    // Long enough for the table's hash to pay.
+    let ids = [[101, 2054, 102].repeat(9), vec![70_000]].concat();
+    let ranks = tokens::Ranks::new(vec![0, 101, 102, 2054]).expect("a table");
+    let mut packed = Vec::new();
+    tokens::encode_with(&ids, Some(&ranks), &mut packed);
+    same_bytes("tokens_ranks", &packed);
+    let mut out = Vec::new();
+    let count = tokens::decode_with(&golden("tokens_ranks"), 28, Some(&ranks), &mut out);
+    assert_eq!((count, out), (Ok(28), ids));
 }

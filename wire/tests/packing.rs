@@ -5,7 +5,7 @@ use safetensors::SafeTensors;
 use wire::{
     Compression, PackFault, check,
     pack::{compress, restore_into},
-    tokens::{self, TokenFault},
+    tokens::{self, Ranks, TokenFault},
 };
 
 fn sample(name: &str) -> Vec<u8> {
@@ -209,6 +209,57 @@ fn comp_01_comp_02_real_token_streams_pack_as_measured() {
     assert!(seen >= 10);
 }
 
+/// Ids of a stream of the samples.
+fn stream(streams: &SafeTensors<'_>, name: &str) -> Vec<u32> {
+    let tensor = streams.tensor(&format!("{name}.ids")).expect("a stream");
+    tensor.data().as_chunks().0.iter().map(|id| u32::from_le_bytes(*id)).collect()
+}
+
+#[test]
+fn comp_01_ranks_save_60_percent_on_text_they_have_not_seen() {
+    let bytes = sample("tokens.safetensors");
+    let streams = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let names = [
+        "wordpiece.rust_book.512",
+        "wordpiece.node_api.1024",
+        "wordpiece.py_docstrings.2048",
+        "wordpiece.rust_cargo.4096",
+    ];
+    let (mut bytes, mut count) = (0, 0);
+    for name in names {
+        let others = names.into_iter().filter(|other| *other != name);
+        let text: Vec<u32> = others.flat_map(|other| stream(&streams, other)).collect();
+        let ranks = Ranks::of_text(&text, 30_522).expect("a table");
+        let ids = stream(&streams, name);
+        let mut packed = Vec::new();
+        let len = tokens::encode_with(&ids, Some(&ranks), &mut packed);
+        assert_eq!(packed[0], tokens::SCHEME_RANKS, "{name}");
+        // No short text is without words of its own; together they reach the goal.
+        assert!(len * 100 <= ids.len() * 4 * 44, "{name}: {len} of {}", ids.len() * 4);
+        (bytes, count) = (bytes + len, count + ids.len());
+        let mut out = Vec::new();
+        assert_eq!(tokens::decode_with(&packed, ids.len(), Some(&ranks), &mut out), Ok(ids.len()));
+        assert_eq!(out, ids);
+        let other = Ranks::of_text(&text[1..], 30_522).expect("a table");
+        for ranks in [None, Some(&other)] {
+            let fault = tokens::decode_with(&packed, ids.len(), ranks, &mut out);
+            assert_eq!(fault, Err(TokenFault::Ranks));
+        }
+        assert_eq!(out, ids);
+    }
+    assert!(bytes * 100 <= count * 4 * 40, "{bytes} of {}", count * 4);
+}
+
+#[test]
+fn tables_are_sound() {
+    assert!(Ranks::new(vec![1, 2, 1]).is_none());
+    assert!(Ranks::new(vec![tokens::RANKS_MAX as u32]).is_none());
+    assert!(Ranks::of_text(&[5], 5).is_none());
+    let ranks = Ranks::of_text(&[3, 1, 3, 0], 5).expect("a table");
+    assert_eq!(ranks.ids(), [3, 0, 1, 2, 4]);
+    assert_eq!(Ranks::new(ranks.ids().to_vec()), Some(ranks));
+}
+
 fn leb128_len(value: u64) -> usize {
     let mut bytes = Vec::new();
     tokens::put_leb128(value, &mut bytes);
@@ -218,10 +269,12 @@ fn leb128_len(value: u64) -> usize {
 #[test]
 fn packed_tokens_that_lie_are_refused() {
     let mut out = Vec::new();
-    let cases: [(&[u8], TokenFault); 12] = [
+    let cases: [(&[u8], TokenFault); 14] = [
         (&[], TokenFault::Length),
         (&[0], TokenFault::Length),
-        (&[2, 0], TokenFault::Scheme),
+        (&[3, 0], TokenFault::Scheme),
+        (&[2, 0, 1, 2, 3, 4, 5, 6, 7], TokenFault::Length),
+        (&[2, 0, 1, 2, 3, 4, 5, 6, 7, 8], TokenFault::Ranks),
         (&[0, 1, 0x80, 0x00, 1], TokenFault::Invalid),
         (&[0, 3, 5, 0x80, 0x00, 0], TokenFault::Invalid),
         (&[0, 3, 5, 0x80, 0x00, 3], TokenFault::Length),
@@ -253,6 +306,20 @@ proptest! {
         tokens::encode(&ids, &mut packed);
         let mut out = Vec::new();
         prop_assert_eq!(tokens::decode(&packed, ids.len(), &mut out), Ok(ids.len()));
+        prop_assert_eq!(out, ids);
+    }
+
+    #[test]
+    fn tokens_come_back_by_ranks(ids in ids(), table in ids(), vocabulary in 0..400_u32) {
+        let known: Vec<u32> = table.into_iter().filter(|id| *id < vocabulary).collect();
+        let ranks = Ranks::of_text(&known, vocabulary as usize).expect("a table");
+        let mut packed = vec![9];
+        let len = tokens::encode_with(&ids, Some(&ranks), &mut packed);
+        prop_assert!(len <= tokens::encode(&ids, &mut Vec::new()));
+        let mut out = Vec::new();
+        let packed = &packed[1..];
+        let count = tokens::decode_with(packed, ids.len(), Some(&ranks), &mut out);
+        prop_assert_eq!(count, Ok(ids.len()));
         prop_assert_eq!(out, ids);
     }
 

@@ -57,10 +57,10 @@ impl<'w> Backend<'w> {
     /// # Errors
     /// A sentence for people, where a CUDA device is demanded and cannot be used.
     pub fn choose(choice: Choice, site: &Site<'_>, model: Model<'w>) -> Result<Chosen<'w>, String> {
-        let mut cpu = Cpu::new(site.worker, "asked for", model);
+        let mut cpu = Box::new(Cpu::new(site.worker, "asked for", model));
         if choice == Choice::Cpu {
             let reason = "asked for".to_owned();
-            return Ok(Chosen { backend: Self::Cpu(Box::new(cpu)), reason });
+            return Ok(Chosen { backend: Self::Cpu(cpu), reason });
         }
         let always = choice == Choice::Cuda;
         let door = site.door.try_clone().map_err(|error| error.to_string())?;
@@ -81,7 +81,7 @@ impl<'w> Backend<'w> {
             return Err(reason);
         }
         cpu.explain(&reason);
-        Ok(Chosen { backend: Self::Cpu(Box::new(cpu)), reason })
+        Ok(Chosen { backend: Self::Cpu(cpu), reason })
     }
 
     /// `cpu` or `cuda`.

@@ -45,7 +45,7 @@ struct Window {
 pub struct NodeStats {
     shards: Vec<Arc<Stats>>,
     sources: OnceLock<Vec<Arc<dyn Source>>>,
-    facts: OnceLock<Vec<(&'static str, String)>>,
+    facts: Mutex<Vec<(&'static str, String)>>,
     workers: u16,
     window: Mutex<Window>,
 }
@@ -63,7 +63,7 @@ impl NodeStats {
         Arc::new(Self {
             shards,
             sources: OnceLock::new(),
-            facts: OnceLock::new(),
+            facts: Mutex::default(),
             workers,
             window: Mutex::default(),
         })
@@ -82,9 +82,16 @@ impl NodeStats {
     }
 
     /// Facts such as the backend and why it was chosen; they travel as labels of `butterfly_info`.
-    /// Once.
     pub fn set_facts(&self, facts: Vec<(&'static str, String)>) {
-        let _ = self.facts.set(facts);
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = facts;
+    }
+
+    /// A fact that is another now.
+    pub fn change_fact(&self, key: &'static str, value: String) {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fact) = facts.iter_mut().find(|(other, _)| *other == key) {
+            fact.1 = value;
+        }
     }
 
     /// Every counter once, shards and sources added up, in a stable order.
@@ -182,7 +189,8 @@ impl NodeStats {
             .into_iter()
             .map(|((name, labels), n)| Counter::count(Text::literal(name), Text::from(labels), n))
             .collect();
-        if let Some(facts) = self.facts.get() {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        if !facts.is_empty() {
             let labels = facts
                 .iter()
                 .map(|(key, value)| format!("{key}=\"{}\"", value.replace('"', "'")))

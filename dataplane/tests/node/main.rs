@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod compress;
+mod cuda;
 mod demo;
 mod rig;
 mod serve;

@@ -116,7 +116,13 @@ impl Node {
     /// A small node with these flags; it listens on a free port of 127.0.0.1 unless they say
     /// otherwise.
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_in(args, &[])
+    }
+
+    /// The same, with these variables set for the node and its workers.
+    pub(crate) fn start_in(args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = butterfly();
+        command.envs(variables.iter().copied());
         command.arg("serve");
         for pair in SMALL.chunks(2) {
             if !args.contains(&pair[0]) {
@@ -216,6 +222,17 @@ impl Node {
                 Ok(line) if line.contains(part) => return line,
                 Ok(_) => {}
                 Err(error) => panic!("no line with `{part}`: {error}"),
+            }
+        }
+    }
+
+    /// The next line of standard error with this in it.
+    pub(crate) fn await_note(&self, part: &str) -> String {
+        loop {
+            match self.errors.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(part) => return line,
+                Ok(_) => {}
+                Err(error) => panic!("no note with `{part}`: {error}"),
             }
         }
     }

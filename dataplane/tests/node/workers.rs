@@ -189,6 +189,7 @@ fn a_segment_of_another_version_is_refused_by_the_worker_with_both_versions() {
         send_offer(&ours, &offer).expect("sent");
         match receive_answer(&ours).expect("an answer") {
             Answer::Refused { reason } => assert!(reason.contains(expected), "{reason}"),
+            Answer::Changed { .. } => panic!("not in a handshake"),
             ready @ Answer::Ready { .. } => panic!("{ready:?}"),
         }
         assert_eq!(worker.wait().expect("ends").code(), Some(3));

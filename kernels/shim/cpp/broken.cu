@@ -38,6 +38,10 @@ extern "C" __global__ void broken_overrun(unsigned at) {
   if (threadIdx.x == 0) shared[at] = 1;
 }
 
+extern "C" __global__ void broken_alignment(const unsigned* from, unsigned* out) {
+  out[0] = ((const uint4*)from)->z;
+}
+
 extern "C" __global__ void broken_shuffle_mask(unsigned* out) {
   if (threadIdx.x == 3) return;
   out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, threadIdx.x, 1);

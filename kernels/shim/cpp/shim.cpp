@@ -2,8 +2,8 @@
 //
 // A fiber runs until it waits (barrier, warp operation) or reaches a place where it may yield.
 // Which fiber is next is drawn from the seed, so that code which leans on an order that CUDA does
-// not promise fails at some seed. What the fibers cannot show: weak memory order (they run one at
-// a time), and misaligned addresses (this machine loads them).
+// not promise fails at some seed. What the fibers cannot show: weak memory order, as they run one
+// at a time.
 #include "shim.h"
 
 #include <stdarg.h>
@@ -371,7 +371,29 @@ void may_yield() {
   if (!runner.in_order && runner.draw() % 4 == 0) runner.suspend();
 }
 
+// What the compiler's checks call with a bad address: see -fsanitize in build.rs.
+struct Checked {
+  const char* file;
+  unsigned line, column;
+  const void* type;
+  unsigned char log_alignment, kind;
+};
+
+static void bad_address(const Checked* place, void* address) {
+  if (address == nullptr) {
+    runner.fail("null address at %s:%u", place->file, place->line);
+  } else {
+    runner.fail("address %p is not a multiple of %u at %s:%u", address,
+                1u << place->log_alignment, place->file, place->line);
+  }
+  runner.suspend();  // for good: the block ends with the failure
+}
+
 }  // namespace shim
+
+extern "C" void __ubsan_handle_type_mismatch_v1(void* place, void* address) {
+  shim::bad_address(static_cast<const shim::Checked*>(place), address);
+}
 
 int shim_find(const char* kernel) { return shim::find(kernel) != nullptr; }
 

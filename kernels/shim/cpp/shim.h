@@ -11,7 +11,7 @@ enum {
   SHIM_OK = 0,
   SHIM_UNKNOWN = 1,  // no such kernel
   SHIM_SHAPE = 2,    // a grid, block or shared memory that no device takes
-  SHIM_FAULT = 3,    // the kernel is wrong: a divergent barrier, a deadlock, an overrun
+  SHIM_FAULT = 3,    // the kernel is wrong: a divergent barrier, a deadlock, a misaligned address
 };
 
 // 1 if there is a kernel of that name, else 0.

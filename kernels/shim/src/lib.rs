@@ -2,9 +2,10 @@
 //! for each CUDA thread.
 //!
 //! A launch runs to its end under a schedule drawn from a seed. Shared memory is filled with 0xCD
-//! before each block; a divergent barrier, a deadlock, a warp operation whose lanes do not match,
-//! and a write outside shared memory are reported. What this cannot show: weak memory order (the
-//! fibers run one at a time), misaligned addresses, speed.
+//! before each block; a divergent barrier, a deadlock, a warp operation whose lanes do not match, a
+//! misaligned or null address, and a write outside shared memory are reported. What this cannot
+//! show: weak memory order (the fibers run one at a time), wrong addresses of memory that is there,
+//! speed.
 //!
 //! For tests: [`launch`] trusts the addresses it is given, as a GPU does. `cpp/shim.h` is the same
 //! for C and C++.

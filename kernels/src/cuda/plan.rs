@@ -115,18 +115,18 @@ pub fn dense_plan(rows: u32, cols: u32, _: Tuning) -> Option<Launch> {
 /// [`ROWS_MAX`] rows.
 #[must_use]
 pub fn project_plan(count: u32, outputs: u32, _: Tuning) -> Option<Launch> {
-    /// Outputs of a block's tile.
-    const OUTPUTS: u32 = 32;
-    /// Columns of a block's tile in shared memory, padded.
-    const STRIDE: u32 = 66;
+    /// Bytes of the tiles of many rows: 32 outputs and 16 rows of 64 columns, padded to 66.
+    const MANY_SHARED: u32 = (32 + 16) * 66 * 4;
+    /// Bytes of 512 columns of four rows.
+    const FEW_SHARED: u32 = 4 * 512 * 4;
     let count = some_rows(count).filter(|_| outputs > 0)?;
-    // The kernel decides by the same bound how many rows a thread takes.
-    let rows = if count <= 4 { 4 } else { 16 };
-    Some(Launch {
-        grid: [outputs.div_ceil(OUTPUTS), count.div_ceil(rows), 1],
-        block: [256, 1, 1],
-        shared: (OUTPUTS + rows) * STRIDE * 4,
-    })
+    // The kernel decides by the same bound.
+    let (grid, shared) = if count <= 4 {
+        ([outputs.div_ceil(128), 1, 1], FEW_SHARED)
+    } else {
+        ([outputs.div_ceil(32), count.div_ceil(16), 1], MANY_SHARED)
+    };
+    Some(Launch { grid, block: [256, 1, 1], shared })
 }
 
 fn some_rows(rows: u32) -> Option<u32> {

@@ -6,6 +6,7 @@ mod fidelity;
 mod int8;
 mod learned;
 mod lmhead;
+mod merge;
 mod reference;
 mod samples;
 mod topk;

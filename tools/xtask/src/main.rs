@@ -3,6 +3,7 @@
 
 mod ci;
 mod deny;
+mod kernels;
 mod steps;
 mod tidy;
 
@@ -16,6 +17,7 @@ cargo xtask <command>
 
   ci [--only A,B] [--skip A,B] [--list]   every gate, in order, with a table at the end
   tidy                                    reads the sources: sizes, bans, arrows, dead files
+  kernels [--check]                       makes the GPU code from its sources, or compares it
   deny                                    licences and sources of all dependencies, without tools
   help                                    this text
 
@@ -45,6 +47,11 @@ fn main() -> ExitCode {
             Err(message) => refuse(&message),
         },
         "tidy" => report("tidy", &tidy::check(&root())),
+        "kernels" => match rest {
+            [] => kernels::run(&root(), false),
+            [flag] if flag == "--check" => kernels::run(&root(), true),
+            _ => refuse("kernels takes --check, or nothing"),
+        },
         "deny" => report("deny", &deny::check(&root())),
         other => refuse(&format!("unknown command `{other}`")),
     }

@@ -1,7 +1,7 @@
 //! What `cargo xtask ci` runs, in order: cheap questions first, the tests last so that their
 //! closing lines are what a reader of the log sees.
 
-use crate::{deny, tidy};
+use crate::{deny, kernels, tidy};
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -90,6 +90,11 @@ pub(crate) const STEPS: &[Step] = &[
         work: |_| calls(&["cargo clippy --workspace --all-targets --quiet -- -D warnings"]),
     },
     Step { name: "docs", question: "is every public item documented?", work: |_| docs_work() },
+    Step {
+        name: "kernels",
+        question: "is the GPU code what its sources give, without spills?",
+        work: kernels_work,
+    },
     Step { name: "loom", question: "does the ring hold in every interleaving?", work: loom_work },
     Step { name: "memory", question: "is the memory of unsafe code sound?", work: memory_work },
     Step { name: "fuzz", question: "do hostile bytes make a parser panic?", work: fuzz_work },
@@ -137,6 +142,13 @@ fn deny_work(root: &Path) -> Work {
     } else {
         println!("cargo-deny is not installed: xtask reads licences and sources by itself");
         Work::Findings(deny::check(root))
+    }
+}
+
+fn kernels_work(root: &Path) -> Work {
+    match kernels::fetch(root) {
+        Ok(()) => calls(&[kernels::CHECK]),
+        Err(why) => Work::Absent(why),
     }
 }
 

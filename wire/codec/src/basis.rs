@@ -1,7 +1,7 @@
 //! What is learned about a tensor's channels, once, and used for every row: a basis.
 //!
 //! A basis is a safetensors file and is named by the SHA-256 of its bytes, so both sides of a
-//! connection can be sure to mean the same one (C30).
+//! connection can be sure to mean the same one (C26).
 
 mod file;
 

@@ -1,4 +1,4 @@
-//! Bits in bytes: the first bit is the lowest of the first byte.
+//! Bits in bytes: the first bit is the lowest of the first byte (C2).
 
 use crate::Fault;
 use wire::Full;

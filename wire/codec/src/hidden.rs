@@ -1,4 +1,4 @@
-//! Rows of hidden states, coded with what was learned about their channels (C13 to C29 of
+//! Rows of hidden states, coded with what was learned about their channels (C13 to C25 of
 //! `FORMAT-CODINGS.md`).
 //!
 //! | coding | bytes of a row | needs of a [`Basis`] |

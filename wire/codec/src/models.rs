@@ -1,5 +1,5 @@
 //! How likely each coefficient is: a small set of distributions, made by integer arithmetic from one
-//! number each (C21, C22).
+//! number each (C20, C21).
 //!
 //! A distribution is logistic, rounded to whole steps: with x = exp(-(k + 1/2) / s) the probability of
 //! a magnitude above k is 2 x / (1 + x). (Coefficients of hidden states have heavier ends than a

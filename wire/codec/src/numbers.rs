@@ -1,4 +1,5 @@
-//! Small numbers by the code that suits them: fixed width, Rice or Exp-Golomb, with a parameter.
+//! Small numbers by the code that suits them: fixed width, Rice or Exp-Golomb, with a parameter
+//! (C3).
 
 use crate::Fault;
 use crate::bits::{BitReader, BitWriter};

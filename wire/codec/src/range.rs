@@ -1,4 +1,4 @@
-//! A range coder: symbols of known probability to bytes and back (C20).
+//! A range coder: symbols of known probability to bytes and back (C19).
 //!
 //! Integer arithmetic only, so every machine writes and reads the same. The state is an interval
 //! [low, low + range) of 32-bit fractions; a symbol takes its share of it; when the range falls below

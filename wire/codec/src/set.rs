@@ -1,5 +1,5 @@
 //! Top-k sets, coded: indices by their gaps, values by their distance to the row's maximum
-//! (C1 to C12 of `FORMAT-CODINGS.md`).
+//! (C4 to C12 of `FORMAT-CODINGS.md`).
 //!
 //! The normaliser (`max`, `log_sum`) is carried as it was computed, from unrounded values, so the
 //! probability of everything outside the set is known however coarse the values are.

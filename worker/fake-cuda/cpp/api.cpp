@@ -22,10 +22,10 @@ struct Module {
   std::string text;
 };
 
-std::set<Module*> modules;
+std::set<Module*>& modules = *new std::set<Module*>;
 // Names live as long as the process, as functions do here.
-std::set<std::string> functions;
-std::map<void*, std::pair<EventPtr, double>> events;
+std::set<std::string>& functions = *new std::set<std::string>;
+std::map<void*, std::pair<EventPtr, double>>& events = *new std::map<void*, std::pair<EventPtr, double>>;
 bool initialized = false;
 int retained = 0;
 thread_local void* current = nullptr;

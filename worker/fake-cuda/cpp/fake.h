@@ -30,7 +30,8 @@ enum : Result {
   DRIVER_MISMATCH = 803,
 };
 
-extern std::recursive_mutex lock;
+// This and all that is global is never destroyed: the thread of the driver outlives `main`.
+extern std::recursive_mutex& lock;
 // Not SUCCESS once the device is lost: what every call answers from then on.
 extern Result sticky;
 

@@ -26,14 +26,14 @@ struct Block {
 };
 
 // By device address.
-std::map<uint64_t, Block> blocks;
+std::map<uint64_t, Block>& blocks = *new std::map<uint64_t, Block>;
 // Pinned and registered memory by host address; `device` is another mapping of it, or 0.
 struct Host {
   size_t size;
   uint64_t device;
   bool ours;
 };
-std::map<uintptr_t, Host> hosts;
+std::map<uintptr_t, Host>& hosts = *new std::map<uintptr_t, Host>;
 
 size_t up(size_t size, size_t to) { return (size + to - 1) / to * to; }
 

@@ -9,13 +9,13 @@
 #include "fake.h"
 #include "shim.h"
 
-std::recursive_mutex lock;
+std::recursive_mutex& lock = *new std::recursive_mutex;
 Result sticky = SUCCESS;
 
 namespace {
 
-std::vector<std::unique_ptr<Stream>> streams;
-std::condition_variable_any wanted;
+std::vector<std::unique_ptr<Stream>>& streams = *new std::vector<std::unique_ptr<Stream>>;
+std::condition_variable_any& wanted = *new std::condition_variable_any;
 size_t host_functions = 0;
 bool has_thread = false;
 
@@ -95,7 +95,7 @@ void serve_host_functions() {
 uint64_t draw() { return seed() >> 33; }
 
 bool fails(const char* kind) {
-  static std::map<std::string, uint64_t> calls;
+  static std::map<std::string, uint64_t>& calls = *new std::map<std::string, uint64_t>;
   uint64_t call = ++calls[kind];
   const char* text = getenv("FAKE_CUDA_FAIL");
   if (text == nullptr) return false;

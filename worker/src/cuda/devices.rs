@@ -18,6 +18,14 @@ pub struct Device {
     pub memory: u64,
 }
 
+impl Device {
+    /// True where the kernels run on it.
+    #[must_use]
+    pub const fn is_usable(&self) -> bool {
+        self.capability.0 >= 8
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (major, minor) = self.capability;
@@ -93,7 +101,7 @@ pub(super) fn device(asked: u16) -> Result<Device, Closed> {
         return Err(Closed::Number { asked, found: devices.len() });
     }
     let device = devices.swap_remove(usize::from(asked));
-    if device.capability.0 < 8 { Err(Closed::TooOld(device)) } else { Ok(device) }
+    if device.is_usable() { Ok(device) } else { Err(Closed::TooOld(device)) }
 }
 
 fn describe(ordinal: i32) -> Result<Device, Closed> {

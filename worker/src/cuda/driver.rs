@@ -124,12 +124,13 @@ impl DeviceMemory {
         self.len
     }
 
-    /// Waits until all of `bytes` is there, at its start.
-    pub(crate) fn fill(&self, bytes: &[u8]) -> Result<(), Fault> {
-        let whole = bytes.len() <= self.len;
-        assert!(whole, "{} bytes into {}", bytes.len(), self.len);
+    /// Waits until all of `bytes` is there, from `offset` on.
+    pub(crate) fn fill(&self, offset: usize, bytes: &[u8]) -> Result<(), Fault> {
+        let end = offset.checked_add(bytes.len());
+        assert!(end.is_some_and(|end| end <= self.len), "{} bytes into {}", bytes.len(), self.len);
+        let to = self.at + offset as u64;
         // SAFETY: the target is ours and long enough; the call returns when the copy is done.
-        at("copying to the device", unsafe { result::memcpy_htod_sync(self.at, bytes) })
+        at("copying to the device", unsafe { result::memcpy_htod_sync(to, bytes) })
     }
 }
 
@@ -286,14 +287,14 @@ const ARGS_MAX: usize = 12;
 #[derive(Debug)]
 pub(crate) struct Stream {
     raw: sys::CUstream,
-    context: Rc<Context>,
+    _context: Rc<Context>,
 }
 
 impl Stream {
     /// One that waits for no other.
     pub(crate) fn new(context: &Rc<Context>) -> Result<Self, Fault> {
         let raw = at("making a stream", stream::create(stream::StreamKind::NonBlocking))?;
-        Ok(Self { raw, context: Rc::clone(context) })
+        Ok(Self { raw, _context: Rc::clone(context) })
     }
 
     /// Queues a copy to the device.
@@ -390,10 +391,6 @@ impl Stream {
         // SAFETY: created in `new`, destroyed when dropped.
         at("waiting for a stream", unsafe { stream::synchronize(self.raw) })
     }
-
-    pub(crate) const fn context(&self) -> &Rc<Context> {
-        &self.context
-    }
 }
 
 impl Drop for Stream {
@@ -461,11 +458,6 @@ impl Drop for Event {
         // SAFETY: created in `new`, destroyed once.
         let _ = unsafe { event::destroy(self.raw) };
     }
-}
-
-/// Bytes of device memory that are free, and that there are.
-pub(crate) fn memory(_context: &Context) -> Result<(usize, usize), Fault> {
-    at("asking for free memory", result::mem_get_info())
 }
 
 const _: () = assert!(size_of::<c_uint>() == 4);

@@ -7,6 +7,7 @@ use super::{
     kernels::Kernels,
     lm_head::{self, Head},
     steps::{Key, Steps},
+    trial::{Case, Trial},
     wave::{Around, Flight, Sizes, TABLES_LEN, Wave, need},
 };
 use crate::{authors::Authors, weights::Projection};
@@ -96,6 +97,11 @@ impl<'w> Engine<'w> {
         let (tables, staging) = need(work);
         let computed = Key::of(work).is_some_and(|key| !key.is_head() || self.head.is_some());
         computed && tables <= TABLES_LEN && staging <= self.sizes.staging
+    }
+
+    /// A case to be timed, on memory of its own.
+    pub(super) fn trial(&self, case: &Case) -> Result<Trial<'_>, Fault> {
+        Trial::new(&self.context, &self.kernels, self.tuning, self.head.as_ref(), case)
     }
 
     /// Fills idle waves and launches them.

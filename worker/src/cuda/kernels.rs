@@ -33,7 +33,7 @@ impl Modules {
     fn function(&self, name: &str) -> Result<Function, Fault> {
         let holder = self.0.iter().find(|(names, _)| names.contains(&name));
         holder
-            .or(self.0.first())
+            .or_else(|| self.0.first())
             .map_or_else(|| Err(Fault::no_kernels()), |(_, module)| module.function(name))
     }
 }

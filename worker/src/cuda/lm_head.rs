@@ -1,6 +1,9 @@
 //! The projection of lm-head, resident on the device.
 
-use super::driver::{Arg, Context, DeviceMemory, Fault};
+use super::{
+    driver::{Arg, Context, DeviceMemory, Fault},
+    trial::{PATTERN, make_up},
+};
 use crate::weights::Projection;
 use std::rc::Rc;
 use wire::Dtype;
@@ -28,10 +31,10 @@ impl Head {
     pub(super) fn new(context: &Rc<Context>, projection: &Projection<'_>) -> Result<Self, Fault> {
         let (dtype, bytes) = projection.bytes();
         let matrix = DeviceMemory::new(context, bytes.len())?;
-        matrix.fill(bytes)?;
+        matrix.fill(0, bytes)?;
         let bias = projection.bias().map(|bias| {
             let memory = DeviceMemory::new(context, size_of_val(bias))?;
-            memory.fill(bytemuck::cast_slice(bias))?;
+            memory.fill(0, bytemuck::cast_slice(bias))?;
             Ok(memory)
         });
         Ok(Self {
@@ -41,6 +44,31 @@ impl Head {
             width: projection.width() as u32,
             vocabulary: projection.vocabulary() as u32,
         })
+    }
+
+    /// Made-up weights that repeat after a while, for a bench.
+    pub(super) fn made_up(
+        context: &Rc<Context>,
+        dtype: Dtype,
+        vocabulary: u32,
+        width: u32,
+    ) -> Result<Self, Fault> {
+        let len = vocabulary as usize * width as usize * dtype.size();
+        let matrix = DeviceMemory::new(context, len)?;
+        let mut pattern = vec![0; len.min(PATTERN)];
+        make_up(dtype, &mut pattern);
+        let mut at = 0;
+        while at < len {
+            let part = &pattern[..pattern.len().min(len - at)];
+            matrix.fill(at, part)?;
+            at += part.len();
+        }
+        Ok(Self { matrix, bias: None, dtype, width, vocabulary })
+    }
+
+    /// Entries of a hidden row.
+    pub(super) const fn width(&self) -> u32 {
+        self.width
     }
 
     /// Device memory it takes.

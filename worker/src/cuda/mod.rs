@@ -7,13 +7,14 @@
 //! - `engine`: a device made ready: kernels, weights, waves.
 //! - `wave`: orders under way together; `steps`: their launches, rows of one shape in one.
 //! - `lm_head`: the projection's weights on the device.
-//! - `route`: which orders go where, by what a short measurement at the start says.
+//! - `route`: which orders go where, by what `measure` finds out at the start with `trial`s.
 //!
 //! # When the device fails
 //! Any error of the driver while it serves ends the use of the device. Whatever was under way is
 //! computed again by the CPU, from requests that still lie in their slots, and so is all that
 //! comes after; every reply says why, and the node is told ([`Cuda::news`]).
 
+mod bench;
 mod devices;
 mod driver;
 mod engine;
@@ -23,10 +24,13 @@ mod lm_head;
 mod measure;
 mod route;
 mod steps;
+mod trial;
 mod wave;
 
+pub use bench::Bench;
 pub use devices::{Closed, Device, devices};
 pub use driver::Fault;
+pub use trial::{Case, Travel};
 
 use crate::{
     authors::AuthorId,
@@ -63,7 +67,7 @@ impl core::fmt::Debug for Setup<'_> {
 pub struct Cuda<'w> {
     /// `None` once the device is lost.
     engine: Option<Engine<'w>>,
-    cpu: Cpu<'w>,
+    cpu: Box<Cpu<'w>>,
     route: Route,
     /// For the device, admitted, not yet in a wave.
     queue: VecDeque<Flight<'w>>,
@@ -79,7 +83,7 @@ impl<'w> Cuda<'w> {
     ///
     /// # Errors
     /// The reason why the device cannot be used, and `cpu` back.
-    pub fn open(mut cpu: Cpu<'w>, setup: Setup<'_>) -> Result<Self, (Closed, Cpu<'w>)> {
+    pub fn open(mut cpu: Box<Cpu<'w>>, setup: Setup<'_>) -> Result<Self, (Closed, Box<Cpu<'w>>)> {
         let device = match devices::device(setup.device) {
             Ok(device) => device,
             Err(closed) => return Err((closed, cpu)),

@@ -67,7 +67,7 @@ pub(crate) fn asks() -> Vec<Ask> {
     asks.push(ask(15, topk(Dtype::Bf16, 3, 101, 9, Dtype::F16), &wide));
     asks.push(ask(16, topk(Dtype::F16, 3, 333, 50, Dtype::F32), &tied));
     // In several frames.
-    let streamed = ask(17, topk(Dtype::F16, 70, 21, 3, Dtype::F16), &tied);
+    let streamed = ask(17, topk(Dtype::F16, 34, 21, 2, Dtype::F16), &tied);
     asks.push(Ask { streaming: true, ..streamed });
     let streamed = ask(18, TensorWork::int8(Dtype::F32, 33, 20), &wide_hidden);
     asks.push(Ask { streaming: true, ..streamed });

@@ -88,6 +88,19 @@ fn writes_outside_shared_memory_are_reported() {
 }
 
 #[test]
+fn misaligned_and_null_addresses_are_reported() {
+    let (from, out) = (Memory::of(&[1_u32, 2, 3, 4, 5]), Memory::new(4));
+    let read = |address: u64| {
+        let args = Args::new().address(address).address(out.address());
+        launch("broken_alignment", blocks(1, 32, 0), &args, 0).map_err(|fault| fault.to_string())
+    };
+    assert_eq!(read(from.address()), Ok(()));
+    assert_eq!(out.read::<u32>(), [3]);
+    assert!(read(from.address() + 4).is_err_and(|fault| fault.contains("not a multiple of 16")));
+    assert!(read(0).is_err_and(|fault| fault.contains("null address")));
+}
+
+#[test]
 fn launches_that_make_no_sense_are_refused() {
     let args = Args::new().address(0);
     assert!(!has("no_such_kernel") && has("sound_collectives"));

@@ -18,14 +18,16 @@ const fn arrows(
 }
 
 /// Every package of the workspace. `benches` may see anything and nothing may see it.
-const ARROWS: [Arrows; 12] = [
+const ARROWS: [Arrows; 14] = [
     arrows("wire", &[], &[]),
     arrows("kernels", &[], &[]),
     arrows("cuda-shim", &["kernels"], &[]),
     arrows("client", &["wire"], &[]),
     arrows("codec", &["kernels", "wire"], &[]),
     arrows("link", &["wire"], &[]),
-    arrows("worker", &["codec", "link", "kernels", "wire"], &[]),
+    // A driver for tests; nothing that is shipped knows it.
+    arrows("fake-cuda", &["cuda-shim"], &[]),
+    arrows("worker", &["codec", "link", "kernels", "wire"], &["fake-cuda"]),
     arrows("dataplane-core", &["wire"], &[]),
     arrows("dataplane-uring", &["dataplane-core", "link", "wire"], &[]),
     arrows(
@@ -42,7 +44,7 @@ const ARROWS: [Arrows; 12] = [
             // `demo` loads itself with the load tool, over real sockets.
             "blast",
         ],
-        &[],
+        &["fake-cuda"],
     ),
     arrows("blast", &["client", "wire", "dataplane-core", "dataplane-uring"], &[]),
     arrows("sim", &["dataplane-core", "wire", "kernels"], &[]),

@@ -1,4 +1,4 @@
-//! Rotated, rounded to steps of the row's size, entropy-coded (C24 to C27).
+//! Rotated, rounded to steps of the row's size, entropy-coded (C22 to C25).
 
 use super::{Scratch, plain, project, unproject};
 use crate::basis::Basis;

@@ -1,6 +1,7 @@
 //! Codings against the samples, against their goals, and against hostile bytes.
 
 mod goals;
+mod golden;
 mod hidden;
 #[path = "../support/quality.rs"]
 #[allow(dead_code)]
