@@ -91,7 +91,7 @@ pub(crate) struct BasisArgs {
     #[arg(long, requires = "out", required_unless_present = "input", conflicts_with = "input")]
     pub(crate) addr: Option<String>,
     /// File to write it to
-    #[arg(long, value_name = "FILE", requires = "addr")]
+    #[arg(long, value_name = "FILE", requires = "addr", conflicts_with = "input")]
     pub(crate) out: Option<PathBuf>,
     /// Basis to describe
     #[arg(long = "in", value_name = "FILE")]

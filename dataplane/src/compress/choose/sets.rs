@@ -244,13 +244,10 @@ mod tests {
             let row = judge::row(tensor.dtype, &bytes).expect("a row");
             for k in [1, 17, 200] {
                 let set = sample.set(k);
-                let buf = SetBuf {
-                    indices: set.indices.to_vec(),
-                    values: set.values.iter().map(|x| x + 0.01).collect(),
-                    max: set.max,
-                    log_sum: set.log_sum,
-                    ..SetBuf::default()
-                };
+                let mut buf = SetBuf::new(k as usize);
+                buf.indices.extend(set.indices);
+                buf.values.extend(set.values.iter().map(|x| x + 0.01));
+                (buf.max, buf.log_sum) = (set.max, set.log_sum);
                 let (mass, kl) = sample.judge(&buf).expect("judged");
                 let log_sum = with_rest(&buf.values, buf.max, buf.log_sum);
                 let whole =
