@@ -118,7 +118,7 @@ pub(crate) struct CompressArgs {
     /// For rotated: the step, in units of a row's root mean square [default: 0.125]
     #[arg(long, value_name = "S", requires = "codec", conflicts_with = "target_db")]
     pub(crate) step: Option<f32>,
-    /// The cheapest set-... and K whose mean KL to the full rows stays at or under X nats
+    /// The cheapest set-..., K and mass whose mean KL to the full rows stays at or under X nats
     #[arg(long, value_name = "X", conflicts_with_all = ["target_db", "lm_head", "step"])]
     pub(crate) target_kl: Option<f64>,
     /// The cheapest codec of hidden states, and step, that reaches X dB of signal to noise

@@ -17,8 +17,8 @@ const SAMPLED: u64 = 64;
 pub(super) struct Chosen {
     /// What to ask for.
     pub(super) ask: Ask,
-    /// Figures on the sampled rows: `coding`, `k` or `step`, `bytes_per_row`, `kl_nats` and
-    /// `retained_mass` or `snr_db`, `rows_sampled`. Null where there was nothing to choose.
+    /// Figures on the sampled rows: `coding`, `k` and perhaps `mass` or `step`, `bytes_per_row`,
+    /// `kl_nats` and `retained_mass` or `snr_db`, `rows_sampled`. Null where there was nothing to choose.
     pub(super) predicted: Value,
 }
 
@@ -49,7 +49,10 @@ pub(super) fn sentence(predicted: &Value) -> Option<String> {
     let coding = predicted["coding"].as_str()?;
     let number = |key: &str| predicted[key].as_f64();
     let dial = match (predicted["k"].as_u64(), number("step")) {
-        (Some(k), _) => format!(" k {k}"),
+        (Some(k), _) => {
+            let mass = number("mass").map(|mass| format!(" mass {mass:.4}"));
+            format!(" k {k}{}", mass.unwrap_or_default())
+        }
         (_, Some(step)) => format!(" step {step}"),
         _ => String::new(),
     };

@@ -1,6 +1,6 @@
 //! The cheapest top-k set whose KL stays under a target.
 
-use super::{Chosen, figures, spread};
+use super::{Chosen, SAMPLED, figures, spread};
 use crate::{
     compress::ask::{Ask, Coded},
     judge::{self, with_rest},
@@ -14,6 +14,10 @@ use kernels::{
     Row,
     topk::{RowSummary, TopK},
 };
+
+/// Masses are tried by twentieths of a power of ten of what they leave out, to 1 - 10^-4.
+const MASSES: u32 = 20;
+const MASSES_MAX: u32 = 80;
 
 /// A sampled row: its best entries, and of the rest only what the KL needs.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub(super) struct Samples {
     rows: Vec<Sample>,
     cols: u32,
     cap: u32,
+    /// True where there are no rows besides the sampled ones.
+    all: bool,
 }
 
 /// Means over the sampled rows.
@@ -45,9 +51,11 @@ pub(super) struct Found {
     coding: Coding,
     k: u32,
     mass: f32,
-    pub(super) bytes: f64,
-    pub(super) kl: f64,
-    pub(super) retained: f64,
+    bytes: f64,
+    kl: f64,
+    retained: f64,
+    /// Entries of the longest set.
+    longest: u32,
 }
 
 impl Sample {
@@ -132,12 +140,12 @@ impl Samples {
             let row = judge::row(tensor.dtype, &bytes);
             rows.extend(row.and_then(|row| Sample::new(&mut topk, row, cap)));
         }
-        Ok(Self { rows, cols: tensor.cols, cap })
+        Ok(Self { rows, cols: tensor.cols, cap, all: tensor.rows <= SAMPLED })
     }
 
     /// What sets of `k` entries cost and keep, in the mean. `None` where a row cannot be judged.
     pub(super) fn measure(&self, coding: Coding, k: u32, mass: f32) -> Option<Found> {
-        let mut found = Found { coding, k, mass, bytes: 0.0, kl: 0.0, retained: 0.0 };
+        let mut found = Found { coding, k, mass, bytes: 0.0, kl: 0.0, retained: 0.0, longest: 0 };
         let mut out = vec![0; set::worst_len(coding, k, self.cols)];
         let (mut scratch, mut read) = (Scratch::new(k as usize), SetBuf::new(k as usize));
         let share = 1.0 / self.rows.len() as f64;
@@ -149,6 +157,7 @@ impl Samples {
             found.bytes += share * len as f64;
             found.kl += share * kl;
             found.retained += share * retained;
+            found.longest = found.longest.max(read.indices.len() as u32);
         }
         Some(found)
     }
@@ -171,6 +180,28 @@ impl Samples {
         Ok(best)
     }
 
+    /// The smallest mass that meets the target, with as many entries as that takes in each row:
+    /// a row that is sure of itself needs few.
+    fn least_mass(&self, coding: Coding, target: f64) -> Option<Found> {
+        let measure = |place: u32| {
+            let mass = 1.0 - 10_f32.powf(-(place as f32) / MASSES as f32);
+            self.measure(coding, self.cap, mass).filter(|found| meets(found, target))
+        };
+        let (mut low, mut high) = (1, MASSES_MAX);
+        let mut best = measure(high)?;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match measure(middle) {
+                Some(found) => (best, high) = (found, middle),
+                None => low = middle + 1,
+            }
+        }
+        // Rows that were not sampled may need more than those that were.
+        let room = if self.all { 1 } else { 2 };
+        best.k = best.longest.saturating_mul(room).clamp(1, self.cap);
+        Some(best)
+    }
+
     /// The cheapest that meets the target.
     pub(super) fn choose(
         &self,
@@ -186,6 +217,12 @@ impl Samples {
         let mut nearest: Option<Found> = None;
         for coding in codings.filter(|coding| coding.is_set() && only.is_none_or(|o| o == *coding))
         {
+            let adaptive = if mass > 0.0 { None } else { self.least_mass(coding, target) };
+            if let Some(found) = adaptive
+                && best.is_none_or(|best| found.bytes < best.bytes)
+            {
+                best = Some(found);
+            }
             match self.smallest(coding, target, mass) {
                 Ok(found) if best.is_none_or(|best| found.bytes < best.bytes) => best = Some(found),
                 Err(Some(found)) if nearest.is_none_or(|near| found.kl < near.kl) => {
@@ -206,12 +243,15 @@ impl Samples {
     }
 
     fn chosen(&self, found: Found) -> Chosen {
-        let Found { coding, k, mass, bytes, kl, retained } = found;
+        let Found { coding, k, mass, bytes, kl, retained, .. } = found;
         let ask = Ask::Coded(Coded { coding, k, quality: mass, lm_head: false, basis: [0; 8] });
         let pairs = [("bytes_per_row", bytes), ("kl_nats", kl), ("retained_mass", retained)];
         let mut predicted = figures(&pairs);
         predicted["coding"] = coding.name().into();
         predicted["k"] = k.into();
+        if mass > 0.0 {
+            predicted["mass"] = mass.into();
+        }
         predicted["rows_sampled"] = self.rows.len().into();
         Chosen { ask, predicted }
     }
@@ -271,6 +311,11 @@ mod tests {
             let chosen = samples.choose(target, None, 0.0).expect("reachable");
             let bytes = chosen.predicted["bytes_per_row"].as_f64().expect("a number");
             assert!(bytes <= found.bytes);
+            let adaptive = samples.least_mass(Coding::SetU8, target).expect("reachable");
+            assert!(adaptive.kl <= target && bytes <= adaptive.bytes, "{adaptive:?}");
+            // What is cut to the longest set of the sample is what was measured.
+            let again = samples.measure(Coding::SetU8, adaptive.k, adaptive.mass);
+            assert_eq!(again.map(|again| again.kl), Some(adaptive.kl));
             assert!(chosen.predicted["kl_nats"].as_f64().expect("a number") <= target);
         }
         let error = samples.choose(1e-9, Some(Coding::SetU8), 0.0).expect_err("unreachable");
