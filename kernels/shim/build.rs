@@ -8,6 +8,8 @@ use std::{env, fs, path::Path};
 /// Kernels with mistakes, to show that the shim finds them.
 const BROKEN: &[&str] = &[
     "broken_missing_barrier",
+    "broken_global_race",
+    "broken_global_read",
     "broken_divergent_barrier",
     "broken_early_exit",
     "broken_reads_unwritten",
@@ -15,6 +17,7 @@ const BROKEN: &[&str] = &[
     "broken_alignment",
     "broken_shuffle_mask",
     "sound_collectives",
+    "sound_arrivals",
 ];
 
 fn main() {
@@ -36,14 +39,17 @@ fn main() {
         // The bits depend on it: no fused operations but those that are written.
         .flag("-ffp-contract=off")
         .flag("-fno-fast-math")
-        // A GPU faults on an address that is not a multiple of what it loads. The shim has the
-        // function that these checks call; they need no library.
-        .flag("-fsanitize=alignment,null")
         .flag("-Wno-unused-parameter")
         .flag("-Wno-unknown-pragmas")
         .include(format!("{here}/cpp"))
-        .include(format!("{here}/../cuda"))
-        .file(format!("{here}/cpp/shim.cpp"));
+        .include(format!("{here}/../cuda"));
+    let mut kernels_build = build.clone();
+    // The shim has the functions that these checks call: addresses that are not a multiple of what
+    // is loaded, where a GPU faults, and a hook at each load and store. No library is needed.
+    kernels_build
+        .flag("-fsanitize=alignment,null,thread")
+        .flag_if_supported("--param=tsan-distinguish-volatile=1")
+        .flag_if_supported("--param=tsan-instrument-func-entry-exit=0");
     let mut table = String::from("#include \"table.h\"\n");
     let mut list = String::new();
     for (module, kernels) in modules {
@@ -57,7 +63,7 @@ fn main() {
              extern const shim::Entry entries_{module}[] = {{\n{entries}}};\n"
         );
         fs::write(&path, text).expect("OUT_DIR can be written");
-        build.file(&path);
+        kernels_build.file(&path);
         table += &format!("extern const shim::Entry entries_{module}[];\n");
         list += &format!("    {{entries_{module}, {}}},\n", kernels.len());
     }
@@ -68,7 +74,11 @@ fn main() {
     );
     let path = Path::new(&out).join("table.cpp");
     fs::write(&path, table).expect("OUT_DIR can be written");
-    build.file(&path).compile("cuda_shim");
+    build
+        .file(format!("{here}/cpp/shim.cpp"))
+        .file(&path)
+        .objects(kernels_build.compile_intermediates())
+        .compile("cuda_shim");
     println!("cargo:rerun-if-changed=cpp");
     println!("cargo:rerun-if-changed=../cuda");
     println!("cargo:rerun-if-changed=../src/cuda/names.rs");

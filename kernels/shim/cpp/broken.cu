@@ -39,12 +39,30 @@ extern "C" __global__ void broken_overrun(unsigned at) {
 }
 
 extern "C" __global__ void broken_alignment(const unsigned* from, unsigned* out) {
-  out[0] = ((const uint4*)from)->z;
+  if (threadIdx.x == 0) out[0] = ((const uint4*)from)->z;
 }
 
 extern "C" __global__ void broken_shuffle_mask(unsigned* out) {
   if (threadIdx.x == 3) return;
   out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, threadIdx.x, 1);
+}
+
+// Every block writes the first word.
+extern "C" __global__ void broken_global_race(unsigned* out) {
+  if (threadIdx.x == 0) out[0] = blockIdx.x;
+}
+
+// Reads beyond 32 words.
+extern "C" __global__ void broken_global_read(const unsigned* from, unsigned* out) {
+  out[threadIdx.x] = from[threadIdx.x + 1];
+}
+
+// The order in which threads come: whatever the schedule makes of it.
+extern "C" __global__ void sound_arrivals(unsigned* out) {
+  unsigned* counter = (unsigned*)SHARED_MEMORY;
+  if (threadIdx.x == 0) *counter = 0;
+  __syncthreads();
+  out[threadIdx.x] = atomicAdd(counter, 1u);
 }
 
 // Thread x of block b gives: the sum of its warp's lanes, a ballot of the odd ones, the number of

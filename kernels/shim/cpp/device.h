@@ -30,6 +30,8 @@ int barrier(Vote vote, int value, const char* file, int line);
 uint32_t warp(Warp op, uint32_t mask, uint32_t value, unsigned source, const char* file, int line);
 // A place where another thread may run.
 void may_yield();
+// Tells the checks of an atomic operation.
+void note_atomic(void* at);
 
 inline unsigned linear_thread() {
   return place.thread.x +
@@ -38,8 +40,9 @@ inline unsigned linear_thread() {
 inline unsigned lane() { return linear_thread() % 32; }
 
 template <class T>
-T atomic(T* at, T (*change)(T, T), T value) {
+__attribute__((no_sanitize_thread, noinline)) T atomic(T* at, T (*change)(T, T), T value) {
   may_yield();
+  note_atomic(at);
   T old = *at;
   *at = change(old, value);
   return old;

@@ -2,8 +2,9 @@
 //
 // A fiber runs until it waits (barrier, warp operation) or reaches a place where it may yield.
 // Which fiber is next is drawn from the seed, so that code which leans on an order that CUDA does
-// not promise fails at some seed. What the fibers cannot show: weak memory order, as they run one
-// at a time.
+// not promise fails at some seed. Besides, the compiler calls a hook at each load and store of a
+// kernel: memory.h finds races and bad addresses there, whatever the order. What this cannot show:
+// weak memory order, as fibers run one at a time.
 #include "shim.h"
 
 #include <stdarg.h>
@@ -12,10 +13,16 @@
 #include <sys/mman.h>
 #include <vector>
 
+// Before device.h, whose macros the standard library would trip over.
+#include "memory.h"
+
 #include "device.h"
 #include "table.h"
 
-#if !defined(__x86_64__)
+// The C library's way to change stacks asks the kernel each time; on x86-64 a few lines do better.
+#if defined(__x86_64__) && !defined(SHIM_UCONTEXT)
+#define SHIM_ASSEMBLY 1
+#else
 #include <ucontext.h>
 #endif
 
@@ -36,7 +43,7 @@ constexpr unsigned char POISON = 0xCD;
 enum class State { Ready, Barrier, Warp, Done };
 
 struct Fiber {
-#if defined(__x86_64__)
+#if defined(SHIM_ASSEMBLY)
   void* stack_pointer;
 #else
   ucontext_t context;
@@ -52,7 +59,7 @@ struct Fiber {
   int line;
 };
 
-#if defined(__x86_64__)
+#if defined(SHIM_ASSEMBLY)
 // Saves what a function must keep, and goes on where the other stack stopped.
 extern "C" void shim_switch(void** save, void* to);
 asm(R"(
@@ -83,6 +90,7 @@ shim_switch:
 // What one host thread needs to run blocks. Reused from launch to launch.
 struct Runner {
   std::vector<Fiber> fibers;
+  Shadow shadow;
   std::vector<unsigned> ready;  // linear numbers; in order from `head` for seed 0
   size_t head = 0;
   unsigned threads = 0, live = 0, waiting = 0, current = 0;
@@ -92,8 +100,9 @@ struct Runner {
   void** args = nullptr;
   unsigned long long random = 0;
   bool in_order = true, failed = false;
+  Zones zones;
   char message[512];
-#if defined(__x86_64__)
+#if defined(SHIM_ASSEMBLY)
   void* scheduler = nullptr;
 #else
   ucontext_t scheduler;
@@ -114,6 +123,7 @@ struct Runner {
     shared = static_cast<unsigned char*>(block) + CANARY;
     for (unsigned i = 0; i < THREADS_MAX; i++) mprotect(stacks + i * STACK, GUARD, PROT_NONE);
     fibers.resize(THREADS_MAX);
+    shadow.bytes.resize(SHARED_MAX);
     return true;
   }
 
@@ -174,7 +184,7 @@ void body() {
 void Runner::resume(unsigned fiber) {
   current = fiber;
   place.thread = fibers[fiber].thread;
-#if defined(__x86_64__)
+#if defined(SHIM_ASSEMBLY)
   shim_switch(&scheduler, fibers[fiber].stack_pointer);
 #else
   swapcontext(&scheduler, &fibers[fiber].context);
@@ -183,7 +193,7 @@ void Runner::resume(unsigned fiber) {
 
 void Runner::suspend() {
   Fiber& fiber = fibers[current];
-#if defined(__x86_64__)
+#if defined(SHIM_ASSEMBLY)
   shim_switch(&fiber.stack_pointer, scheduler);
 #else
   swapcontext(&fiber.context, &scheduler);
@@ -193,7 +203,7 @@ void Runner::suspend() {
 void Runner::start(unsigned number) {
   Fiber& fiber = fibers[number];
   unsigned char* stack = stacks + number * STACK;
-#if defined(__x86_64__)
+#if defined(SHIM_ASSEMBLY)
   // A function finds its return address at the top, 8 bytes off a multiple of 16.
   void** top = reinterpret_cast<void**>(stack + STACK);
   *--top = nullptr;
@@ -234,6 +244,7 @@ void Runner::finish_barrier() {
                     : first.vote == Vote::And ? count == threads
                                               : count;
   waiting = 0;
+  shadow.epoch++;
   for (unsigned i = 0; i < threads; i++) {
     fibers[i].result = result;
     make_ready(i);
@@ -301,6 +312,7 @@ bool Runner::block(unsigned shared_bytes) {
   memset(shared, POISON, shared_bytes);
   memset(shared + shared_bytes, CANARY_BYTE, CANARY);
   place.shared = shared;
+  shadow.begin(shared_bytes);
   ready.clear();
   head = 0;
   live = threads;
@@ -389,7 +401,53 @@ static void bad_address(const Checked* place, void* address) {
   runner.suspend();  // for good: the block ends with the failure
 }
 
+// One access of a kernel to memory, told by the compiler's hooks.
+static void access(const void* at, size_t size, Access kind) {
+  Runner& r = runner;
+  size_t offset = (size_t)((const unsigned char*)at - r.shared);
+  char text[256];
+  bool fine = offset < SHARED_MAX
+                  ? r.shadow.check(offset, size, r.current, kind, text, sizeof text)
+                  : r.zones.check(at, size, kind, r.current, r.shadow, text, sizeof text);
+  if (fine || r.failed) return;
+  r.fail("thread %u of block %u,%u: %s", r.current, place.block.x, place.block.y, text);
+  r.suspend();
+}
+
+void note_atomic(void* at) { access(at, 4, Access::Atomic); }
+
 }  // namespace shim
+
+// What -fsanitize=thread makes of each load and store: see build.rs. Its library is not used.
+#define SHIM_HOOK(size)                                                                          \
+  extern "C" void __tsan_read##size(void* at) { shim::access(at, size, shim::Access::Read); }    \
+  extern "C" void __tsan_write##size(void* at) { shim::access(at, size, shim::Access::Write); }  \
+  extern "C" void __tsan_unaligned_read##size(void* at) {                                        \
+    shim::access(at, size, shim::Access::Read);                                                  \
+  }                                                                                              \
+  extern "C" void __tsan_unaligned_write##size(void* at) {                                       \
+    shim::access(at, size, shim::Access::Write);                                                 \
+  }                                                                                              \
+  extern "C" void __tsan_volatile_read##size(void* at) {                                         \
+    shim::access(at, size, shim::Access::Volatile);                                              \
+  }                                                                                              \
+  extern "C" void __tsan_volatile_write##size(void* at) {                                        \
+    shim::access(at, size, shim::Access::Write);                                                 \
+  }
+SHIM_HOOK(1)
+SHIM_HOOK(2)
+SHIM_HOOK(4)
+SHIM_HOOK(8)
+SHIM_HOOK(16)
+extern "C" void __tsan_read_range(void* at, size_t size) {
+  shim::access(at, size, shim::Access::Read);
+}
+extern "C" void __tsan_write_range(void* at, size_t size) {
+  shim::access(at, size, shim::Access::Write);
+}
+extern "C" void __tsan_init() {}
+extern "C" void __tsan_func_entry(void*) {}
+extern "C" void __tsan_func_exit(void*) {}
 
 extern "C" void __ubsan_handle_type_mismatch_v1(void* place, void* address) {
   shim::bad_address(static_cast<const shim::Checked*>(place), address);
@@ -425,6 +483,7 @@ int shim_launch(const char* kernel, const unsigned grid[3], const unsigned block
   r.in_order = seed == 0;
   r.random = seed * 0x9E3779B97F4A7C15ull + 0xD1B54A32D192ED03ull;
   r.failed = false;
+  r.zones.renew();
   shim::place.block_dim = {block[0], block[1], block[2]};
   shim::place.grid_dim = {grid[0], grid[1], grid[2]};
   // Blocks in an order of their own: a step that has no factor in common with their number.
@@ -443,4 +502,21 @@ int shim_launch(const char* kernel, const unsigned grid[3], const unsigned block
     if (!r.block(shared)) return say(r.message), SHIM_FAULT;
   }
   return SHIM_OK;
+}
+
+void shim_watch(const void* start, size_t len, size_t guard) {
+  uintptr_t at = (uintptr_t)start;
+  shim::change_zones([&](shim::ZoneList& list) {
+    auto before = [](const shim::Zone& a, uintptr_t at) { return a.start < at; };
+    auto place = std::lower_bound(list.begin(), list.end(), at, before);
+    list.insert(place, shim::Zone{at, at + len, guard});
+  });
+}
+
+void shim_unwatch(const void* start) {
+  uintptr_t at = (uintptr_t)start;
+  shim::change_zones([&](shim::ZoneList& list) {
+    auto same = [&](const shim::Zone& zone) { return zone.start == at; };
+    list.erase(std::remove_if(list.begin(), list.end(), same), list.end());
+  });
 }

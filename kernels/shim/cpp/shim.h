@@ -28,6 +28,11 @@ int shim_launch(const char* kernel, const unsigned grid[3], const unsigned block
                 unsigned shared, void** args, unsigned long long seed, char* error,
                 size_t error_len);
 
+// Lets the shim watch a piece of memory: an access to the `guard` bytes before or behind it, which
+// the caller keeps unused, is then reported. Without it nothing is known of global memory.
+void shim_watch(const void* start, size_t len, size_t guard);
+void shim_unwatch(const void* start);
+
 #ifdef __cplusplus
 }
 #endif

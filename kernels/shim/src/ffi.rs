@@ -17,6 +17,20 @@ unsafe extern "C" {
         error: *mut c_char,
         error_len: usize,
     ) -> c_int;
+    fn shim_watch(start: *const c_void, len: usize, guard: usize);
+    fn shim_unwatch(start: *const c_void);
+}
+
+/// Reports accesses of kernels to the `guard` bytes before and behind `bytes`.
+pub(crate) fn watch(bytes: &[u8], guard: usize) {
+    // SAFETY: the shim keeps the address as a number and never follows it.
+    unsafe { shim_watch(bytes.as_ptr().cast(), bytes.len(), guard) }
+}
+
+/// Ends [`watch`].
+pub(crate) fn unwatch(bytes: &[u8]) {
+    // SAFETY: as in `watch`.
+    unsafe { shim_unwatch(bytes.as_ptr().cast()) }
 }
 
 /// Number of arguments of a kernel.

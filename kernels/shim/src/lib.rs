@@ -2,10 +2,10 @@
 //! for each CUDA thread.
 //!
 //! A launch runs to its end under a schedule drawn from a seed. Shared memory is filled with 0xCD
-//! before each block; a divergent barrier, a deadlock, a warp operation whose lanes do not match, a
-//! misaligned or null address, and a write outside shared memory are reported. What this cannot
-//! show: weak memory order (the fibers run one at a time), wrong addresses of memory that is there,
-//! speed.
+//! before each block. Reported are: a divergent barrier, a deadlock, a warp operation whose lanes do
+//! not match, a misaligned or null address, a race between two barriers in shared memory, a read of
+//! shared memory that was not written, a race on what a launch writes to a [`Memory`], and accesses
+//! outside of shared memory or of a [`Memory`]. What this cannot show: weak memory order, speed.
 //!
 //! For tests: [`launch`] trusts the addresses it is given, as a GPU does. `cpp/shim.h` is the same
 //! for C and C++.
@@ -87,7 +87,7 @@ pub fn launch(kernel: &str, launch: Launch, args: &Args, seed: u64) -> Result<()
     ffi::launch(kernel, launch, args, seed)
 }
 
-/// Memory that kernels see, between two canaries.
+/// Memory that kernels see, between two canaries. An access to those is reported.
 #[derive(Debug)]
 pub struct Memory {
     words: Vec<u128>,
@@ -111,6 +111,7 @@ impl Memory {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut memory.words);
         bytes.fill(Self::CANARY_BYTE);
         bytes[start..start + len].fill(Self::POISON);
+        ffi::watch(memory.bytes(), Self::CANARY);
         memory
     }
 
@@ -164,5 +165,11 @@ impl Memory {
         let bytes: &[u8] = bytemuck::cast_slice(words);
         let outside = bytes[..self.start].iter().chain(&bytes[self.start + self.len..]);
         outside.copied().all(|byte| byte == Self::CANARY_BYTE)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        ffi::unwatch(self.bytes());
     }
 }

@@ -6,6 +6,7 @@
 //! - `host`: the shared segment, registered, so that the device reads and writes it in place.
 //! - `engine`: a device made ready: kernels, weights, waves.
 //! - `wave`: orders under way together; `steps`: their launches, rows of one shape in one.
+//! - `lent`: device memory of other processes, for orders that bring a lease instead of rows.
 //! - `lm_head`: the projection's weights on the device.
 //! - `route`: which orders go where, by what `measure` finds out at the start with `trial`s.
 //!
@@ -20,6 +21,7 @@ mod driver;
 mod engine;
 mod host;
 mod kernels;
+mod lent;
 mod lm_head;
 mod measure;
 mod route;
@@ -30,6 +32,7 @@ mod wave;
 pub use bench::Bench;
 pub use devices::{Closed, Device, devices};
 pub use driver::Fault;
+pub use lent::Loan;
 pub use trial::{Case, Travel};
 
 use crate::{
@@ -42,6 +45,7 @@ use link::{Lent, LinkFault, Segment, door::Door, hello::Answer};
 use route::{Place, Route};
 use std::{collections::VecDeque, sync::Arc};
 use wave::Flight;
+use wire::ErrorCode;
 
 /// What a CUDA backend is made with.
 pub struct Setup<'a> {
@@ -186,8 +190,12 @@ impl<'w> Cuda<'w> {
         beat: &dyn Fn(),
     ) -> Result<(), LinkFault> {
         let turn = Turn::now(beat);
-        match Job::admit(&lent, self.cpu.width()).map(|_| ()) {
-            Ok(()) => self.queue.push_back(Flight { lent, author }),
+        let leased = Job::admit(&lent, self.cpu.width()).and_then(|job| match &mut self.engine {
+            Some(engine) => engine.leased(&job),
+            None => Err(ErrorCode::NoCapableWorker),
+        });
+        match leased {
+            Ok(leased) => self.queue.push_back(Flight { lent, author, leased }),
             Err(code) => lent.complete(turn.outcome(Err(code)))?,
         }
         Ok(())

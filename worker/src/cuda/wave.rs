@@ -10,6 +10,7 @@
 use super::{
     driver::{Context, DeviceMemory, Event, Fault, PinnedMemory, Stream},
     host::Host,
+    lent::Leased,
     steps::{Entry, Key, Steps},
 };
 use crate::{
@@ -57,6 +58,8 @@ impl Sizes {
 pub(super) struct Flight<'w> {
     pub(super) lent: Lent<'w>,
     pub(super) author: AuthorId,
+    /// Where the rows are, if not in the slot.
+    pub(super) leased: Option<Leased>,
 }
 
 /// What filling a wave needs to know of its surroundings.
@@ -197,10 +200,11 @@ impl<'w> Wave<'w> {
         let Ok(job) = lent.payload().and_then(|bytes| Job::check(lent.order(), bytes)) else {
             return Ok(false);
         };
-        let Some(rows) = self.bring(&job, around.host)? else { return Ok(false) };
+        let Some((rows, stride)) = self.bring(&job, flight.leased.as_ref(), around.host)? else {
+            return Ok(false);
+        };
         let shape = shape(&job.work, around.vocabulary);
         let Some(key) = Key::of(&shape) else { return Ok(false) };
-        let stride = if key.is_head() { job.work.cols as usize * 4 } else { job.row_len() } as u64;
         let (_, area) = lent.places();
         let mut written = 0;
         for chunk in reply::chunks(&job.work) {
@@ -225,21 +229,31 @@ impl<'w> Wave<'w> {
         Ok(true)
     }
 
-    /// Where the device finds the rows of a job: in place, or in a copy that is queued here.
-    fn bring(&mut self, job: &Job<'_>, host: &Host) -> Result<Option<u64>, Fault> {
+    /// Where the device finds the rows of a job, in place or in a copy that is queued here, and how
+    /// far apart they are.
+    fn bring(
+        &mut self,
+        job: &Job<'_>,
+        leased: Option<&Leased>,
+        host: &Host,
+    ) -> Result<Option<(u64, u64)>, Fault> {
+        let stride = job.row_len() as u64;
+        if let Some(leased) = leased {
+            return Ok(Some((leased.rows, leased.stride)));
+        }
         if job.work.operation == Operation::LmHead {
-            return Ok(self.widen(job));
+            return Ok(self.widen(job).map(|rows| (rows, u64::from(job.work.cols) * 4)));
         }
         let place = NonNull::from(job.data);
         if let Some(direct) = host.rows(place) {
-            return Ok(Some(direct));
+            return Ok(Some((direct, stride)));
         }
         let Some(to) = self.stage(place.len()) else { return Ok(None) };
         // SAFETY: the rows lie in a slot that is lent to us until the order is completed, which is
         // after this wave is done; nobody writes to a request meanwhile. `to` was staged for them
         // in this wave's memory, which no other wave uses.
         unsafe { self.stream.copy_in(to, place.cast(), place.len()) }?;
-        Ok(Some(to))
+        Ok(Some((to, stride)))
     }
 
     /// The rows as f32 in the tables, which travel with them.

@@ -2,6 +2,8 @@
 //! no order lost or doubled when something fails.
 
 mod failures;
+mod leases;
+mod timing;
 
 use crate::support::{BULK, Request, Rig, tensor};
 use link::hello::Answer;

@@ -134,7 +134,8 @@ fn batch_a_full_segment_is_served() {
 
 #[test]
 fn the_answer_says_what_is_served_and_on_what() {
-    let basic = bit(Operation::Echo) | bit(Operation::TopK) | bit(Operation::Int8);
+    let basic = [Operation::Echo, Operation::TopK, Operation::Int8, Operation::Hidden];
+    let basic = basic.into_iter().map(bit).sum::<u32>();
     for (weights, served) in
         [(None, basic), (Some("lm_head.safetensors"), basic | bit(Operation::LmHead))]
     {

@@ -15,7 +15,7 @@ fn check(matrix: &Rounded, width: usize, rows: &[Vec<f32>], bias: Option<&[f32]>
         |memory: &[Memory]| Memory::of(&memory.iter().map(Memory::address).collect::<Vec<_>>());
     let (from_table, to_table) = (addresses(&from), addresses(&to));
     // A matrix may lie anywhere.
-    let shift = if seed % 2 == 0 { 0 } else { matrix.element.size() };
+    let shift = if seed.is_multiple_of(2) { 0 } else { matrix.element.size() };
     let mut entries = Memory::shifted(matrix.bytes.len(), shift);
     entries.bytes_mut().copy_from_slice(&matrix.bytes);
     let bias_memory = Memory::of(bias.unwrap_or_default());
