@@ -1,4 +1,5 @@
-//! Symmetric int8, one scale per row; with learned numbers in [`channel`], [`group`] and [`centred`].
+//! Symmetric int8, one scale per row; with learned numbers in [`channel`], [`group`] and
+//! [`centred`].
 //!
 //! `scale = absmax / 127`, one f32 division, where absmax is the largest magnitude among the finite
 //! entries. `code = clamp(round_half_even(x / scale), -127, 127)`, a true division. -128 is never

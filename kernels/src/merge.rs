@@ -5,9 +5,10 @@
 //!
 //! - p(i) of each kept entry, by its value and the normaliser;
 //! - the *tail* t = 1 - sum of the kept p(i), which all other indices share;
-//! - that none of them has more than `u = min(t, the smallest kept p)`, because the set holds the best;
-//! - that none has less than `l = max(0, t - (columns - kept - 1) * u)`, because the others cannot take
-//!   more than u each.
+//! - that none of them has more than `u = min(t, the smallest kept p)`, because the set holds the
+//!   best;
+//! - that none has less than `l = max(0, t - (columns - kept - 1) * u)`, because the others cannot
+//!   take more than u each.
 //!
 //! So for every index, in a set or in none,
 //!
@@ -15,13 +16,13 @@
 //! sum of w * (p(i) or l)  <=  P(i)  <=  sum of w * (p(i) or u)
 //! ```
 //!
-//! A kept entry is *estimated* by crediting a row that lacks it with the middle of what is possible,
-//! `(l + u) / 2`, or with an equal share of that row's tail where the union of all sets is so large
-//! that the middle would give away more than the tail. The estimates of the union never sum to more
-//! than 1, and each is within `max(P - low, high - P)` of the truth.
+//! A kept entry is *estimated* by crediting a row that lacks it with the middle of what is
+//! possible, `(l + u) / 2`, or with an equal share of that row's tail where the union of all sets
+//! is so large that the middle would give away more than the tail. The estimates of the union never
+//! sum to more than 1, and each is within `max(P - low, high - P)` of the truth.
 //!
-//! What lies outside the answer has together at least `1 - sum of high` and at most `1 - sum of low`
-//! (and at least 0), and no index of it has more than [`Merged::others`].
+//! What lies outside the answer has together at least `1 - sum of high` and at most `1 - sum of
+//! low` (and at least 0), and no index of it has more than [`Merged::others`].
 //!
 //! The bounds hold for values and normalisers as given. A normaliser is rounded to f32, which moves
 //! probabilities by about one part in a million; values that went through a coarse coding move them

@@ -3,10 +3,11 @@
 //! The rotation itself is [`crate::lmhead::logits`] with the f32 matrix whose row j is component j,
 //! and the way back is the same with its transpose.
 //!
-//! - **Centring.** `t = x - mean`, one f32 subtraction; where t is not finite it becomes 0 and a flag
-//!   is set. `rms = sqrt(sum of t * t / columns)`: the sum in 16 lanes (lane l takes columns l, l +
-//!   16, ... each by one fused multiply-add from +0), folded 8, 4, 2, 1; a division by the number of
-//!   columns as f32 and a square root, both correctly rounded. A row without columns has rms 0.
+//! - **Centring.** `t = x - mean`, one f32 subtraction; where t is not finite it becomes 0 and a
+//!   flag is set. `rms = sqrt(sum of t * t / columns)`: the sum in 16 lanes (lane l takes columns
+//!   l, l + 16, ... each by one fused multiply-add from +0), folded 8, 4, 2, 1; a division by the
+//!   number of columns as f32 and a square root, both correctly rounded. A row without columns has
+//!   rms 0.
 //! - **Steps.** `code = clamp(round_half_even(y / step), -32767, 32767)`, a true division; 0 where
 //!   the step is 0 or the quotient is NaN. Decoding is `code * step`.
 
@@ -31,8 +32,8 @@ pub fn subtract_at(level: Level, row: Row<'_>, mean: Option<&[f32]>, out: &mut [
     simd::dispatch(level, Center::<false>::new(row, mean, out));
 }
 
-/// Writes `x - mean` into the first places of `out`, 0 where that is not finite; gives the root mean
-/// square of what was written, and the flags.
+/// Writes `x - mean` into the first places of `out`, 0 where that is not finite; gives the root
+/// mean square of what was written, and the flags.
 ///
 /// Stops at the end of the shortest of `row`, `mean` (if any) and `out`.
 pub fn center(row: Row<'_>, mean: Option<&[f32]>, out: &mut [f32]) -> (f32, u8) {
@@ -47,8 +48,8 @@ pub fn center_at(level: Level, row: Row<'_>, mean: Option<&[f32]>, out: &mut [f3
     (if columns == 0 { 0.0 } else { (sum / columns as f32).sqrt() }, seen)
 }
 
-/// Writes each entry of `y` in whole steps into the first places of `codes`; stops at the end of the
-/// shorter.
+/// Writes each entry of `y` in whole steps into the first places of `codes`; stops at the end of
+/// the shorter.
 pub fn steps(y: &[f32], step: f32, codes: &mut [i16]) {
     steps_at(Level::detect(), y, step, codes);
 }

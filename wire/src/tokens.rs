@@ -6,8 +6,8 @@
 //! count repeat the id before them that many times more. Without runs the body is plain LEB128.
 //! Scheme 1: one byte of width (0 to 32), then the ids in that many bits each, first id in the
 //! lowest bits of the first byte, filled up with zero bits. Scheme 2: the table's hash as u64, then
-//! as scheme 0 for the rank of each id in the table; an id that the table lacks is the number of its
-//! ids plus the id.
+//! as scheme 0 for the rank of each id in the table; an id that the table lacks is the number of
+//! its ids plus the id.
 
 mod ranks;
 

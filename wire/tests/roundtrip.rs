@@ -198,7 +198,8 @@ proptest! {
         let empty = reply::CodedReply::layout(work.rows, &work);
         let mut out = aligned(&[dirt; 8192]);
         let parts = empty.parts(&mut out[HEADER_LEN..]).expect("room");
-        let lens: Vec<usize> = lens.into_iter().map(|len| len.min(coding.row_max(100, 384))).collect();
+        let most = coding.row_max(100, 384);
+        let lens: Vec<usize> = lens.into_iter().map(|len| len.min(most)).collect();
         let mut end = 0;
         for (row, len) in lens.iter().enumerate() {
             parts.data[end..end + len].fill(seed.wrapping_add(row as u8));

@@ -1,8 +1,8 @@
 //! int8 of what a row has beyond a learned mean, one scale per row, some channels left out.
 //!
 //! `t = x - mean`, one f32 subtraction; a masked channel counts as 0, whatever it holds. Then
-//! [`super::quantize`] over t. Decoding is `fma(code, scale, mean)`; masked channels travel beside the
-//! codes.
+//! [`super::quantize`] over t. Decoding is `fma(code, scale, mean)`; masked channels travel beside
+//! the codes.
 
 use crate::cpu::Level;
 use crate::rotation;

@@ -1,7 +1,7 @@
 //! int8 with learned scales, one per channel.
 //!
-//! `t = x - mean`, one f32 subtraction. `code = clamp(round_half_even(t / scale), -127, 127)`, a true
-//! division. Decoding is `fma(code, scale, mean)`.
+//! `t = x - mean`, one f32 subtraction. `code = clamp(round_half_even(t / scale), -127, 127)`, a
+//! true division. Decoding is `fma(code, scale, mean)`.
 //!
 //! | entry | code | flag |
 //! | --- | --- | --- |

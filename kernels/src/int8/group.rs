@@ -2,9 +2,9 @@
 //!
 //! The last group may be shorter. With absmax the largest magnitude among a group's finite entries:
 //! `scale = absmax / 127`, one f32 division, rounded to the nearest f16 (ties to even) and at most
-//! 65504. `code = clamp(round_half_even(x / scale), -127, 127)`, a true division by the scale widened
-//! again; 0 where the scale is 0. NaN is coded 0 ([`flags::NAN`]), an infinity 127 or -127, or 0
-//! where the scale is 0 ([`flags::INFINITY`]). Decoding is `code * scale`.
+//! 65504. `code = clamp(round_half_even(x / scale), -127, 127)`, a true division by the scale
+//! widened again; 0 where the scale is 0. NaN is coded 0 ([`flags::NAN`]), an infinity 127 or -127,
+//! or 0 where the scale is 0 ([`flags::INFINITY`]). Decoding is `code * scale`.
 
 use half::f16;
 

@@ -158,7 +158,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn any_row(parts in numbers(-9.0_f32..9.0), power in -140_i32..100, masked in prop::collection::vec(0_u32..150, 0..5)) {
+    fn any_row(
+        parts in numbers(-9.0_f32..9.0),
+        power in -140_i32..100,
+        masked in prop::collection::vec(0_u32..150, 0..5),
+    ) {
         let [mut row, mean, mut scale] = parts;
         row.iter_mut().for_each(|x| *x *= 2.0_f32.powi(power));
         scale.iter_mut().for_each(|x| *x = x.abs() * 2.0_f32.powi(power - 5));

@@ -1,9 +1,9 @@
 //! Prints bytes and fidelity of every coding on the committed samples. The same numbers every time:
 //! `cargo run -p codec --example quality`.
 
-#[path = "../tests/support/quality.rs"]
+#[path = "../tests/suite/quality.rs"]
 mod quality;
-#[path = "../tests/support/samples.rs"]
+#[path = "../tests/suite/samples.rs"]
 mod samples;
 
 use samples::Samples;

@@ -76,8 +76,8 @@ pub struct Parts {
     pub outliers: Vec<u32>,
     /// `[width, width]`, row j is component j; or empty.
     pub rotation: Vec<f32>,
-    /// `[width]`, the deviation of each component over the row's root mean square; empty if and only
-    /// if `rotation` is.
+    /// `[width]`, the deviation of each component over the row's root mean square; empty if and
+    /// only if `rotation` is.
     pub spread: Vec<f32>,
     /// Components that `pca` keeps, 1 to width; 0: none named, `pca` is not served.
     pub rank: u32,

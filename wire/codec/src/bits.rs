@@ -139,7 +139,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bits_come_back(parts in prop::collection::vec((any::<u32>(), 0_u32..=32, 0_u32..100), 0..60)) {
+        fn bits_come_back(
+            parts in prop::collection::vec((any::<u32>(), 0_u32..=32, 0_u32..100), 0..60),
+        ) {
             let mut out = [0xAA; 2048];
             let mut writer = BitWriter::new(&mut out);
             for (value, width, unary) in &parts {

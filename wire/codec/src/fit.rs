@@ -2,8 +2,8 @@
 //!
 //! Rows are added one after another and only sums are kept, in f64. The rotation is that of the
 //! principal components, of rows brought to the same size: a coefficient is rounded by steps of its
-//! row's size, so that is what its deviation must be known against. Sample covariances of few rows are
-//! too sure of themselves, so the correlations are drawn towards none by the amount that Chen,
+//! row's size, so that is what its deviation must be known against. Sample covariances of few rows
+//! are too sure of themselves, so the correlations are drawn towards none by the amount that Chen,
 //! Wiesel, Eldar and Hero derive ("Shrinkage algorithms for MMSE covariance estimation", IEEE
 //! Transactions on Signal Processing 58, 2010: the oracle approximating shrinkage).
 
@@ -15,8 +15,8 @@ use nalgebra::{DMatrix, SymmetricEigen};
 /// median over channels of the root mean square distance.
 pub const OUTLIER: f64 = 16.0;
 
-/// `int8-channel` cuts nothing nearer to the mean than this many times the channel's root mean square
-/// distance, nor anything that was seen in learning.
+/// `int8-channel` cuts nothing nearer to the mean than this many times the channel's root mean
+/// square distance, nor anything that was seen in learning.
 pub const REACH: f64 = 8.0;
 
 /// Rows of one text are alike: so many of them tell as much as one of another text would.
@@ -32,8 +32,8 @@ pub struct Fit {
     squares: Vec<f64>,
     least: Vec<f64>,
     most: Vec<f64>,
-    /// Of rows divided by their size: total weight, sums, and sums of products (`[width, width]`, the
-    /// part with column >= row).
+    /// Of rows divided by their size: total weight, sums, and sums of products (`[width, width]`,
+    /// the part with column >= row).
     weight: f64,
     weighted: Vec<f64>,
     products: Vec<f64>,
@@ -107,8 +107,8 @@ impl Fit {
         self.rows
     }
 
-    /// The basis. `rotated`: with a rotation, which takes `width^3` steps; `rank` is what `pca` keeps,
-    /// 0 for none. `progress` is told how far it is, 0 to 1.
+    /// The basis. `rotated`: with a rotation, which takes `width^3` steps; `rank` is what `pca`
+    /// keeps, 0 for none. `progress` is told how far it is, 0 to 1.
     ///
     /// # Errors
     /// `Number` if no row was added, or sums overflowed; `Shape` for a rank over the width, or

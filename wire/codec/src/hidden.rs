@@ -11,8 +11,8 @@
 //!
 //! `rotated` is the dial: rows are rotated, rounded to steps of `quality` times the row's root mean
 //! square, and entropy-coded. The error is about 0.29 steps in every direction, so a quality of 1/8
-//! costs 3.6% relative error. `pca` drops what lies outside the kept components, which on other text
-//! than it learned from is a lot: measure before use. Nothing chooses it by itself.
+//! costs 3.6% relative error. `pca` drops what lies outside the kept components, which on other
+//! text than it learned from is a lot: measure before use. Nothing chooses it by itself.
 //!
 //! A row that is not finite, and one that would not become shorter, is carried by `rotated` as it
 //! is. The other codings code NaN as 0 and infinities as the largest code, with a flag.
@@ -78,8 +78,8 @@ pub const fn worst_len(coding: Coding, cols: u32, dtype: Dtype) -> usize {
 /// row's flags (see [`wire::flags`]).
 ///
 /// # Errors
-/// `Room` where `out` is too short, `Coding` for a coding that is not for hidden states, `Basis` where
-/// the coding needs a part of a basis that is not there, or the basis has another width.
+/// `Room` where `out` is too short, `Coding` for a coding that is not for hidden states, `Basis`
+/// where the coding needs a part of a basis that is not there, or the basis has another width.
 pub fn encode(
     coding: Coding,
     row: Row<'_>,

@@ -1,11 +1,11 @@
-//! How likely each coefficient is: a small set of distributions, made by integer arithmetic from one
-//! number each (C20, C21).
+//! How likely each coefficient is: a small set of distributions, made by integer arithmetic from
+//! one number each (C20, C21).
 //!
-//! A distribution is logistic, rounded to whole steps: with x = exp(-(k + 1/2) / s) the probability of
-//! a magnitude above k is 2 x / (1 + x). (Coefficients of hidden states have heavier ends than a
-//! Gaussian and lighter ones than a Laplacian.) Distribution c has the standard deviation
-//! 2^((c - 12) / 4) steps. Where a channel's is larger than the largest, the low bits of its codes
-//! are written as they are and the rest by the distribution that fits.
+//! A distribution is logistic, rounded to whole steps: with x = exp(-(k + 1/2) / s) the probability
+//! of a magnitude above k is 2 x / (1 + x). (Coefficients of hidden states have heavier ends than a
+//! Gaussian and lighter ones than a Laplacian.) Distribution c has the standard deviation 2^((c -
+//! 12) / 4) steps. Where a channel's is larger than the largest, the low bits of its codes are
+//! written as they are and the rest by the distribution that fits.
 
 use crate::Fault;
 use crate::range::{RangeReader, RangeWriter, SHARES};

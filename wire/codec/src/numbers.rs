@@ -162,7 +162,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_come_back(numbers in prop::collection::vec(any::<u32>(), 0..50), by in 0_u32..32) {
+        fn numbers_come_back(
+            numbers in prop::collection::vec(any::<u32>(), 0..50),
+            by in 0_u32..32,
+        ) {
             check(&numbers.iter().map(|number| number >> by).collect::<Vec<_>>());
         }
 

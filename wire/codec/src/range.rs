@@ -1,9 +1,9 @@
 //! A range coder: symbols of known probability to bytes and back (C19).
 //!
 //! Integer arithmetic only, so every machine writes and reads the same. The state is an interval
-//! [low, low + range) of 32-bit fractions; a symbol takes its share of it; when the range falls below
-//! 2^24 the upper byte of `low` is final (but for a carry) and is written. At the end as few bytes are
-//! written as name a point of the interval, and zero bytes at the end are left away.
+//! [low, low + range) of 32-bit fractions; a symbol takes its share of it; when the range falls
+//! below 2^24 the upper byte of `low` is final (but for a carry) and is written. At the end as few
+//! bytes are written as name a point of the interval, and zero bytes at the end are left away.
 
 use crate::{Fault, Full};
 
@@ -160,7 +160,10 @@ mod tests {
     proptest! {
         #[test]
         fn symbols_come_back(
-            symbols in prop::collection::vec((0_u32..4096, 0_u32..4096, any::<u32>(), 0_u32..=32), 0..200),
+            symbols in prop::collection::vec(
+                (0_u32..4096, 0_u32..4096, any::<u32>(), 0_u32..=32),
+                0..200,
+            ),
             extreme in 0_u8..3,
         ) {
             let shares = |a: u32, b: u32| match extreme {

@@ -7,10 +7,13 @@
 //! | coding | values | error of a value |
 //! | --- | --- | --- |
 //! | `plain` | f32 | none |
-//! | `set-f16`, `set-bf16` | max - value, rounded | 2^-12, 2^-9 of the distance to the maximum |
-//! | `set-u8` | 256 steps over the row's range | 1/510 of the range |
-//! | `set-tiered` | the [`BEST`] best as `set-u8`, the rest 4 steps over its own range | 1/6 of that |
-//! | `set-steps` | steps of a power of two that suit the row, fine where probability is | half a step |
+//! | `set-f16`, `set-bf16` | max - value | 2^-11, 2^-8 of the distance to the maximum |
+//! | `set-u8` | 256 steps over the row's range | 1/255 of the range |
+//! | `set-tiered` | the [`BEST`] best as `set-u8`, the rest in 4 steps | a quarter of their range |
+//! | `set-steps` | steps that are fine where probability is | a step: a quarter nat at most |
+//!
+//! Values are rounded so that the set keeps its probability; most go to the nearest number, and
+//! then the error is half of what the table says.
 //!
 //! A row that holds an infinity or has an infinite maximum is written with f16 values in every
 //! coding but `plain`.

@@ -42,8 +42,8 @@ impl Ranks {
         Some(Self { ids, of_id, hash })
     }
 
-    /// A table of all ids below `vocabulary`: those of `text` by how often they come, then the others,
-    /// equal ones in order.
+    /// A table of all ids below `vocabulary`: those of `text` by how often they come, then the
+    /// others, equal ones in order.
     ///
     /// `None` if `vocabulary` is over [`RANKS_MAX`] or an id of `text` is not below it.
     #[must_use]

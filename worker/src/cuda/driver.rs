@@ -11,7 +11,7 @@ use cudarc::driver::{
 use kernels::cuda::Launch;
 use link::{Segment, door::Door};
 use std::{
-    ffi::{CString, c_uint},
+    ffi::{CString, c_char, c_uint},
     rc::Rc,
     sync::Arc,
 };
@@ -124,6 +124,15 @@ impl DeviceMemory {
         self.len
     }
 
+    /// The CUDA IPC handle by which another process can map it.
+    pub(crate) fn handle(&self) -> Result<[u8; 64], Fault> {
+        let mut handle = sys::CUipcMemHandle { reserved: [0; 64] };
+        // SAFETY: writes one handle; the address is an allocation's start.
+        let done = unsafe { sys::cuIpcGetMemHandle(&raw mut handle, self.at) };
+        at("lending memory", done.result())?;
+        Ok(handle.reserved.map(|byte| byte as u8))
+    }
+
     /// Waits until all of `bytes` is there, from `offset` on.
     pub(crate) fn fill(&self, offset: usize, bytes: &[u8]) -> Result<(), Fault> {
         let end = offset.checked_add(bytes.len());
@@ -164,10 +173,11 @@ impl PinnedMemory {
         Ok(Self { at, len, _context: Rc::clone(context) })
     }
 
-    /// All of it. The device may be reading it for a copy under way: whoever writes waits first.
+    /// All of it. The device may be reading or writing it for copies under way: whoever asks for it
+    /// has waited for those that reach the bytes in question.
     pub(crate) const fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: ours, initialised, and borrowed mutably. The device never writes to it, and a
-        // wave takes this slice only while none of its copies is under way.
+        // SAFETY: ours, initialised, and borrowed mutably. A wave takes this slice only while none
+        // of its copies is under way: before it is launched, and once it is done.
         unsafe { core::slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
     }
 
@@ -229,6 +239,52 @@ impl Drop for Registered {
     fn drop(&mut self) {
         // SAFETY: registered in `new`, once; waves have waited for their work before.
         let _ = unsafe { sys::cuMemHostUnregister(self.host.as_ptr().cast()) };
+    }
+}
+
+/// Memory of the device that another process owns.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    at: u64,
+    len: u64,
+    _context: Rc<Context>,
+}
+
+impl Imported {
+    /// Maps the allocation of a CUDA IPC handle. Any 64 bytes may be tried.
+    pub(crate) fn open(context: &Rc<Context>, handle: &[u8; 64]) -> Result<Self, Fault> {
+        let handle = sys::CUipcMemHandle { reserved: handle.map(|byte| byte as c_char) };
+        let flags = sys::CUipcMem_flags::CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS as c_uint;
+        let mut address = 0;
+        // SAFETY: writes one address; the driver judges the handle.
+        let done = unsafe { sys::cuIpcOpenMemHandle_v2(&raw mut address, handle, flags) };
+        at("opening lent memory", done.result())?;
+        let mut imported = Self { at: address, len: 0, _context: Rc::clone(context) };
+        let (mut base, mut len) = (0, 0);
+        // SAFETY: writes two numbers; the address is what the driver has just mapped.
+        let done =
+            unsafe { sys::cuMemGetAddressRange_v2(&raw mut base, &raw mut len, imported.at) };
+        at("measuring lent memory", done.result())?;
+        // What lies before the address is not lent.
+        imported.len = (base + len as u64).saturating_sub(imported.at);
+        Ok(imported)
+    }
+
+    /// Its address in this process.
+    pub(crate) const fn address(&self) -> u64 {
+        self.at
+    }
+
+    /// Bytes from there to its end.
+    pub(crate) const fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl Drop for Imported {
+    fn drop(&mut self) {
+        // SAFETY: opened in `open`, closed once; what computes on it holds a share of it.
+        let _ = unsafe { sys::cuIpcCloseMemHandle(self.at) };
     }
 }
 

@@ -5,16 +5,17 @@ use super::{
     driver::{Context, Fault},
     host::Host,
     kernels::Kernels,
+    lent::{Leased, Lenders},
     lm_head::{self, Head},
     steps::{Key, Steps},
     trial::{Case, Trial},
     wave::{Around, Flight, Sizes, TABLES_LEN, Wave, need},
 };
-use crate::{authors::Authors, weights::Projection};
+use crate::{cpu::Desk, job::Job, weights::Projection};
 use kernels::cuda::Tuning;
 use link::{LinkFault, Segment, door::Door};
 use std::{collections::VecDeque, rc::Rc, sync::Arc};
-use wire::Work;
+use wire::{Dtype, ErrorCode, Source, Work};
 
 /// Waves of one worker: one copies, one computes, one is finished by the host.
 const WAVES: usize = 3;
@@ -31,6 +32,7 @@ pub(super) struct Engine<'w> {
     /// The wave that was launched first and is not settled yet.
     oldest: usize,
     sizes: Sizes,
+    lenders: Lenders,
     head: Option<Head>,
     kernels: Kernels,
     host: Host,
@@ -68,7 +70,8 @@ impl<'w> Engine<'w> {
                 Err(fault) => return Err(fault),
             }
         }
-        Ok(Self { waves, oldest: 0, sizes, head, kernels, host, tuning, context })
+        let lenders = Lenders::new(ordinal);
+        Ok(Self { waves, oldest: 0, sizes, lenders, head, kernels, host, tuning, context })
     }
 
     /// For people: memory, waves, and how bytes come to the device.
@@ -95,7 +98,14 @@ impl<'w> Engine<'w> {
     /// True where the device can compute it.
     pub(super) fn fits(&self, work: &Work) -> bool {
         let (tables, staging) = need(work);
-        let computed = Key::of(work).is_some_and(|key| !key.is_head() || self.head.is_some());
+        let computed = match Key::of(work) {
+            // Hidden rows are widened by the host; those that it cannot read have to be wide.
+            Some(key) if key.is_head() => {
+                let wide = work.source == Source::Inline || work.dtype == Dtype::F32;
+                self.head.is_some() && wide
+            }
+            key => key.is_some(),
+        };
         computed && tables <= TABLES_LEN && staging <= self.sizes.staging
     }
 
@@ -104,11 +114,19 @@ impl<'w> Engine<'w> {
         Trial::new(&self.context, &self.kernels, self.tuning, self.head.as_ref(), case)
     }
 
+    /// The lent rows of an order; `None` where they lie in its slot.
+    pub(super) fn leased(&mut self, job: &Job<'_>) -> Result<Option<Leased>, ErrorCode> {
+        match job.work.source {
+            Source::Inline => Ok(None),
+            Source::CudaIpc => self.lenders.rows(&self.context, &job.work, job.data).map(Some),
+        }
+    }
+
     /// Fills idle waves and launches them.
     pub(super) fn start(
         &mut self,
         queue: &mut VecDeque<Flight<'w>>,
-        authors: &mut Authors,
+        (authors, coder): Desk<'_>,
     ) -> Result<(), Fault> {
         let count = self.waves.len();
         let vocabulary = self.head.as_ref().map(Head::vocabulary);
@@ -120,7 +138,7 @@ impl<'w> Engine<'w> {
             if !wave.is_idle() {
                 continue;
             }
-            let mut around = Around { host: &self.host, authors, vocabulary };
+            let mut around = Around { host: &self.host, authors, coder, vocabulary };
             while let Some(flight) = queue.pop_front() {
                 let room = flight.lent.order().work().is_ok_and(|work| wave.has_room(need(&work)));
                 if !room {
@@ -145,7 +163,7 @@ impl<'w> Engine<'w> {
     /// Settles the waves that are done, in the order of their launch.
     pub(super) fn collect(
         &mut self,
-        authors: &mut Authors,
+        (authors, coder): Desk<'_>,
         beat: &dyn Fn(),
     ) -> Result<Result<usize, Fault>, LinkFault> {
         let vocabulary = self.head.as_ref().map(Head::vocabulary);
@@ -160,7 +178,7 @@ impl<'w> Engine<'w> {
                 Ok(false) => break,
                 Err(fault) => return Ok(Err(fault)),
             }
-            let mut around = Around { host: &self.host, authors, vocabulary };
+            let mut around = Around { host: &self.host, authors, coder, vocabulary };
             count += wave.settle(&mut around, beat)?;
             self.oldest = (self.oldest + 1) % self.waves.len();
         }

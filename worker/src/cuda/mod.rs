@@ -5,7 +5,9 @@
 //! - `driver`: the driver's things as owned values; with `wave` and `steps` the place of `unsafe`.
 //! - `host`: the shared segment, registered, so that the device reads and writes it in place.
 //! - `engine`: a device made ready: kernels, weights, waves.
-//! - `wave`: orders under way together; `steps`: their launches, rows of one shape in one.
+//! - `wave`: orders under way together; `steps`: their launches, rows of one shape in one;
+//!   `finish`: their frames, once the device is done.
+//! - `lent`: device memory of other processes, for orders that bring a lease instead of rows.
 //! - `lm_head`: the projection's weights on the device.
 //! - `route`: which orders go where, by what `measure` finds out at the start with `trial`s.
 //!
@@ -18,8 +20,10 @@ mod bench;
 mod devices;
 mod driver;
 mod engine;
+mod finish;
 mod host;
 mod kernels;
+mod lent;
 mod lm_head;
 mod measure;
 mod route;
@@ -30,6 +34,7 @@ mod wave;
 pub use bench::Bench;
 pub use devices::{Closed, Device, devices};
 pub use driver::Fault;
+pub use lent::Loan;
 pub use trial::{Case, Travel};
 
 use crate::{
@@ -42,6 +47,7 @@ use link::{Lent, LinkFault, Segment, door::Door, hello::Answer};
 use route::{Place, Route};
 use std::{collections::VecDeque, sync::Arc};
 use wave::Flight;
+use wire::ErrorCode;
 
 /// What a CUDA backend is made with.
 pub struct Setup<'a> {
@@ -186,8 +192,12 @@ impl<'w> Cuda<'w> {
         beat: &dyn Fn(),
     ) -> Result<(), LinkFault> {
         let turn = Turn::now(beat);
-        match Job::admit(&lent, self.cpu.width()).map(|_| ()) {
-            Ok(()) => self.queue.push_back(Flight { lent, author }),
+        let leased = Job::admit(&lent, self.cpu.width()).and_then(|job| match &mut self.engine {
+            Some(engine) => engine.leased(&job),
+            None => Err(ErrorCode::NoCapableWorker),
+        });
+        match leased {
+            Ok(leased) => self.queue.push_back(Flight { lent, author, leased, results: 0 }),
             Err(code) => lent.complete(turn.outcome(Err(code)))?,
         }
         Ok(())
@@ -196,7 +206,7 @@ impl<'w> Cuda<'w> {
     /// Fills idle waves from the queue and launches them.
     fn start(&mut self, beat: &dyn Fn()) -> Result<(), LinkFault> {
         let Some(engine) = &mut self.engine else { return Ok(()) };
-        match engine.start(&mut self.queue, self.cpu.authors()) {
+        match engine.start(&mut self.queue, self.cpu.desk()) {
             Ok(()) => Ok(()),
             Err(fault) => self.lose(fault, beat),
         }
@@ -209,7 +219,7 @@ impl<'w> Cuda<'w> {
     /// A [`LinkFault`]: the node broke its word.
     pub fn collect(&mut self, beat: &dyn Fn()) -> Result<usize, LinkFault> {
         let Some(engine) = &mut self.engine else { return Ok(0) };
-        match engine.collect(self.cpu.authors(), beat)? {
+        match engine.collect(self.cpu.desk(), beat)? {
             Ok(0) => Ok(0),
             Ok(done) => self.start(beat).map(|()| done),
             Err(fault) => self.lose(fault, beat).map(|()| 1),

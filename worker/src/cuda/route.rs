@@ -5,7 +5,7 @@
 //! the orders that travel together. Given the lines, every choice here is arithmetic.
 
 use crate::authors::{AuthorId, Authors};
-use wire::{Operation, Work};
+use wire::{Operation, Source, Work};
 
 /// Time over bytes: `fixed + per_byte * bytes`, nanoseconds, neither part negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -95,6 +95,9 @@ impl Route {
             };
             return Place::Cpu(authors.who("cpu", reason));
         }
+        if work.source == Source::CudaIpc {
+            return Place::Device(authors.who("cuda", "the rows are on the device"));
+        }
         let Some(table) = self.table else {
             return Place::Device(authors.who("cuda", "asked for"));
         };
@@ -146,7 +149,7 @@ fn reason(work: &Work, cpu: f64, device: f64) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use wire::{Coding, Dtype, Source};
+    use wire::{Coding, Dtype};
 
     fn work(operation: Operation, rows: u32, cols: u32) -> Work {
         Work {
@@ -209,10 +212,10 @@ mod tests {
         let mut route = Route::by_cost(table());
         assert!(matches!(route.place(&long, 1, false, &mut authors), Place::Cpu(_)));
         let mut always = Route::always();
-        assert!(matches!(
-            always.place(&work(Operation::Int8, 1, 1), 1, true, &mut authors),
-            Place::Device(_)
-        ));
+        let short = work(Operation::Int8, 1, 1);
+        assert!(matches!(always.place(&short, 1, true, &mut authors), Place::Device(_)));
+        let leased = Work { source: Source::CudaIpc, ..short };
+        assert!(matches!(route.place(&leased, 1, true, &mut authors), Place::Device(_)));
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub(super) fn write(parts: &Parts) -> Vec<u8> {
         let end = data.len();
         let _ = write!(
             header,
-            ",\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":[{shape}],\"data_offsets\":[{start},{end}]}}"
+            ",\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":[{shape}],\
+             \"data_offsets\":[{start},{end}]}}"
         );
     };
     let floats = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();

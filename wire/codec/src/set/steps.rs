@@ -1,15 +1,16 @@
 //! Distances to the maximum in steps of a power of two (C10, C11).
 //!
-//! What an error of a value costs grows with the entry's probability: an error of e nats in an entry
-//! of probability p adds about p e^2 / 2 to the divergence. So steps need to be fine where
+//! What an error of a value costs grows with the entry's probability: an error of e nats in an
+//! entry of probability p adds about p e^2 / 2 to the divergence. So steps need to be fine where
 //! probability is, and may double where it has fallen to a quarter. Distances are cut into zones of
 //! [`ZONE`] = 1.5 nats (e^-1.5 is 0.22), and the step doubles from zone to zone, `coarser` times;
 //! the last zone has no end.
 //!
-//! The finest step is the largest power of two whose expected divergence, the sum over entries of
-//! p * step^2 / 24, is no more than [`NEGLIGIBLE`], or than what values rounded to f16 would cost by
+//! The finest step is the largest power of two whose expected divergence, p step^2 / 24 summed over
+//! the entries, is no more than [`NEGLIGIBLE`], or than what values rounded to f16 would cost by
 //! the same formula with the spacing of f16 at each value, if that is more. (Rounding them costs
-//! more than that: it also moves the probability of everything outside the set, which here is kept.)
+//! more than that: it also moves the probability of everything outside the set, which here is
+//! kept.)
 
 use super::values::below;
 use super::{Entry, Head, Set, take};
@@ -24,7 +25,7 @@ const COARSER: u32 = 4;
 /// A divergence that nobody sees, nats: a top-100 set without any rounding has 1,000 times as much.
 const NEGLIGIBLE: f64 = 1.0 / 65_536.0;
 /// The finest step is 2^-`FINE_MIN` to 2^-`FINE_MAX` nats.
-const FINE_MIN: u32 = 4;
+const FINE_MIN: u32 = 6;
 const FINE_MAX: u32 = 10;
 
 /// A way from distances to numbers and back.

@@ -32,8 +32,8 @@ fn golden_sets() {
         (Coding::SetF16, -2.125),
         (Coding::SetBf16, -2.125),
         // The range is 11.625 and its 255th part, rounded up, 0.0456. All fit into the first tier.
-        (Coding::SetU8, 9.5 - 255.0 * 0.045_593_262),
-        (Coding::SetTiered, 9.5 - 255.0 * 0.045_593_262),
+        (Coding::SetU8, 9.5 - 255.0 * 0.045_593_26),
+        (Coding::SetTiered, 9.5 - 255.0 * 0.045_593_26),
         // In the last zone the step is 2^(4 - 6): 5.625 nats are 22 or 23 of them, and 23 bring the
         // set's probability nearer to what it was.
         (Coding::SetSteps, -2.25),

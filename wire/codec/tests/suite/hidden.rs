@@ -101,6 +101,26 @@ fn odd_rows_have_flags_and_rotated_carries_them_as_they_are() {
             assert!(back.iter().all(|x| x.is_finite()), "{coding}");
         }
     }
+    // An entry that is more steps away from the mean than a code can say.
+    row[2..].copy_from_slice(&basis.parts().mean[2..]);
+    row[..2].copy_from_slice(&[1e4, 0.0]);
+    let scratch = &mut hidden::Scratch::default();
+    for (quality, whole) in [(0.125, false), (1e-5, true)] {
+        let mut out = [0; 100];
+        let encoded = hidden::encode(
+            Coding::Rotated,
+            Row::F32(&row),
+            Some(&basis),
+            quality,
+            &mut out,
+            scratch,
+        );
+        let (len, _) = encoded.expect("room");
+        let back = restored(Coding::Rotated, &out[..len], 16, &basis).expect("a row");
+        assert_eq!(back == row, whole);
+    }
+    let cut = hidden::pack(&[0, 32_767], 1.0, 0.1, &self::basis(2), &mut [0; 50]);
+    assert_eq!(cut, Err(Fault::Bounds));
     // The mean itself: nothing is left to code.
     let (bytes, seen) = coded(Coding::Rotated, &basis.parts().mean, &basis);
     assert_eq!(seen, flags::ZERO);
@@ -216,10 +236,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn any_row_comes_back_or_is_flagged(bits in prop::collection::vec(any::<u32>(), 24), power in 0_u32..3) {
+    fn any_row_comes_back_or_is_flagged(
+        bits in prop::collection::vec(any::<u32>(), 24),
+        power in 0_i32..3,
+    ) {
         let row: Vec<f32> = match power {
             0 => bits.iter().map(|bits| f32::from_bits(*bits)).collect(),
-            power => bits.iter().map(|x| (*x as f32 / 4e9 - 0.5) * 50.0_f32.powi(power as i32)).collect(),
+            power => {
+                let scale = 50.0_f32.powi(power);
+                bits.iter().map(|x| (*x as f32 / 4e9 - 0.5) * scale).collect()
+            }
         };
         let basis = basis(24);
         for coding in CODINGS {
@@ -237,7 +263,24 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_a_row_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..160), form in 0_u8..5) {
+    fn a_row_with_a_bit_flipped_is_a_row_or_refused(
+        row in prop::collection::vec(-9.0_f32..9.0, 24),
+        bit in any::<prop::sample::Index>(),
+    ) {
+        let basis = basis(24);
+        for coding in CODINGS {
+            let (mut bytes, _) = coded(coding, &row, &basis);
+            let bit = bit.index(8 * bytes.len());
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let _ = restored(coding, &bytes, 24, &basis);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_a_row_or_refused(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..160),
+        form in 0_u8..5,
+    ) {
         let basis = basis(24);
         for guided in [false, true] {
             if guided && bytes.len() > 4 {
@@ -252,7 +295,10 @@ proptest! {
     }
 
     #[test]
-    fn a_basis_with_any_byte_changed_is_another_or_refused(at in any::<prop::sample::Index>(), to in any::<u8>()) {
+    fn a_basis_with_any_byte_changed_is_another_or_refused(
+        at in any::<prop::sample::Index>(),
+        to in any::<u8>(),
+    ) {
         let basis = basis(6);
         let mut file = basis.as_bytes().to_vec();
         let at = at.index(file.len());

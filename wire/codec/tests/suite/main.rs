@@ -3,10 +3,8 @@
 mod goals;
 mod golden;
 mod hidden;
-#[path = "../support/quality.rs"]
 #[allow(dead_code)]
 mod quality;
-#[path = "../support/samples.rs"]
 #[allow(dead_code)]
 mod samples;
 mod set;
