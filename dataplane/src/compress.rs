@@ -129,7 +129,12 @@ fn obtain(
                     (format!("basis {} of {file}", basis.id().short()), file.as_str())
                 }
                 (Some(coding), None) => (format!("the basis that {coding} needs"), "FILE"),
-                (None, None) => return Ok(None),
+                (None, None) => {
+                    if !args.json {
+                        say::note("the node has no basis: choosing among codings without one");
+                    }
+                    return Ok(None);
+                }
             };
             Err(Failure::Setup(format!(
                 "the node at {addr} has no basis, so it cannot code with {what}: start it with \

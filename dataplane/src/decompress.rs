@@ -25,7 +25,7 @@ pub(crate) fn run(args: &DecompressArgs) -> Result<(), Failure> {
     let file = CodedFile::open(&args.input).map_err(Failure::setup)?;
     let original = args.original.as_deref().map(TensorFile::open).transpose();
     let original = original.map_err(Failure::setup)?;
-    let original = original.as_ref().map(|file_| same(&file.label, file_)).transpose()?;
+    let original = original.as_ref().map(|original| same(&file.label, original)).transpose()?;
     let basis = obtain(args, &file.label)?;
     let columns = match file.label.coding.is_set() {
         true => set_columns(file.label.rows() as usize, file.label.k),
