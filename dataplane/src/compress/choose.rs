@@ -1,5 +1,5 @@
-//! Which coding meets a target in the fewest bytes, found on a sample of the rows before anything is
-//! sent.
+//! Which coding meets a target in the fewest bytes, found on a sample of the rows before anything
+//! is sent.
 
 pub(crate) mod hidden;
 mod sets;
@@ -18,7 +18,8 @@ pub(super) struct Chosen {
     /// What to ask for.
     pub(super) ask: Ask,
     /// Figures on the sampled rows: `coding`, `k` and perhaps `mass` or `step`, `bytes_per_row`,
-    /// `kl_nats` and `retained_mass` or `snr_db`, `rows_sampled`. Null where there was nothing to choose.
+    /// `kl_nats` and `retained_mass` or `snr_db`, `rows_sampled`. Null where there was nothing to
+    /// choose.
     pub(super) predicted: Value,
 }
 

@@ -1,5 +1,5 @@
-//! `calibrate`, `basis`, `compress --codec` and `decompress` with real nodes: what goes in comes out
-//! with the error that was said.
+//! `calibrate`, `basis`, `compress --codec` and `decompress` with real nodes: what goes in comes
+//! out with the error that was said.
 
 mod calibrate;
 
