@@ -32,7 +32,7 @@ pub(crate) const LAYOUT: Layout = Layout {
     small_slots: 40,
     small_request: 8 << 10,
     small_reply: 4 << 10,
-    bulk_slots: 4,
+    bulk_slots: 8,
     bulk_request: 2052 << 10,
     bulk_reply: 2052 << 10,
 };
@@ -113,6 +113,15 @@ impl Rig {
         variables: &[(&str, &str)],
     ) -> Self {
         let file = weights.map(|name| SharedFile::load(&sample(name)).expect("weights"));
+        Self::process_with(backend, file.as_ref(), variables)
+    }
+
+    /// The same, with any weights.
+    pub(crate) fn process_with(
+        backend: &str,
+        weights: Option<&SharedFile>,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let start = |theirs: UnixStream| {
             let child = Command::new(std::env::current_exe().expect("this program"))
                 .args(["--exact", "support::worker_process", "--nocapture"])
@@ -124,7 +133,7 @@ impl Rig {
                 .spawn();
             Worker::Process(child.expect("a process"))
         };
-        Self::begin(start, file.as_ref(), |_| {})
+        Self::begin(start, weights, |_| {})
     }
 
     fn begin(
