@@ -7,7 +7,7 @@ mod job;
 mod outcome;
 
 pub(crate) use ask::set_columns;
-pub(crate) use choose::hidden;
+pub(crate) use choose::{as_written, hidden};
 pub(crate) use outcome::{Flagged, JUDGED, count_flags, flag_report, push_set};
 
 use crate::{

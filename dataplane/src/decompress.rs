@@ -4,7 +4,10 @@ use crate::{
     basis,
     cli::DecompressArgs,
     coded::{Block, CodedFile, Decoded, Decoder, Label},
-    compress::{Flagged, JUDGED, count_flags, fidelity_lines, flag_report, push_set, set_columns},
+    compress::{
+        Flagged, JUDGED, as_written, count_flags, fidelity_lines, flag_report, push_set,
+        set_columns,
+    },
     failure::Failure,
     judge::Judge,
     progress, say, table,
@@ -211,7 +214,7 @@ fn describe(file: &CodedFile, seconds: f64) -> Value {
         report["k"] = json!(label.k);
     }
     if label.quality != 0.0 {
-        report["quality"] = json!(label.quality);
+        report["quality"] = as_written(label.quality);
     }
     if label.coding.needs_basis() {
         report["basis"] = json!(BasisId(label.basis).to_string());
