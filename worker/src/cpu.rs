@@ -25,6 +25,9 @@ pub struct Model<'w> {
     pub basis: Option<Basis>,
 }
 
+/// What finishes replies: signatures and codings.
+pub(crate) type Desk<'a> = (&'a mut Authors, &'a mut Coder);
+
 /// Everything the CPU backend needs, allocated once.
 #[derive(Debug)]
 pub struct Cpu<'w> {
@@ -85,6 +88,11 @@ impl<'w> Cpu<'w> {
     /// The signatures of this worker.
     pub(crate) const fn authors(&mut self) -> &mut Authors {
         &mut self.authors
+    }
+
+    /// What replies that a device has computed are finished with.
+    pub(crate) const fn desk(&mut self) -> Desk<'_> {
+        (&mut self.authors, &mut self.coder)
     }
 
     /// From now on replies give this reason for the CPU.

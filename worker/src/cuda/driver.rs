@@ -173,10 +173,11 @@ impl PinnedMemory {
         Ok(Self { at, len, _context: Rc::clone(context) })
     }
 
-    /// All of it. The device may be reading it for a copy under way: whoever writes waits first.
+    /// All of it. The device may be reading or writing it for copies under way: whoever asks for it
+    /// has waited for those that reach the bytes in question.
     pub(crate) const fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: ours, initialised, and borrowed mutably. The device never writes to it, and a
-        // wave takes this slice only while none of its copies is under way.
+        // SAFETY: ours, initialised, and borrowed mutably. A wave takes this slice only while none
+        // of its copies is under way: before it is launched, and once it is done.
         unsafe { core::slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
     }
 

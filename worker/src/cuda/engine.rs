@@ -11,7 +11,7 @@ use super::{
     trial::{Case, Trial},
     wave::{Around, Flight, Sizes, TABLES_LEN, Wave, need},
 };
-use crate::{authors::Authors, job::Job, weights::Projection};
+use crate::{cpu::Desk, job::Job, weights::Projection};
 use kernels::cuda::Tuning;
 use link::{LinkFault, Segment, door::Door};
 use std::{collections::VecDeque, rc::Rc, sync::Arc};
@@ -126,7 +126,7 @@ impl<'w> Engine<'w> {
     pub(super) fn start(
         &mut self,
         queue: &mut VecDeque<Flight<'w>>,
-        authors: &mut Authors,
+        (authors, coder): Desk<'_>,
     ) -> Result<(), Fault> {
         let count = self.waves.len();
         let vocabulary = self.head.as_ref().map(Head::vocabulary);
@@ -138,7 +138,7 @@ impl<'w> Engine<'w> {
             if !wave.is_idle() {
                 continue;
             }
-            let mut around = Around { host: &self.host, authors, vocabulary };
+            let mut around = Around { host: &self.host, authors, coder, vocabulary };
             while let Some(flight) = queue.pop_front() {
                 let room = flight.lent.order().work().is_ok_and(|work| wave.has_room(need(&work)));
                 if !room {
@@ -163,7 +163,7 @@ impl<'w> Engine<'w> {
     /// Settles the waves that are done, in the order of their launch.
     pub(super) fn collect(
         &mut self,
-        authors: &mut Authors,
+        (authors, coder): Desk<'_>,
         beat: &dyn Fn(),
     ) -> Result<Result<usize, Fault>, LinkFault> {
         let vocabulary = self.head.as_ref().map(Head::vocabulary);
@@ -178,7 +178,7 @@ impl<'w> Engine<'w> {
                 Ok(false) => break,
                 Err(fault) => return Ok(Err(fault)),
             }
-            let mut around = Around { host: &self.host, authors, vocabulary };
+            let mut around = Around { host: &self.host, authors, coder, vocabulary };
             count += wave.settle(&mut around, beat)?;
             self.oldest = (self.oldest + 1) % self.waves.len();
         }

@@ -5,7 +5,8 @@
 //! - `driver`: the driver's things as owned values; with `wave` and `steps` the place of `unsafe`.
 //! - `host`: the shared segment, registered, so that the device reads and writes it in place.
 //! - `engine`: a device made ready: kernels, weights, waves.
-//! - `wave`: orders under way together; `steps`: their launches, rows of one shape in one.
+//! - `wave`: orders under way together; `steps`: their launches, rows of one shape in one;
+//!   `finish`: their frames, once the device is done.
 //! - `lent`: device memory of other processes, for orders that bring a lease instead of rows.
 //! - `lm_head`: the projection's weights on the device.
 //! - `route`: which orders go where, by what `measure` finds out at the start with `trial`s.
@@ -19,6 +20,7 @@ mod bench;
 mod devices;
 mod driver;
 mod engine;
+mod finish;
 mod host;
 mod kernels;
 mod lent;
@@ -195,7 +197,7 @@ impl<'w> Cuda<'w> {
             None => Err(ErrorCode::NoCapableWorker),
         });
         match leased {
-            Ok(leased) => self.queue.push_back(Flight { lent, author, leased }),
+            Ok(leased) => self.queue.push_back(Flight { lent, author, leased, results: 0 }),
             Err(code) => lent.complete(turn.outcome(Err(code)))?,
         }
         Ok(())
@@ -204,7 +206,7 @@ impl<'w> Cuda<'w> {
     /// Fills idle waves from the queue and launches them.
     fn start(&mut self, beat: &dyn Fn()) -> Result<(), LinkFault> {
         let Some(engine) = &mut self.engine else { return Ok(()) };
-        match engine.start(&mut self.queue, self.cpu.authors()) {
+        match engine.start(&mut self.queue, self.cpu.desk()) {
             Ok(()) => Ok(()),
             Err(fault) => self.lose(fault, beat),
         }
@@ -217,7 +219,7 @@ impl<'w> Cuda<'w> {
     /// A [`LinkFault`]: the node broke its word.
     pub fn collect(&mut self, beat: &dyn Fn()) -> Result<usize, LinkFault> {
         let Some(engine) = &mut self.engine else { return Ok(0) };
-        match engine.collect(self.cpu.authors(), beat)? {
+        match engine.collect(self.cpu.desk(), beat)? {
             Ok(0) => Ok(0),
             Ok(done) => self.start(beat).map(|()| done),
             Err(fault) => self.lose(fault, beat).map(|()| 1),

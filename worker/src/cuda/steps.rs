@@ -27,10 +27,10 @@ impl Key {
     /// The key of rows of this shape; `None` for what no kernel computes.
     pub(super) const fn of(shape: &Work) -> Option<Self> {
         let &Work { operation, dtype, values, cols, k, .. } = shape;
-        if !matches!(shape.coding, Coding::Plain) {
-            return None;
-        }
+        // The host codes sets, from values as they are computed.
+        let values = if shape.coding.is_set() { Dtype::F32 } else { values };
         match operation {
+            _ if !matches!(shape.coding, Coding::Plain) && !shape.coding.is_set() => None,
             Operation::TopK => Some(Self { operation, dtype, values, cols, k }),
             // Logits are f32, whatever the hidden rows were.
             Operation::LmHead => Some(Self { operation, dtype: Dtype::F32, values, cols, k }),

@@ -9,21 +9,23 @@
 
 use super::{
     driver::{Context, DeviceMemory, Event, Fault, PinnedMemory, Stream},
+    finish::{plain_sets, sign},
     host::Host,
     lent::Leased,
     steps::{Entry, Key, Steps},
 };
 use crate::{
-    authors::{AuthorId, Authors, stamp},
+    authors::{AuthorId, Authors},
     clock,
-    job::{Job, Turn, Written},
+    coded::Coder,
+    job::{Job, Turn},
 };
 use core::ptr::NonNull;
 use link::{Lent, LinkFault, door::Door};
 use std::rc::Rc;
 use wire::{
-    ErrorCode, HEADER_LEN, Operation, Work,
-    reply::{self, Layout},
+    HEADER_LEN, Operation, Work,
+    reply::{self, Chunk, Layout},
 };
 
 /// Bytes of a wave's tables, and of rows that the host widens for lm-head.
@@ -31,11 +33,12 @@ pub(super) const TABLES_LEN: usize = 4 << 20;
 /// Bytes that a launch may use as scratch. Launches of one wave follow each other, so they share.
 pub(super) const SCRATCH_LEN: usize = 8 << 20;
 /// Stretches of device memory start at multiples of this.
-const ALIGN: usize = 256;
+pub(super) const ALIGN: usize = 256;
 /// Table bytes of an order beside its rows' entries: gaps between tables.
 const ORDER_TABLES: usize = 4 * ALIGN;
-/// Table bytes of a row: its job, and its two places in the tables of a projection.
-const ROW_TABLES: usize = 56 + 16;
+/// Table bytes of a row: its job, its two places in the tables of a projection, and its share of
+/// the gaps between the tables of tiles.
+const ROW_TABLES: usize = 56 + 16 + 24;
 
 /// How large the parts of a wave are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +63,15 @@ pub(super) struct Flight<'w> {
     pub(super) author: AuthorId,
     /// Where the rows are, if not in the slot.
     pub(super) leased: Option<Leased>,
+    /// Where in the tables its results begin, if they are to be coded.
+    pub(super) results: usize,
 }
 
 /// What filling a wave needs to know of its surroundings.
 pub(super) struct Around<'a> {
     pub(super) host: &'a Host,
     pub(super) authors: &'a mut Authors,
+    pub(super) coder: &'a mut Coder,
     /// Outputs of the projection, where there is one.
     pub(super) vocabulary: Option<u32>,
 }
@@ -100,9 +106,13 @@ pub(super) struct Wave<'w> {
 pub(super) fn need(work: &Work) -> (usize, usize) {
     let rows = work.rows as usize;
     let widened = if work.operation == Operation::LmHead { work.cols as usize * 4 } else { 0 };
-    let tables = rows.saturating_mul(ROW_TABLES + widened).saturating_add(ORDER_TABLES);
-    let replies = usize::try_from(reply::reply_len(work)).unwrap_or(usize::MAX);
     let chunks = reply::chunks(work).len();
+    // Plain sets on their way to be coded: indices, values, and 13 bytes more.
+    let sets = if work.coding.is_set() { work.k as usize * 8 + 13 } else { 0 };
+    let tables = rows
+        .saturating_mul(ROW_TABLES + widened + sets)
+        .saturating_add(ORDER_TABLES + (chunks + 1) * 2 * ALIGN);
+    let replies = usize::try_from(reply::reply_len(work)).unwrap_or(usize::MAX);
     let staging = (work.data_len as usize)
         .saturating_add(replies)
         .saturating_add((chunks + 2).saturating_mul(ALIGN));
@@ -110,7 +120,7 @@ pub(super) fn need(work: &Work) -> (usize, usize) {
 }
 
 /// The work whose layout the reply has: sets of lm-head are chosen from the projection's outputs.
-fn shape(work: &Work, vocabulary: Option<u32>) -> Work {
+pub(super) fn shape(work: &Work, vocabulary: Option<u32>) -> Work {
     match (work.operation, vocabulary) {
         (Operation::LmHead, Some(cols)) => Work { cols, ..*work },
         _ => *work,
@@ -176,14 +186,15 @@ impl<'w> Wave<'w> {
     /// its rows begin at once. Gives it back where it does not fit after all.
     pub(super) fn add(
         &mut self,
-        flight: Flight<'w>,
+        mut flight: Flight<'w>,
         around: &mut Around<'_>,
     ) -> Result<Option<Flight<'w>>, Fault> {
         if self.flights.is_empty() {
             self.started_ns = clock::monotonic_ns();
         }
         let (entries, outs) = (self.entries.len(), self.outs.len());
-        let placed = self.place(&flight, around);
+        flight.results = self.tables_used;
+        let placed = self.place(&mut flight, around);
         if placed == Ok(false) {
             self.entries.truncate(entries);
             self.outs.truncate(outs);
@@ -195,7 +206,7 @@ impl<'w> Wave<'w> {
     }
 
     /// Lays out an order's rows and replies; false where something does not fit.
-    fn place(&mut self, flight: &Flight<'w>, around: &mut Around<'_>) -> Result<bool, Fault> {
+    fn place(&mut self, flight: &mut Flight<'w>, around: &mut Around<'_>) -> Result<bool, Fault> {
         let lent = &flight.lent;
         let Ok(job) = lent.payload().and_then(|bytes| Job::check(lent.order(), bytes)) else {
             return Ok(false);
@@ -208,7 +219,16 @@ impl<'w> Wave<'w> {
         let (_, area) = lent.places();
         let mut written = 0;
         for chunk in reply::chunks(&job.work) {
-            let Some(layout) = Layout::of(&shape, &chunk) else { return Ok(false) };
+            let Some(mut layout) = Layout::of(&shape, &chunk) else { return Ok(false) };
+            if let Layout::Coded(_) = layout {
+                layout = Layout::TopK(plain_sets(&shape, &chunk));
+                let Some(at) = self.results(layout.end()) else { return Ok(false) };
+                if chunk.index == 0 {
+                    flight.results = at;
+                }
+                self.enter(key, &layout, &chunk, (rows, stride), self.memory.address() + at as u64);
+                continue;
+            }
             let len = layout.end();
             let Some(place) = part(area, written + HEADER_LEN, len) else { return Ok(false) };
             let reply = match around.host.reply(place) {
@@ -219,14 +239,36 @@ impl<'w> Wave<'w> {
                     from
                 }
             };
-            let first = u64::from(chunk.first_row);
-            let entries = (0..chunk.rows).filter_map(|row| {
-                Entry::of(&layout, rows + (first + u64::from(row)) * stride, reply, row)
-            });
-            self.entries.extend(entries.map(|entry| (key, entry)));
+            self.enter(key, &layout, &chunk, (rows, stride), reply);
             written += around.authors.frame_len(flight.author, shape.operation, len);
         }
         Ok(true)
+    }
+
+    /// Room for results that the host codes: the device writes them to the mirror of the tables,
+    /// and they are copied to the tables themselves.
+    fn results(&mut self, len: usize) -> Option<usize> {
+        let at = self.reserve(len)?;
+        let whole = self.tables.start();
+        let to = part(NonNull::slice_from_raw_parts(whole, TABLES_LEN), at, len)?.cast();
+        self.outs.push(Out { to, from: self.memory.address() + at as u64, len });
+        Some(at)
+    }
+
+    /// Enters the rows of a chunk, which lie `stride` apart from `rows` on.
+    fn enter(
+        &mut self,
+        key: Key,
+        layout: &Layout,
+        chunk: &Chunk,
+        (rows, stride): (u64, u64),
+        reply: u64,
+    ) {
+        let first = u64::from(chunk.first_row);
+        let entries = (0..chunk.rows).filter_map(|row| {
+            Entry::of(layout, rows + (first + u64::from(row)) * stride, reply, row)
+        });
+        self.entries.extend(entries.map(|entry| (key, entry)));
     }
 
     /// Where the device finds the rows of a job, in place or in a copy that is queued here, and how
@@ -326,7 +368,8 @@ impl<'w> Wave<'w> {
         let mut flights = self.empty();
         for mut flight in flights.drain(..) {
             beat();
-            let answer = sign(&mut flight, around, &turn);
+            let results = self.tables.bytes_mut().get_mut(flight.results..).unwrap_or_default();
+            let answer = sign(&mut flight, around, &turn, results);
             flight.lent.complete(turn.outcome(answer))?;
         }
         self.flights = flights;
@@ -340,32 +383,6 @@ impl<'w> Wave<'w> {
         self.outs.clear();
         core::mem::take(&mut self.flights)
     }
-}
-
-/// Ends the frames of an order whose parts the device has filled.
-fn sign(
-    flight: &mut Flight<'_>,
-    around: &mut Around<'_>,
-    turn: &Turn<'_>,
-) -> Result<Written, ErrorCode> {
-    let order = *flight.lent.order();
-    let (payload, out) = flight.lent.parts()?;
-    let job = Job::check(&order, payload)?;
-    let shape = shape(&job.work, around.vocabulary);
-    let mut written = Written::default();
-    for chunk in reply::chunks(&job.work) {
-        let layout = Layout::of(&shape, &chunk).ok_or(ErrorCode::NoCapableWorker)?;
-        let frame = out.get_mut(written.len..).ok_or(ErrorCode::ReplyTooLong)?;
-        let stamp = stamp(&job, turn.elapsed_ns(), chunk);
-        let len = around.authors.sign(flight.author, frame, &layout, &stamp)?;
-        // The device has put the next chunk where this length says.
-        if len != around.authors.frame_len(flight.author, shape.operation, layout.end()) {
-            return Err(ErrorCode::WorkerFailed);
-        }
-        written.len += len;
-        written.frames += 1;
-    }
-    Ok(written)
 }
 
 /// `len` bytes of an area, from `at` on.

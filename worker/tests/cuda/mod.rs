@@ -7,7 +7,7 @@ mod timing;
 
 use crate::support::{BULK, Request, Rig, tensor};
 use link::hello::Answer;
-use wire::{Dtype, ErrorCode, payload::TensorWork, response};
+use wire::{Coding, Dtype, ErrorCode, payload::TensorWork, response};
 use worker::{Args, Choice};
 
 /// What is asked of a worker in these tests.
@@ -68,6 +68,14 @@ pub(crate) fn asks() -> Vec<Ask> {
     asks.push(ask(14, TensorWork::int8(Dtype::Bf16, 3, 101), &wide));
     asks.push(ask(15, topk(Dtype::Bf16, 3, 101, 9, Dtype::F16), &wide));
     asks.push(ask(16, topk(Dtype::F16, 3, 333, 50, Dtype::F32), &tied));
+    // Coded by the host from sets of the device.
+    for (slot, coding) in (20..).zip([Coding::SetF16, Coding::SetU8, Coding::SetSteps]) {
+        let work = topk(Dtype::F32, 3, 501, 40, Dtype::F16).coded(coding, 0.0);
+        asks.push(ask(slot, work, &head));
+    }
+    let adaptive = topk(Dtype::F16, 34, 21, 5, Dtype::F16).coded(Coding::SetTiered, 0.9);
+    asks.push(Ask { streaming: true, ..ask(BULK + 4, adaptive, &tied) });
+    asks.push(ask(24, TensorWork::hidden(Dtype::F16, 2, 384, Coding::Int8Group, 0.0), &hidden));
     // In several frames.
     let streamed = ask(17, topk(Dtype::F16, 34, 21, 2, Dtype::F16), &tied);
     asks.push(Ask { streaming: true, ..streamed });
@@ -106,7 +114,11 @@ fn answer(rig: &Rig, slot: u32) -> Vec<String> {
                 format!("{:?} {scales:x?} {:?}", block.codes, block.flags)
             });
             let echo = reply.echo.map(|echo| echo.data.to_vec());
-            format!("{place:?} {sets:?} {block:?} {echo:?}")
+            let coded = reply.coded.map(|coded| {
+                let rows: Vec<_> = (0..coded.rows as usize).map(|row| coded.row(row)).collect();
+                format!("{:?} {} {} {rows:x?} {:?}", coded.coding, coded.k, coded.cols, coded.flags)
+            });
+            format!("{place:?} {sets:?} {block:?} {echo:?} {coded:?}")
         })
         .collect()
 }
@@ -158,6 +170,7 @@ fn comp_the_device_gives_the_bits_of_the_cpu() {
         compare(&mut rig, &asks, &expected, seed);
         assert_eq!(signed(&rig, 0), ("cuda".into(), "asked for".into()));
         assert_eq!(signed(&rig, 3).0, "cpu", "an echo needs no device");
+        assert_eq!(signed(&rig, 20).0, "cuda", "sets are coded from the device's");
         // And again, over what the first left in the slots.
         compare(&mut rig, &asks, &expected, seed);
         assert_eq!(rig.close(), 0);
@@ -174,6 +187,7 @@ fn comp_lm_head_on_the_device_gives_the_bits_of_the_cpu() {
         ask(1, work(2, 7), &features[768..]),
         ask(2, work(1, 100), &features[4 * 768..]),
         ask(3, TensorWork::int8(Dtype::F16, 2, 384), &features),
+        ask(4, work(2, 50).coded(Coding::SetSteps, 0.99), &features),
     ];
     let weights = Some("lm_head.safetensors");
     let expected = expected(&asks, weights);

@@ -32,7 +32,7 @@ pub(crate) const LAYOUT: Layout = Layout {
     small_slots: 40,
     small_request: 8 << 10,
     small_reply: 4 << 10,
-    bulk_slots: 4,
+    bulk_slots: 6,
     bulk_request: 2052 << 10,
     bulk_reply: 2052 << 10,
 };
