@@ -112,6 +112,16 @@ impl Rig {
         weights: Option<&str>,
         variables: &[(&str, &str)],
     ) -> Self {
+        Self::process_with(backend, weights, None, variables)
+    }
+
+    /// The same, with a basis.
+    pub(crate) fn process_with(
+        backend: &str,
+        weights: Option<&str>,
+        basis: Option<&'static SharedFile>,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let file = weights.map(|name| SharedFile::load(&sample(name)).expect("weights"));
         let start = |theirs: UnixStream| {
             let child = Command::new(std::env::current_exe().expect("this program"))
@@ -124,7 +134,7 @@ impl Rig {
                 .spawn();
             Worker::Process(child.expect("a process"))
         };
-        Self::begin(start, file.as_ref(), |_| {})
+        Self::begin(start, file.as_ref(), |offer| offer.basis = basis.map(SharedFile::fd))
     }
 
     fn begin(
