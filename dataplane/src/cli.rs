@@ -1,10 +1,13 @@
 //! The command line. Parsing only: every command hands its arguments to the module of its name.
 
-use crate::{
-    settings::{Backend, Poll, Settings},
-    units::Span,
-};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+mod codecs;
+mod compress;
+
+pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
+pub(crate) use compress::{CompressArgs, Values};
+
+use crate::settings::{Backend, Poll, Settings};
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -32,8 +35,17 @@ pub(crate) enum Command {
     #[command(after_help = SERVE)]
     Serve(Box<ServeArgs>),
     /// Send a tensor of a safetensors file through a node and keep the compressed answer
-    #[command(after_help = COMPRESS)]
-    Compress(CompressArgs),
+    #[command(after_help = compress::HELP)]
+    Compress(Box<CompressArgs>),
+    /// Restore the tensors of a file that compress --codec wrote
+    #[command(after_help = codecs::DECOMPRESS)]
+    Decompress(DecompressArgs),
+    /// Learn a basis for the codings of hidden states, and what each coding makes of them
+    #[command(after_help = codecs::CALIBRATE)]
+    Calibrate(CalibrateArgs),
+    /// Fetch the basis of a node, or describe one in a file
+    #[command(after_help = codecs::BASIS)]
+    Basis(BasisArgs),
     /// Show a node's counters
     #[command(after_help = STATUS)]
     Status(StatusArgs),
@@ -100,81 +112,6 @@ pub(crate) struct WorkerArgs {
     pub(crate) device: u16,
 }
 
-const COMPRESS: &str = "\
-Examples:
-  butterfly compress --addr 127.0.0.1:7171 --in logits.safetensors --tensor logits \\
-      --topk 100 --out top.safetensors
-  butterfly compress --addr 127.0.0.1:7171 --in hidden.safetensors --tensor hidden \\
-      --int8 row --out int8.safetensors
-  butterfly compress --addr unix:///run/butterfly.sock --in hidden.safetensors --tensor hidden \\
-      --lm-head --topk 256 --values bf16 --out top.safetensors
-
-The last axis of the tensor is the row; all axes before it are counted together as rows.
-Output of top-k and lm-head: indices I32 [rows,k] (-1 where a row has fewer valid entries),
-values F32 [rows,k], logsumexp F64 [rows], flags U8 [rows].
-Output of int8: codes I8 [rows,n], scales F32 [rows], flags U8 [rows].
-
-Exit codes: 0 written, 1 refused or connection lost, 2 bad arguments, file or tensor";
-
-/// Element type of returned values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Values {
-    /// Half precision.
-    F16,
-    /// bfloat16.
-    Bf16,
-    /// As computed.
-    F32,
-}
-
-/// Groups of an int8 scale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Int8 {
-    /// One scale per row.
-    Row,
-}
-
-/// Arguments of `compress`.
-#[derive(Args, Debug)]
-pub(crate) struct CompressArgs {
-    /// The node: HOST:PORT or unix:///PATH
-    #[arg(long)]
-    pub(crate) addr: String,
-    /// safetensors file to read
-    #[arg(long = "in", value_name = "FILE")]
-    pub(crate) input: PathBuf,
-    /// Tensor in it: F32, F16 or BF16, any rank from 1
-    #[arg(long, value_name = "NAME")]
-    pub(crate) tensor: String,
-    /// Keep the K largest of each row, 1 to 1024
-    #[arg(long, value_name = "K", required_unless_present = "int8", conflicts_with = "int8")]
-    pub(crate) topk: Option<u32>,
-    /// How values travel [default: f32]
-    #[arg(long, requires = "topk")]
-    pub(crate) values: Option<Values>,
-    /// Quantise each row to int8
-    #[arg(long, value_name = "SCALE")]
-    pub(crate) int8: Option<Int8>,
-    /// The rows are hidden states: multiply by the node's weights first
-    #[arg(long, requires = "topk")]
-    pub(crate) lm_head: bool,
-    /// safetensors file to write
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: PathBuf,
-    /// Bytes of rows in one request at most; a single row may be larger
-    #[arg(long, value_name = "SIZE", default_value = "512KiB")]
-    pub(crate) request: crate::units::Bytes,
-    /// Requests under way at a time
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    pub(crate) depth: usize,
-    /// How long to go on after refusals that may pass
-    #[arg(long, value_name = "TIME", default_value = "30s")]
-    pub(crate) patience: Span,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 const STATUS: &str = "\
 Examples:
   butterfly status --addr 127.0.0.1:7171
@@ -216,17 +153,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn one_operation_is_required_and_only_one() {
-        let base = "butterfly compress --addr a:1 --in x --tensor t --out y";
-        let parse = |rest: &str| Cli::try_parse_from(format!("{base} {rest}").split_whitespace());
-        for good in ["--topk 5", "--topk 5 --values bf16", "--int8 row", "--lm-head --topk 9"] {
-            assert!(parse(good).is_ok(), "{good}");
-        }
-        for bad in ["", "--int8 row --topk 5", "--lm-head", "--values f16", "--int8 column"] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! What compression kept: the numbers that stand beside every ratio.
 
+use codec::set::SetBuf;
 use kernels::{
     Element, Row,
     fidelity::{self, Reconstruction},
@@ -27,7 +28,7 @@ pub(crate) struct Judge {
 }
 
 /// Bytes of a row as the kernels read them.
-fn row(dtype: Dtype, bytes: &[u8]) -> Option<Row<'_>> {
+pub(crate) fn row(dtype: Dtype, bytes: &[u8]) -> Option<Row<'_>> {
     let element = match dtype {
         Dtype::F32 => Element::F32,
         Dtype::F16 => Element::F16,
@@ -56,49 +57,52 @@ impl Judge {
         };
         self.decoded.clear();
         self.decoded.extend(view.row_values_f32(index));
-        let log_sum = self.with_rest(*max, *log_sum);
-        let judged = original.and_then(|(dtype, bytes)| row(dtype, bytes)).and_then(|original| {
-            let indices = view.row_indices(index);
-            fidelity::topk(original, indices, &self.decoded, *max, log_sum)
-        });
+        self.set(view.row_indices(index), *max, *log_sum, original);
+    }
+
+    /// One row of a coded set, as [`Judge::topk`].
+    pub(crate) fn coded_set(&mut self, set: &SetBuf, original: Option<(Dtype, &[u8])>) {
+        self.decoded.clear();
+        self.decoded.extend_from_slice(&set.values);
+        self.set(&set.indices, set.max, set.log_sum, original);
+    }
+
+    /// One set whose values lie in `decoded`.
+    fn set(&mut self, indices: &[u32], max: f32, log_sum: f32, original: Option<(Dtype, &[u8])>) {
+        let log_sum = with_rest(&self.decoded, max, log_sum);
+        let judged = original
+            .and_then(|(dtype, bytes)| row(dtype, bytes))
+            .and_then(|row| fidelity::topk(row, indices, &self.decoded, max, log_sum));
         if let Some(judged) = judged {
             self.mass += judged.retained_mass;
             self.kl += judged.kl_with_tail;
             self.compared += 1;
             self.rows += 1;
         } else if original.is_none() && (max + log_sum).is_finite() {
-            self.mass += self.mass_of(*max, log_sum);
+            self.mass += mass_of(&self.decoded, max, log_sum);
             self.rows += 1;
         }
     }
 
-    /// Probability that a reader gives to the decoded entries.
-    fn mass_of(&self, max: f32, log_sum: f32) -> f64 {
-        let log_z = f64::from(max) + f64::from(log_sum);
-        self.decoded.iter().map(|x| (f64::from(*x) - log_z).exp()).sum()
-    }
-
-    /// The normaliser of a sensible reader: values rounded to 16 bits may sum to more than 1, and
-    /// who believes them would call the rest impossible. Such a set is scaled down until the rest
-    /// keeps the least share.
-    fn with_rest(&self, max: f32, log_sum: f32) -> f32 {
-        let mass = self.mass_of(max, log_sum);
-        if mass <= 1.0 - REST_MIN { log_sum } else { log_sum + (mass.ln() + REST_MIN) as f32 }
+    /// One hidden row after decoding, with the row it was made from.
+    pub(crate) fn hidden(&mut self, decoded: &[f32], dtype: Dtype, bytes: &[u8]) {
+        let Some(original) = row(dtype, bytes) else { return };
+        self.original.resize(original.len(), 0.0);
+        original.widen(&mut self.original);
+        self.rebuilt.add(&self.original, decoded);
+        self.rows += 1;
     }
 
     /// One row of an int8 block, with the row it was made from.
     pub(crate) fn int8(&mut self, view: &Int8View<'_>, index: usize, dtype: Dtype, bytes: &[u8]) {
         let cols = view.cols as usize;
-        let (Some(original), Some(scale)) = (row(dtype, bytes), view.scales.get(index)) else {
-            return;
-        };
+        let Some(scale) = view.scales.get(index) else { return };
         let codes = view.codes.get(index * cols..(index + 1) * cols).unwrap_or_default();
-        self.original.resize(original.len(), 0.0);
-        original.widen(&mut self.original);
-        self.decoded.clear();
-        self.decoded.extend(codes.iter().map(|code| f32::from(*code) * scale));
-        self.rebuilt.add(&self.original, &self.decoded);
-        self.rows += 1;
+        let mut decoded = core::mem::take(&mut self.decoded);
+        decoded.clear();
+        decoded.extend(codes.iter().map(|code| f32::from(*code) * scale));
+        self.hidden(&decoded, dtype, bytes);
+        self.decoded = decoded;
     }
 
     /// The means of top-k sets: `rows_judged`, `retained_mass` and, where rows could be compared,
@@ -114,15 +118,31 @@ impl Judge {
         report
     }
 
-    /// The figures of int8 blocks: `rows_judged`, `relative_error`, `snr_db`, `largest_error`.
-    pub(crate) fn int8_report(&self) -> Vec<(&'static str, Value)> {
+    /// The figures of hidden rows: `rows_judged`, `relative_error`, `snr_db`, `cosine`,
+    /// `largest_error`.
+    pub(crate) fn hidden_report(&self) -> Vec<(&'static str, Value)> {
         vec![
             ("rows_judged", json!(self.rows)),
             ("relative_error", json!(self.rebuilt.relative_error())),
             ("snr_db", json!(self.rebuilt.snr_db())),
+            ("cosine", json!(self.rebuilt.cosine_mean())),
             ("largest_error", json!(self.rebuilt.error_largest())),
         ]
     }
+}
+
+/// Probability that a reader gives to the decoded entries.
+fn mass_of(decoded: &[f32], max: f32, log_sum: f32) -> f64 {
+    let log_z = f64::from(max) + f64::from(log_sum);
+    decoded.iter().map(|x| (f64::from(*x) - log_z).exp()).sum()
+}
+
+/// The log-sum of a sensible reader: values rounded to few bits may sum to more than 1, and who
+/// believes them would call the rest impossible. Such a set is scaled down until the rest keeps the
+/// least share.
+pub(crate) fn with_rest(decoded: &[f32], max: f32, log_sum: f32) -> f32 {
+    let mass = mass_of(decoded, max, log_sum);
+    if mass <= 1.0 - REST_MIN { log_sum } else { log_sum + (mass.ln() + REST_MIN) as f32 }
 }
 
 #[cfg(test)]

@@ -3,10 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod basis;
+mod calibrate;
 mod check;
 mod cli;
+mod coded;
 mod compress;
 mod control;
+mod decompress;
 mod demo;
 mod failure;
 mod host;
@@ -14,6 +17,7 @@ mod judge;
 mod listen;
 mod memory;
 mod plan;
+mod progress;
 mod say;
 mod serve;
 mod settings;
@@ -38,6 +42,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Compress(args) => compress::run(&args),
+        Command::Decompress(args) => decompress::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
+        Command::Basis(args) => basis::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),

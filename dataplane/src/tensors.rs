@@ -1,14 +1,16 @@
 //! safetensors files read and written by ranges: a tensor of any size passes through a few
 //! requests' worth of memory.
 
-use safetensors::{
-    Dtype, SafeTensorError,
-    tensor::{Metadata, TensorInfo},
-};
+mod part;
+mod writer;
+
+pub(crate) use part::PartFile;
+pub(crate) use writer::{Column, Writer, header};
+
+use safetensors::{Dtype, tensor::Metadata};
 use std::{
-    collections::HashMap,
     fmt::Write as _,
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Read},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -18,8 +20,6 @@ use std::{
 const PREFIX: u64 = 8;
 /// The format's own bound on its JSON header.
 const HEADER_MAX: u64 = 100_000_000;
-/// Data starts at a multiple of this, so that files can be mapped and used in place.
-const DATA_ALIGN: usize = 64;
 
 /// What is wrong with a tensor file, as a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,14 @@ pub(crate) enum TensorError {
     /// Not a safetensors file.
     #[error("{} is not a valid safetensors file: {what}", path.display())]
     Malformed {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
+    /// Not a file of coded rows.
+    #[error("{} cannot be decompressed: {what}", path.display())]
+    NoCodedRows {
         /// File.
         path: PathBuf,
         /// Why.
@@ -96,8 +104,17 @@ pub(crate) struct Rows<'a> {
     pub(crate) rows: u64,
     /// Elements of a row.
     pub(crate) cols: u32,
-    /// Axes of the tensor.
-    pub(crate) axes: usize,
+    /// The tensor's own shape.
+    pub(crate) shape: &'a [usize],
+    start: u64,
+}
+
+/// One tensor of a file, seen as bytes.
+#[derive(Debug)]
+pub(crate) struct Span<'a> {
+    file: &'a TensorFile,
+    /// Bytes of it.
+    pub(crate) len: u64,
     start: u64,
 }
 
@@ -157,6 +174,42 @@ impl TensorFile {
         self.metadata.info(name).is_some()
     }
 
+    /// A text that the file carries beside its tensors.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        self.metadata.metadata().as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// A tensor of one axis, of exactly this element type, as bytes.
+    ///
+    /// # Errors
+    /// [`TensorError::NoSuchTensor`]; [`TensorError::Unfit`] for another type or shape.
+    pub(crate) fn span(&self, name: &str, dtype: Dtype) -> Result<Span<'_>, TensorError> {
+        let info = self.metadata.info(name).ok_or_else(|| self.missing(name))?;
+        if info.dtype != dtype || info.shape.len() != 1 {
+            let (dtype_found, shape) = (info.dtype, &info.shape);
+            let what = format!("it is {dtype_found} {shape:?}; {dtype} with one axis is needed");
+            return Err(self.unfit(name, what));
+        }
+        let (from, to) = info.data_offsets;
+        Ok(Span { file: self, len: (to - from) as u64, start: self.data_start + from as u64 })
+    }
+
+    fn missing(&self, name: &str) -> TensorError {
+        TensorError::NoSuchTensor {
+            path: self.path.clone(),
+            name: name.to_owned(),
+            present: self.names(),
+        }
+    }
+
+    fn read_at(&self, into: &mut [u8], at: u64) -> Result<(), TensorError> {
+        self.file.read_exact_at(into, at).map_err(|source| TensorError::Io {
+            doing: "read",
+            path: self.path.clone(),
+            source,
+        })
+    }
+
     fn unfit(&self, name: &str, what: impl Into<String>) -> TensorError {
         TensorError::Unfit { path: self.path.clone(), name: name.to_owned(), what: what.into() }
     }
@@ -167,11 +220,7 @@ impl TensorFile {
     /// [`TensorError::NoSuchTensor`] with the names that exist; [`TensorError::Unfit`] for other
     /// element types, scalars and tensors without elements.
     pub(crate) fn rows(&self, name: &str) -> Result<Rows<'_>, TensorError> {
-        let info = self.metadata.info(name).ok_or_else(|| TensorError::NoSuchTensor {
-            path: self.path.clone(),
-            name: name.to_owned(),
-            present: self.names(),
-        })?;
+        let info = self.metadata.info(name).ok_or_else(|| self.missing(name))?;
         let dtype = match info.dtype {
             Dtype::F32 => wire::Dtype::F32,
             Dtype::F16 => wire::Dtype::F16,
@@ -190,7 +239,7 @@ impl TensorFile {
         let cols = u32::try_from(cols)
             .map_err(|_| self.unfit(name, format!("rows of {cols} elements are too long")))?;
         let start = self.data_start + info.data_offsets.0 as u64;
-        Ok(Rows { file: self, dtype, rows: rows as u64, cols, axes: info.shape.len(), start })
+        Ok(Rows { file: self, dtype, rows: rows as u64, cols, shape: &info.shape, start })
     }
 }
 
@@ -233,138 +282,23 @@ impl Rows<'_> {
         assert!(first + count <= self.rows, "rows {first}+{count} of {}", self.rows);
         let bytes = self.row_bytes();
         assert_eq!(into.len() as u64, count * bytes, "room for {count} rows");
-        self.file.file.read_exact_at(into, self.start + first * bytes).map_err(|source| {
-            TensorError::Io { doing: "read", path: self.file.path.clone(), source }
-        })
+        self.file.read_at(into, self.start + first * bytes)
     }
 }
 
-/// A tensor to be written: name, element type, shape.
-#[derive(Clone, Debug)]
-pub(crate) struct Column {
-    /// Name.
-    pub(crate) name: &'static str,
-    /// Element type.
-    pub(crate) dtype: Dtype,
-    /// Shape; the first axis is the row.
-    pub(crate) shape: Vec<usize>,
-}
-
-/// A file under construction, filled row by row in any order. It has its final name only after
-/// [`Writer::finish`].
-#[derive(Debug)]
-pub(crate) struct Writer {
-    path: PathBuf,
-    part: PathBuf,
-    file: File,
-    /// Start in the file and bytes per row, by column.
-    places: Vec<(u64, u64)>,
-    finished: bool,
-}
-
-impl Writer {
-    /// Lays the file out: header first, room for every column behind it.
+impl Span<'_> {
+    /// Fills `into` from byte `at` on.
     ///
     /// # Errors
-    /// [`TensorError::Io`], or [`TensorError::Malformed`] for columns that do not fit a file.
-    pub(crate) fn create(path: &Path, columns: &[Column]) -> Result<Self, TensorError> {
-        let malformed = |what: SafeTensorError| TensorError::Malformed {
-            path: path.to_owned(),
-            what: what.to_string(),
-        };
-        let mut offset = 0usize;
-        let mut spans = Vec::new();
-        let mut infos = Vec::new();
-        for column in columns {
-            let elements = column.shape.iter().try_fold(1usize, |n, axis| n.checked_mul(*axis));
-            let bytes = elements
-                .and_then(|n| n.checked_mul(column.dtype.bitsize() / 8))
-                .ok_or_else(|| malformed(SafeTensorError::ValidationOverflow))?;
-            let end = offset
-                .checked_add(bytes)
-                .ok_or_else(|| malformed(SafeTensorError::ValidationOverflow))?;
-            let rows = column.shape.first().copied().unwrap_or(1).max(1);
-            spans.push((offset as u64, (bytes / rows) as u64));
-            let info = TensorInfo {
-                dtype: column.dtype,
-                shape: column.shape.clone(),
-                data_offsets: (offset, end),
-            };
-            infos.push((column.name.to_owned(), info));
-            offset = end;
+    /// [`TensorError::Io`]; also [`TensorError::Malformed`] for bytes that the tensor does not
+    /// have.
+    pub(crate) fn read(&self, at: u64, into: &mut [u8]) -> Result<(), TensorError> {
+        if at.checked_add(into.len() as u64).is_none_or(|end| end > self.len) {
+            let (wanted, len) = (into.len(), self.len);
+            let what = format!("{wanted} bytes from {at} on are wanted of a tensor of {len}");
+            return Err(TensorError::Malformed { path: self.file.path.clone(), what });
         }
-        let origin = HashMap::from([(
-            "made_by".to_owned(),
-            concat!("butterfly ", env!("CARGO_PKG_VERSION")).to_owned(),
-        )]);
-        let metadata = Metadata::new(Some(origin), infos).map_err(malformed)?;
-        let mut json = serde_json::to_vec(&metadata).map_err(|error| TensorError::Malformed {
-            path: path.to_owned(),
-            what: error.to_string(),
-        })?;
-        let padded = (json.len() + PREFIX as usize).next_multiple_of(DATA_ALIGN) - PREFIX as usize;
-        json.resize(padded, b' ');
-        let data_start = PREFIX + json.len() as u64;
-
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let part = path.with_file_name(name);
-        let lay_out = || -> io::Result<File> {
-            let file = OpenOptions::new().write(true).create_new(true).open(&part)?;
-            file.write_all_at(&(json.len() as u64).to_le_bytes(), 0)?;
-            file.write_all_at(&json, PREFIX)?;
-            file.set_len(data_start + offset as u64)?;
-            Ok(file)
-        };
-        let file = lay_out().map_err(|source| TensorError::Io {
-            doing: "create",
-            path: part.clone(),
-            source,
-        })?;
-        let places = spans.iter().map(|(start, row)| (data_start + start, *row)).collect();
-        Ok(Self { path: path.to_owned(), part, file, places, finished: false })
-    }
-
-    /// Writes rows of one column from row `first` on.
-    ///
-    /// # Errors
-    /// [`TensorError::Io`].
-    ///
-    /// # Panics
-    /// If there is no such column.
-    pub(crate) fn write(
-        &mut self,
-        column: usize,
-        first: u64,
-        bytes: &[u8],
-    ) -> Result<(), TensorError> {
-        let (start, row) = self.places[column];
-        self.file.write_all_at(bytes, start + first * row).map_err(|source| TensorError::Io {
-            doing: "write",
-            path: self.part.clone(),
-            source,
-        })
-    }
-
-    /// Gives the file its name, in one step: readers see all of it or nothing.
-    ///
-    /// # Errors
-    /// [`TensorError::Io`].
-    pub(crate) fn finish(mut self) -> Result<(), TensorError> {
-        let end = self.file.sync_all().and_then(|()| fs::rename(&self.part, &self.path));
-        end.map_err(|source| TensorError::Io { doing: "finish", path: self.path.clone(), source })?;
-        self.finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if !self.finished {
-            // A half-written answer must not be mistaken for one; if even this fails, its name
-            // still says `.part`.
-            let _ = fs::remove_file(&self.part);
-        }
+        self.file.read_at(into, self.start + at)
     }
 }
 

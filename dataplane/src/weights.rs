@@ -26,10 +26,10 @@ fn check(path: &Path) -> Result<(), String> {
     let file = TensorFile::open(path).map_err(|error| error.to_string())?;
     let wrong = |what: String| format!("{} cannot serve lm-head: {what}", path.display());
     let weight = file.rows("weight").map_err(|error| wrong(error.to_string()))?;
-    if weight.axes != 2 {
+    if weight.shape.len() != 2 {
         return Err(wrong(format!(
             "`weight` has {} axes; [vocabulary, width] is needed",
-            weight.axes
+            weight.shape.len()
         )));
     }
     if weight.rows > u64::from(wire::work::COLS_MAX) {
@@ -40,7 +40,7 @@ fn check(path: &Path) -> Result<(), String> {
         )));
     }
     match file.rows("bias") {
-        Ok(bias) if bias.axes != 1 || u64::from(bias.cols) != weight.rows => {
+        Ok(bias) if bias.shape.len() != 1 || u64::from(bias.cols) != weight.rows => {
             Err(wrong(format!("`bias` has not one entry per row of `weight` ({})", weight.rows)))
         }
         Err(error) if file.has("bias") => Err(wrong(error.to_string())),

@@ -141,6 +141,41 @@ DEVICE typename E::Four load_four(const typename E::Word* at) {
   return E::pack(__ldg(at), __ldg(at + 1), __ldg(at + 2), __ldg(at + 3));
 }
 
+// Eight elements as they lie in memory.
+template <class E>
+struct Eight {
+  uint4 parts[sizeof(typename E::Word) / 2];
+
+  // From an address that is a multiple of 16.
+  __device__ __forceinline__ void load_wide(const typename E::Word* at) {
+#pragma unroll
+    for (u32 i = 0; i < sizeof(parts) / 16; i++) parts[i] = __ldg((const uint4*)at + i);
+  }
+  // The first `count` from anywhere; 0 for those beyond.
+  __device__ __forceinline__ void load(const typename E::Word* at, u32 count) {
+    u32 words[8];
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) words[i] = i < count ? (u32)__ldg(at + i) : 0;
+    if constexpr (sizeof(parts) == 16) {
+      uint2 low = E::pack(words[0], words[1], words[2], words[3]);
+      uint2 high = E::pack(words[4], words[5], words[6], words[7]);
+      parts[0] = make_uint4(low.x, low.y, high.x, high.y);
+    } else {
+      parts[0] = E::pack(words[0], words[1], words[2], words[3]);
+      parts[1] = E::pack(words[4], words[5], words[6], words[7]);
+    }
+  }
+  __device__ __forceinline__ void widen(float* to) const {
+    if constexpr (sizeof(parts) == 16) {
+      E::unpack(make_uint2(parts[0].x, parts[0].y), to);
+      E::unpack(make_uint2(parts[0].z, parts[0].w), to + 4);
+    } else {
+      E::unpack(parts[0], to);
+      E::unpack(parts[1], to + 4);
+    }
+  }
+};
+
 template <class T>
 DEVICE bool is_aligned(const void* at) {
   return (u64)at % sizeof(T) == 0;

@@ -38,13 +38,13 @@ struct Hidden {
       for (u32 i = 0; i < 8; i++) t[i] = col < cols && i < cols - col ? at(col + i) : 0.0f;
       return;
     }
-    if (is_aligned<typename E::Four>(row)) {
-      E::unpack(load_four<E, true>(row + col), t);
-      E::unpack(load_four<E, true>(row + col + 4), t + 4);
+    Eight<E> raw;
+    if (is_aligned<uint4>(row)) {
+      raw.load_wide(row + col);
     } else {
-      E::unpack(load_four<E, false>(row + col), t);
-      E::unpack(load_four<E, false>(row + col + 4), t + 4);
+      raw.load(row + col, 8);
     }
+    raw.widen(t);
     if (mean) {
       float m[8];
       eight_floats(mean, col, m);

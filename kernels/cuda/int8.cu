@@ -17,7 +17,7 @@
 //         NaN is coded as 0 and flagged, infinities as +-127 and flagged (0 where a channel's or a
 //         group's scale is 0); neither counts for a scale.
 // Limits  cols up to 2^31. Addresses need the alignment of their elements, no more; accesses are
-//         wide where a row starts at a multiple of 16 bytes (8 for 16-bit elements and codes).
+//         wide where a row, a mean or scales start at a multiple of 16 bytes, codes at one of 8.
 // Does not use scratch, wait for another block, or trust any value of a row.
 //
 // A code is the rounded quotient of a true division. Multiplying by the reciprocal is much cheaper

@@ -144,31 +144,8 @@ DEVICE void tiles(const u64* row_addresses, u32 count, const typename E::Word* m
   }
 }
 
-// Eight weights as they lie in memory; 0 from the end of the row on.
-template <class E, bool WIDE>
-struct Eight {
-  typename E::Four low, high;
-
-  // `left` columns of the row are left. WIDE promises alignment and a whole number of eights.
-  __device__ __forceinline__ void load(const typename E::Word* at, u32 left) {
-    if (left >= 8) {
-      low = load_four<E, WIDE>(at);
-      high = load_four<E, WIDE>(at + 4);
-    } else {
-      u32 words[8];
-#pragma unroll
-      for (u32 i = 0; i < 8; i++) words[i] = !WIDE && i < left ? (u32)__ldg(at + i) : 0;
-      low = E::pack(words[0], words[1], words[2], words[3]);
-      high = E::pack(words[4], words[5], words[6], words[7]);
-    }
-  }
-  __device__ __forceinline__ void widen(float* to) const {
-    E::unpack(low, to);
-    E::unpack(high, to + 4);
-  }
-};
-
-// R rows, two threads to an output: `half` has lanes 8 * half to 8 * half + 7.
+// R rows, two threads to an output: `half` has lanes 8 * half to 8 * half + 7. WIDE promises a
+// matrix at a multiple of 16 bytes, and rows of a whole number of eights.
 template <class E, u32 R, u32 UNROLL, bool WIDE>
 DEVICE void few(const u64* row_addresses, u32 count, const typename E::Word* matrix, u32 width,
                 u32 outputs, const float* bias, const u64* outs) {
@@ -196,11 +173,16 @@ DEVICE void few(const u64* row_addresses, u32 count, const typename E::Word* mat
     u32 end = width - first < FEW_PANEL ? width - first : FEW_PANEL;
 #pragma unroll 1
     for (u32 group = 0; group < end; group += 16 * UNROLL) {
-      Eight<E, WIDE> raw[UNROLL];
+      Eight<E> raw[UNROLL];
 #pragma unroll
       for (u32 u = 0; u < UNROLL; u++) {
         u32 column = first + group + 16 * u + 8 * half;
-        raw[u].load(weights + column, column < width ? width - column : 0);
+        u32 left = column < width ? width - column : 0;
+        if (WIDE && left > 0) {
+          raw[u].load_wide(weights + column);
+        } else {
+          raw[u].load(weights + column, WIDE ? 0 : left);
+        }
       }
 #pragma unroll
       for (u32 u = 0; u < UNROLL; u++) {
@@ -243,7 +225,7 @@ DEVICE void any(const u64* rows, u32 count, const typename E::Word* matrix, u32 
                 const float* bias, const u64* outs) {
   if (count > 4) {
     tiles<E, 4>(rows, count, matrix, width, outputs, bias, outs);
-  } else if (width % 8 != 0 || !is_aligned<typename E::Four>(matrix)) {
+  } else if (width % 8 != 0 || !is_aligned<uint4>(matrix)) {
     few<E, 4, 1, false>(rows, count, matrix, width, outputs, bias, outs);
   } else if (count > 1) {
     few<E, 4, 2, true>(rows, count, matrix, width, outputs, bias, outs);

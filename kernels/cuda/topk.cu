@@ -239,17 +239,34 @@ DEVICE void scan(const Job* jobs, u32 cols, u32 split, u8* scratch) {
 // a merge.
 template <class E>
 RARE void sum_again(const typename E::Word* row, u32 cols, float anchor, float* sums) {
-  for (u32 lane = threadIdx.x; lane < HALF; lane += MERGE_THREADS) {
-    float low = 0.0f, high = 0.0f;
-    for (u64 at = lane; at < cols; at += STRIPE) {
-      float d = fmaxf(__fsub_rn(E::widen(row[at]), anchor), -INFINITE);
-      low = __fadd_rn(low, exponential(d));
-      if (at + HALF < cols) {
-        d = fmaxf(__fsub_rn(E::widen(row[at + HALF]), anchor), -INFINITE);
-        high = __fadd_rn(high, exponential(d));
-      }
+  // Lanes threadIdx.x + 512 i: the first four are in the lower half.
+  constexpr u32 LANES = STRIPE / MERGE_THREADS;
+  float lanes[LANES];
+#pragma unroll
+  for (u32 i = 0; i < LANES; i++) lanes[i] = 0.0f;
+  u32 whole = cols / STRIPE;
+  const typename E::Word* at = row + threadIdx.x;
+#pragma unroll 2
+  for (u32 stripe = 0; stripe < whole; stripe++, at += STRIPE) {
+    typename E::Word words[LANES];
+#pragma unroll
+    for (u32 i = 0; i < LANES; i++) words[i] = __ldg(at + i * MERGE_THREADS);
+#pragma unroll
+    for (u32 i = 0; i < LANES; i++) {
+      float d = fmaxf(__fsub_rn(E::widen(words[i]), anchor), -INFINITE);
+      lanes[i] = __fadd_rn(lanes[i], exponential(d));
     }
-    sums[lane] = __fadd_rn(low, high);
+  }
+#pragma unroll
+  for (u32 i = 0; i < LANES; i++) {
+    if (threadIdx.x + i * MERGE_THREADS < cols % STRIPE) {
+      float d = fmaxf(__fsub_rn(E::widen(at[i * MERGE_THREADS]), anchor), -INFINITE);
+      lanes[i] = __fadd_rn(lanes[i], exponential(d));
+    }
+  }
+#pragma unroll
+  for (u32 i = 0; i < LANES / 2; i++) {
+    sums[threadIdx.x + i * MERGE_THREADS] = __fadd_rn(lanes[i], lanes[i + LANES / 2]);
   }
 }
 
@@ -257,6 +274,7 @@ RARE void sum_again(const typename E::Word* row, u32 cols, float anchor, float* 
 template <class E>
 RARE u32 count_equal(const typename E::Word* row, u32 cols, float max) {
   u32 count = 0;
+#pragma unroll 4
   for (u64 at = threadIdx.x; at < cols; at += MERGE_THREADS) count += E::widen(row[at]) == max;
   return count;
 }
@@ -265,6 +283,7 @@ RARE u32 count_equal(const typename E::Word* row, u32 cols, float max) {
 template <class E>
 RARE u32 count_keys(const typename E::Word* row, u32 cols, u64 last) {
   u32 count = 0;
+#pragma unroll 4
   for (u64 at = threadIdx.x; at < cols; at += MERGE_THREADS) {
     float x = E::widen(row[at]);
     count += !is_nan(x) && key_of(x, (u32)at) <= last;

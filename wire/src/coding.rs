@@ -16,7 +16,7 @@ registry! {
         SetU8 = 3, "set-u8";
         /// A top-k set in bits, the best values in 256 steps and the rest in 4.
         SetTiered = 4, "set-tiered";
-        /// A top-k set in bits, values in equal steps with the number of bits that each needs.
+        /// A top-k set in bits, values in steps that are fine where probability is.
         SetSteps = 5, "set-steps";
         /// Hidden rows in int8, a learned mean and scale for each channel.
         Int8Channel = 16, "int8-channel";

@@ -5,7 +5,7 @@ use super::{
     job::{self, Job},
     outcome::Outcome,
 };
-use crate::{failure::Failure, plan::Limits};
+use crate::{basis, failure::Failure, plan::Limits};
 use client::{Addr, Client, ClientError, Options, Receiver, Refusal, Sender};
 use std::{
     collections::{HashMap, VecDeque},
@@ -36,8 +36,10 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn next(&mut self) -> Option<Job> {
-        self.again.pop_front().or_else(|| self.fresh.next())
+    /// The next job. New ones only where `more` allows them; what is asked for again is what others
+    /// may be waiting for.
+    fn next(&mut self, more: bool) -> Option<Job> {
+        self.again.pop_front().or_else(|| if more { self.fresh.next() } else { None })
     }
 
     /// A retry is due; an error once nothing has moved for as long as the user is patient.
@@ -50,8 +52,16 @@ impl Ledger {
     }
 }
 
-/// The longest payload that a node accepts. A refusal that may pass is waited out.
-pub(super) fn payload_max(addr: &Addr, patience: Duration) -> Result<u64, Failure> {
+/// What a node says of itself that a run depends on.
+pub(super) struct Facts {
+    /// The longest payload that it accepts.
+    pub(super) payload_max: u64,
+    /// Its basis.
+    pub(super) basis: basis::Known,
+}
+
+/// Asks the node. A refusal that may pass is waited out.
+pub(super) fn facts(addr: &Addr, patience: Duration) -> Result<Facts, Failure> {
     let started = Instant::now();
     loop {
         let asked =
@@ -59,7 +69,8 @@ pub(super) fn payload_max(addr: &Addr, patience: Duration) -> Result<u64, Failur
         match asked {
             Ok(metrics) => {
                 let limit = metrics.fact("max_payload").and_then(|text| text.parse().ok());
-                return Ok(limit.unwrap_or(Limits::PAYLOAD_MIN));
+                let payload_max = limit.unwrap_or(Limits::PAYLOAD_MIN);
+                return Ok(Facts { payload_max, basis: basis::known(&metrics) });
             }
             Err(ClientError::Refused(refusal))
                 if refusal.code.retryable() && started.elapsed() < patience =>
@@ -77,7 +88,7 @@ fn pause(refusal: &Refusal) -> Duration {
 }
 
 /// Gets every row answered.
-pub(super) fn run(setup: &Setup<'_>, outcome: &mut Outcome) -> Result<(), Failure> {
+pub(super) fn run(setup: &Setup<'_>, outcome: &mut Outcome<'_>) -> Result<(), Failure> {
     let mut ledger = Ledger {
         fresh: Box::new(job::jobs(setup.tensor.rows, setup.per_request)),
         again: VecDeque::new(),
@@ -108,7 +119,7 @@ fn connection(
     setup: &Setup<'_>,
     client: Client,
     ledger: &mut Ledger,
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
 ) -> Result<End, Failure> {
     let (sender, mut receiver) = client.into_halves();
     thread::scope(|scope| {
@@ -118,7 +129,7 @@ fn connection(
         let mut next_id = 1;
         let end = loop {
             while ledger.in_flight.len() < setup.args.depth {
-                let Some(job) = ledger.next() else { break };
+                let Some(job) = ledger.next(outcome.has_room()) else { break };
                 ledger.in_flight.insert(next_id, job);
                 // A sender that is gone has a reason, which it returns; the receiver sees the end
                 // of the stream.
@@ -150,7 +161,7 @@ fn answer(
     setup: &Setup<'_>,
     receiver: &mut Receiver,
     ledger: &mut Ledger,
-    outcome: &mut Outcome,
+    outcome: &mut Outcome<'_>,
 ) -> Result<Option<End>, Failure> {
     let reply = match receiver.receive() {
         Ok(reply) => reply,

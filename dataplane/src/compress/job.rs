@@ -1,101 +1,11 @@
 //! Which rows travel together, and what a request for them says.
 
-use crate::{
-    cli::{CompressArgs, Values},
-    tensors::{Column, Rows},
-};
-use safetensors::Dtype as FileDtype;
-use wire::{
-    Dtype,
-    payload::TensorWork,
-    work::{COLS_MAX, K_MAX, ROWS_MAX},
-};
+use super::ask::Ask;
+use crate::tensors::Rows;
+use wire::work::{COLS_MAX, ROWS_MAX};
 
 /// Room that a request keeps in a slot besides its rows.
 const ROOT_ROOM: u64 = 1 << 10;
-
-/// What is asked of the node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
-    /// The k largest of each row.
-    TopK {
-        /// Entries per row.
-        k: u32,
-        /// Element type of returned values.
-        values: Dtype,
-        /// The rows are hidden states, to be multiplied by the node's weights first.
-        lm_head: bool,
-    },
-    /// Symmetric int8, a scale per row.
-    Int8,
-}
-
-impl Ask {
-    /// What the command line says.
-    ///
-    /// # Errors
-    /// A k that no node accepts.
-    pub(crate) fn from_args(args: &CompressArgs) -> Result<Self, String> {
-        let Some(k) = args.topk else { return Ok(Self::Int8) };
-        if k == 0 || k > K_MAX {
-            return Err(format!("--topk {k}: write a number from 1 to {K_MAX}"));
-        }
-        let values = match args.values {
-            None | Some(Values::F32) => Dtype::F32,
-            Some(Values::F16) => Dtype::F16,
-            Some(Values::Bf16) => Dtype::Bf16,
-        };
-        Ok(Self::TopK { k, values, lm_head: args.lm_head })
-    }
-
-    /// The name of the operation.
-    pub(crate) const fn name(&self) -> &'static str {
-        match self {
-            Self::TopK { lm_head: true, .. } => "lm-head",
-            Self::TopK { .. } => "topk",
-            Self::Int8 => "int8",
-        }
-    }
-
-    /// The work of a request for so many rows.
-    pub(crate) const fn work(&self, dtype: Dtype, rows: u32, cols: u32) -> TensorWork {
-        match *self {
-            Self::TopK { k, values, lm_head: true } => {
-                TensorWork::lm_head(dtype, rows, cols, k, values)
-            }
-            Self::TopK { k, values, .. } => TensorWork::topk(dtype, rows, cols, k, values),
-            Self::Int8 => TensorWork::int8(dtype, rows, cols),
-        }
-    }
-
-    /// Bytes that the answer needs per row, at most.
-    fn answer_row(&self, cols: u32) -> u64 {
-        match self {
-            // Index, value; count, max, log-sum, flags.
-            Self::TopK { k, values, .. } => u64::from(*k) * (4 + values.size() as u64) + 16,
-            Self::Int8 => u64::from(cols) + 8,
-        }
-    }
-
-    /// Tensors of the output file.
-    pub(crate) fn columns(&self, rows: u64, cols: u32) -> Vec<Column> {
-        let rows = rows as usize;
-        let column = |name, dtype, shape: Vec<usize>| Column { name, dtype, shape };
-        match self {
-            Self::TopK { k, .. } => vec![
-                column("logsumexp", FileDtype::F64, vec![rows]),
-                column("indices", FileDtype::I32, vec![rows, *k as usize]),
-                column("values", FileDtype::F32, vec![rows, *k as usize]),
-                column("flags", FileDtype::U8, vec![rows]),
-            ],
-            Self::Int8 => vec![
-                column("scales", FileDtype::F32, vec![rows]),
-                column("codes", FileDtype::I8, vec![rows, cols as usize]),
-                column("flags", FileDtype::U8, vec![rows]),
-            ],
-        }
-    }
-}
 
 /// Some rows that travel in one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +61,7 @@ mod tests {
     use crate::tensors::TensorFile;
     use proptest::prelude::*;
     use std::path::Path;
+    use wire::Dtype;
 
     #[test]
     fn requests_fit_both_ways() {

@@ -82,7 +82,7 @@ pub(crate) fn measure(
     }
     let figures = match operation {
         Operation::TopK => judge.topk_report(),
-        Operation::Int8 => judge.int8_report(),
+        Operation::Int8 => judge.hidden_report(),
         _ => vec![("exact", json!(true))],
     };
     kept.figures = figures.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();

@@ -1,8 +1,9 @@
 //! The reader and the writer against the safetensors crate, and against broken files.
 
-use super::*;
+use super::{writer::DATA_ALIGN, *};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
+use std::fs;
 
 fn samples(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../wire/samples").join(name)
@@ -50,7 +51,7 @@ fn leading_axes_count_together_as_rows() {
     let folder = Folder::new("axes");
     let path = folder.0.join("t.safetensors");
     let shape = vec![2, 3, 4];
-    let columns = [Column { name: "t", dtype: Dtype::F16, shape }];
+    let columns = [Column { name: "t".into(), dtype: Dtype::F16, shape }];
     let mut writer = Writer::create(&path, &columns).expect("creates");
     writer.write(0, 0, &[7; 48]).expect("writes");
     writer.finish().expect("finishes");
@@ -99,7 +100,7 @@ fn broken_files_are_told_apart_and_never_panic() {
 fn an_abandoned_file_leaves_nothing() {
     let folder = Folder::new("abandoned");
     let path = folder.0.join("a.safetensors");
-    let columns = [Column { name: "flags", dtype: Dtype::U8, shape: vec![4] }];
+    let columns = [Column { name: "flags".into(), dtype: Dtype::U8, shape: vec![4] }];
     drop(Writer::create(&path, &columns).expect("creates"));
     assert_eq!(fs::read_dir(&folder.0).expect("folder").count(), 0);
 }
@@ -110,8 +111,8 @@ proptest! {
         let folder = Folder::new("written");
         let path = folder.0.join(format!("{rows}-{cols}-{seed}.safetensors"));
         let columns = [
-            Column { name: "codes", dtype: Dtype::I8, shape: vec![rows, cols] },
-            Column { name: "scales", dtype: Dtype::F32, shape: vec![rows] },
+            Column { name: "codes".into(), dtype: Dtype::I8, shape: vec![rows, cols] },
+            Column { name: "scales".into(), dtype: Dtype::F32, shape: vec![rows] },
         ];
         let mut writer = Writer::create(&path, &columns).expect("creates");
         // Last row first: order is free.

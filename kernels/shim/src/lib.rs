@@ -1,11 +1,11 @@
 //! Runs the CUDA kernels without a GPU: the very `.cu` files, compiled as C++, one stackful fiber
 //! for each CUDA thread.
 //!
-//! A launch runs to its end under a schedule drawn from a seed. Shared memory is filled with 0xCD
-//! before each block. Reported are: a divergent barrier, a deadlock, a warp operation whose lanes do
-//! not match, a misaligned or null address, a race between two barriers in shared memory, a read of
-//! shared memory that was not written, a race on what a launch writes to a [`Memory`], and accesses
-//! outside of shared memory or of a [`Memory`]. What this cannot show: weak memory order, speed.
+//! A launch runs to its end under a schedule drawn from a seed. Reported are: a divergent barrier,
+//! a deadlock, a warp operation whose lanes do not match, a misaligned or null address, a race
+//! between two barriers in shared memory, a read of shared memory that was not written, a race on
+//! what a launch writes to a [`Memory`], and accesses outside of shared memory or of a [`Memory`].
+//! What this cannot show: weak memory order, speed.
 //!
 //! For tests: [`launch`] trusts the addresses it is given, as a GPU does. `cpp/shim.h` is the same
 //! for C and C++.

@@ -191,6 +191,7 @@ fn fuzz_work(root: &Path) -> Work {
     Work::Calls(vec![
         Call::new("cargo test --package wire --test hostile --test roundtrip --test packing")
             .with("PROPTEST_CASES", "4096"),
+        Call::new("cargo test --package codec --test suite any_").with("PROPTEST_CASES", "4096"),
     ])
 }
 

@@ -3,13 +3,13 @@
 use super::{Ask, ask, bytes, compare, odd_rows, ready, signed, told};
 use crate::{
     coded::learned,
-    support::{BULK, Request, Rig, tensor},
+    support::{BULK, Request, Rig, sample, tensor},
 };
 use link::{SharedFile, hello::Answer};
+use std::sync::OnceLock;
 use wire::{Coding, Dtype, ErrorCode, payload::TensorWork};
 use worker::{Args, Choice};
 
-const WEIGHTS: Option<&str> = Some("lm_head.safetensors");
 
 /// Hidden rows of 384 entries that a coding meets seldom: not finite, all zero, one spike.
 fn odd_hidden() -> Vec<u8> {
@@ -86,12 +86,19 @@ fn basis() -> &'static SharedFile {
     &learned().1
 }
 
+fn weights() -> &'static SharedFile {
+    static WEIGHTS: OnceLock<SharedFile> = OnceLock::new();
+    WEIGHTS.get_or_init(|| SharedFile::load(&sample("lm_head.safetensors")).expect("weights"))
+}
+
+fn process(variables: &[(&str, &str)]) -> Rig {
+    Rig::process_learned("cuda", Some(weights()), Some(basis()), variables)
+}
+
 /// What one core answers that has weights and a basis.
 fn expected(asks: &[Ask]) -> Vec<Vec<String>> {
     let args = Args { backend: Choice::Cpu, ..Args::default() };
-    let weights = SharedFile::load(&crate::support::sample("lm_head.safetensors"));
-    let weights = weights.expect("weights");
-    told(Rig::offer(args, Some(&weights), |offer| offer.basis = Some(basis().fd())), asks)
+    told(Rig::offer(args, Some(weights()), |offer| offer.basis = Some(basis().fd())), asks)
 }
 
 /// COMP-04, COMP-05, COMP-06: whatever is coded, in whatever coding, type and number of frames, and
@@ -102,7 +109,7 @@ fn comp_coded_answers_of_the_device_are_those_of_the_cpu() {
     let expected = expected(&asks);
     for (seed, fail) in [("0", ""), ("5", "register")] {
         let variables = [("FAKE_CUDA_SEED", seed), ("FAKE_CUDA_FAIL", fail)];
-        let mut rig = Rig::process_with("cuda", WEIGHTS, Some(basis()), &variables);
+        let mut rig = process(&variables);
         let (_, text) = ready(&rig);
         assert!(text.contains(", a basis of 1 MiB"), "{text}");
         // Again over what the first left in the slots and in the wave.
@@ -124,7 +131,7 @@ fn card_a_lost_device_costs_no_coded_order() {
     let expected = expected(&asks);
     for fail in ["launch:2", "launch:9", "lost:1", "lost:4", "lost:9", "lost:14"] {
         let variables = [("FAKE_CUDA_FAIL", fail)];
-        let mut rig = Rig::process_with("cuda", WEIGHTS, Some(basis()), &variables);
+        let mut rig = process(&variables);
         compare(&mut rig, &asks, &expected, fail);
         let Answer::Changed { backend, .. } = rig.news() else { panic!("no change") };
         assert_eq!(backend, "cpu");
@@ -135,7 +142,7 @@ fn card_a_lost_device_costs_no_coded_order() {
 /// The basis is checked on the way to a device too.
 #[test]
 fn comp_the_device_codes_with_the_basis_that_is_asked_for() {
-    let mut rig = Rig::process_with("cuda", None, Some(basis()), &[]);
+    let mut rig = Rig::process_learned("cuda", None, Some(basis()), &[]);
     let row = bytes(&vec![0.0; 384]);
     let right = *learned().0.id().0.first_chunk().expect("eight bytes");
     let work = |coding, quality, cols| TensorWork::hidden(Dtype::F32, 1, cols, coding, quality);

@@ -143,7 +143,7 @@ fn comp_answers_to_lent_rows_are_coded() {
     let weights = SharedFile::load(&sample("lm_head.safetensors")).expect("weights");
     let mut cpu = Rig::offer(args, Some(&weights), |offer| offer.basis = Some(basis.fd()));
     for backend in ["cuda", "auto"] {
-        let mut rig = Rig::process_with(backend, Some("lm_head.safetensors"), Some(basis), &[]);
+        let mut rig = Rig::process_learned(backend, Some(&weights), Some(basis), &[]);
         for (slot, work, row) in cases {
             let size = Dtype::from_code(work.dtype).expect("a type").size();
             let (from, row_len) = (row * 768, 384 * size);

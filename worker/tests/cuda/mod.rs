@@ -6,8 +6,12 @@ mod failures;
 mod leases;
 mod timing;
 
-use crate::support::{BULK, Request, Rig, tensor};
+use crate::{
+    faults::sealed,
+    support::{BULK, Request, Rig, tensor},
+};
 use link::hello::Answer;
+use safetensors::tensor::TensorView;
 use wire::{Coding, Dtype, ErrorCode, payload::TensorWork, response};
 use worker::{Args, Choice};
 
@@ -77,6 +81,8 @@ pub(crate) fn asks() -> Vec<Ask> {
     let adaptive = topk(Dtype::F16, 34, 21, 5, Dtype::F16).coded(Coding::SetTiered, 0.9);
     asks.push(Ask { streaming: true, ..ask(BULK + 4, adaptive, &tied) });
     asks.push(ask(24, TensorWork::hidden(Dtype::F16, 2, 384, Coding::Int8Group, 0.0), &hidden));
+    // More rows than a wave has tables for.
+    asks.push(ask(BULK + 6, TensorWork::int8(Dtype::F16, 60_000, 1), &hidden));
     // In several frames.
     let streamed = ask(17, topk(Dtype::F16, 34, 21, 2, Dtype::F16), &tied);
     asks.push(Ask { streaming: true, ..streamed });
@@ -177,6 +183,8 @@ fn comp_the_device_gives_the_bits_of_the_cpu() {
         compare(&mut rig, &asks, &expected, seed);
         assert_eq!(signed(&rig, 0), ("cuda".into(), "asked for".into()));
         assert_eq!(signed(&rig, 3).0, "cpu", "an echo needs no device");
+        let too_long = ("cpu".into(), "larger than a wave of the device".into());
+        assert_eq!(signed(&rig, BULK + 6), too_long);
         assert_eq!(signed(&rig, 20).0, "cuda", "sets are coded from the device's");
         // And again, over what the first left in the slots.
         compare(&mut rig, &asks, &expected, seed);
@@ -203,6 +211,51 @@ fn comp_lm_head_on_the_device_gives_the_bits_of_the_cpu() {
     assert!(text.contains("weights of 7 MiB") || text.contains("weights of 6 MiB"), "{text}");
     compare(&mut rig, &asks, &expected, "lm-head");
     assert_eq!(signed(&rig, 0).0, "cuda");
+}
+
+/// COMP: more rows than one launch has scratch for.
+#[test]
+fn comp_many_rows_take_several_launches() {
+    let head = tensor("logits.safetensors", "head.f32");
+    let work = TensorWork::topk(Dtype::F32, 340, 3, 2, Dtype::F16);
+    let asks = [ask(BULK, work, &head)];
+    let mut rig = Rig::process("cuda", None, &[]);
+    compare(&mut rig, &asks, &expected(&asks, None), "many rows");
+}
+
+/// COMP: more hidden rows than a tile has room for, f32 weights, with a bias, from orders that want
+/// different sets.
+#[test]
+fn comp_lm_head_goes_tile_by_tile() {
+    let (vocabulary, width) = (41_usize, 17_usize);
+    let number = |at: usize| ((at * 7919) % 1013) as f32 / 97.0 - 5.0;
+    let weight: Vec<f32> = (0..vocabulary * width).map(number).collect();
+    let bias: Vec<f32> = (0..vocabulary).map(|at| number(at + 5)).collect();
+    let view = |shape: Vec<usize>, data| {
+        TensorView::new(safetensors::Dtype::F32, shape, data).expect("a tensor")
+    };
+    let tensors = [
+        ("weight", view(vec![vocabulary, width], bytemuck::cast_slice(&weight))),
+        ("bias", view(vec![vocabulary], bytemuck::cast_slice(&bias))),
+    ];
+    let file = sealed(&safetensors::serialize(tensors, None).expect("a file"));
+    let hidden = tensor("hidden.safetensors", "outlier.f32");
+    let work = |rows, k| TensorWork::lm_head(Dtype::F32, rows, 17, k, Dtype::F32);
+    let asks = [
+        ask(BULK, work(70, 5), &hidden),
+        ask(0, work(3, 41), &hidden[68..]),
+        ask(BULK + 1, work(9, 5), &hidden[680..]),
+    ];
+    let args = Args { backend: Choice::Cpu, ..Args::default() };
+    let mut cpu = Rig::offer(args, Some(&file), |_| {});
+    let slots = load(&mut cpu, &asks);
+    cpu.run(&slots);
+    let expected: Vec<_> = slots.iter().map(|slot| answer(&cpu, *slot)).collect();
+    for seed in ["0", "5"] {
+        let mut rig = Rig::process_with("cuda", Some(&file), &[("FAKE_CUDA_SEED", seed)]);
+        compare(&mut rig, &asks, &expected, seed);
+        assert_eq!(signed(&rig, BULK).0, "cuda");
+    }
 }
 
 /// Without registered memory everything goes by copies, and the answer says so.

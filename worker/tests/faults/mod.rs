@@ -186,7 +186,7 @@ fn an_offer_that_does_not_fit_is_refused() {
 }
 
 /// A sealed file that holds these bytes.
-fn sealed(bytes: &[u8]) -> SharedFile {
+pub(crate) fn sealed(bytes: &[u8]) -> SharedFile {
     let fd: OwnedFd = memfd_create("test", MemfdFlags::ALLOW_SEALING).expect("memfd");
     assert_eq!(write(&fd, bytes), Ok(bytes.len()));
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;

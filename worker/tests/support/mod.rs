@@ -32,7 +32,7 @@ pub(crate) const LAYOUT: Layout = Layout {
     small_slots: 40,
     small_request: 8 << 10,
     small_reply: 4 << 10,
-    bulk_slots: 6,
+    bulk_slots: 8,
     bulk_request: 2052 << 10,
     bulk_reply: 2052 << 10,
 };
@@ -112,17 +112,26 @@ impl Rig {
         weights: Option<&str>,
         variables: &[(&str, &str)],
     ) -> Self {
-        Self::process_with(backend, weights, None, variables)
+        let file = weights.map(|name| SharedFile::load(&sample(name)).expect("weights"));
+        Self::process_with(backend, file.as_ref(), variables)
+    }
+
+    /// The same, with any weights.
+    pub(crate) fn process_with(
+        backend: &str,
+        weights: Option<&SharedFile>,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        Self::process_learned(backend, weights, None, variables)
     }
 
     /// The same, with a basis.
-    pub(crate) fn process_with(
+    pub(crate) fn process_learned(
         backend: &str,
-        weights: Option<&str>,
+        weights: Option<&SharedFile>,
         basis: Option<&'static SharedFile>,
         variables: &[(&str, &str)],
     ) -> Self {
-        let file = weights.map(|name| SharedFile::load(&sample(name)).expect("weights"));
         let start = |theirs: UnixStream| {
             let child = Command::new(std::env::current_exe().expect("this program"))
                 .args(["--exact", "support::worker_process", "--nocapture"])
@@ -134,7 +143,7 @@ impl Rig {
                 .spawn();
             Worker::Process(child.expect("a process"))
         };
-        Self::begin(start, file.as_ref(), |offer| offer.basis = basis.map(SharedFile::fd))
+        Self::begin(start, weights, |offer| offer.basis = basis.map(SharedFile::fd))
     }
 
     fn begin(

@@ -152,6 +152,16 @@ fn adversarial_rows() {
     }
 }
 
+#[test]
+fn rows_of_one_launch_do_not_disturb_each_other() {
+    for element in ELEMENTS {
+        let rows = adversarial(1031).into_iter();
+        let rows: Vec<_> = rows.map(|(_, values)| Rounded::of(element, &values)).collect();
+        check_row("a batch", &rows, centred::Center::default(), 4, 1);
+        check_group("a batch", &rows, 4);
+    }
+}
+
 /// Entries at and beside the middle between two codes, where a product with the reciprocal would
 /// round to the other side than the division.
 #[test]

@@ -176,6 +176,16 @@ fn adversarial_rows() {
     }
 }
 
+/// Blocks of many rows run in any order, each on its own scratch.
+#[test]
+fn rows_of_one_launch_do_not_disturb_each_other() {
+    for (at, element) in ELEMENTS.into_iter().enumerate() {
+        let rows = adversarial(4500).into_iter().chain(adversarial(4500));
+        let rows: Vec<_> = rows.map(|(_, values)| Rounded::of(element, &values)).collect();
+        check("a batch", &rows, Way::new(50, [2, 32, 8][at], at as u64));
+    }
+}
+
 #[test]
 fn more_ties_than_there_is_room_for() {
     for (what, values) in adversarial(50_257) {

@@ -13,6 +13,9 @@ const STEPS: u8 = 0;
 /// First byte, quality, step.
 const HEAD: usize = 1 + 1 + 2;
 
+/// The magnitude that codes are cut to.
+const CUT: u16 = 32_767;
+
 /// The finest quality; the coarsest is 2^14 times that.
 const FINEST: f32 = 1.0 / 4096.0;
 
@@ -59,20 +62,15 @@ pub(super) fn in_steps(
     let &Projected { components, rms, flags } = projected;
     let step = step(quality, rms);
     let usable = step.is_finite() && (step > 0.0 || rms == 0.0);
-    if flags != 0 || !usable || !components.iter().all(|y| inside(*y, step)) {
+    if flags != 0 || !usable || !components.iter().all(|y| y.is_finite()) {
         return None;
     }
     rotation::steps(components, step, codes);
     let as_it_is = 1 + components.len() * element.size();
     let room = as_it_is.min(out.len());
-    // Where the row as it is would be shorter, there is no room for this.
+    // There is no room for this where the row as it is would be shorter.
     let len = pack(codes, step, quality, basis, out.get_mut(..room)?).ok()?;
     Some((len, if rms == 0.0 { wire::flags::ZERO } else { 0 }))
-}
-
-/// True where no code would be cut.
-fn inside(y: f32, step: f32) -> bool {
-    y.is_finite() && (y == 0.0 || (y / step).abs() < 32_767.0)
 }
 
 /// Writes the codes of a row whose coefficients were rounded elsewhere, by
@@ -81,7 +79,9 @@ fn inside(y: f32, step: f32) -> bool {
 /// `step` is that of [`step()`], and `quality` what it was made of.
 ///
 /// # Errors
-/// `Room` where `out` is too short; `Basis` where the basis has no spread for as many codes.
+/// `Room` where `out` is too short; `Bounds` where a code may have been cut, because it is 32767 or
+/// -32767 (such a row must be carried as it is); `Basis` where the basis has no spread for as many
+/// codes.
 pub fn pack(
     codes: &[i16],
     step: f32,
@@ -92,6 +92,9 @@ pub fn pack(
     let spread = &basis.parts().spread;
     if spread.len() != codes.len() {
         return Err(Fault::Basis);
+    }
+    if codes.iter().any(|code| code.unsigned_abs() >= CUT) {
+        return Err(Fault::Bounds);
     }
     let byte = quality_byte(quality);
     let quality = sixteenths(FINEST) + i32::from(byte);

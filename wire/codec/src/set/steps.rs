@@ -25,7 +25,7 @@ const COARSER: u32 = 4;
 /// A divergence that nobody sees, nats: a top-100 set without any rounding has 1,000 times as much.
 const NEGLIGIBLE: f64 = 1.0 / 65_536.0;
 /// The finest step is 2^-`FINE_MIN` to 2^-`FINE_MAX` nats.
-const FINE_MIN: u32 = 4;
+const FINE_MIN: u32 = 6;
 const FINE_MAX: u32 = 10;
 
 /// A way from distances to numbers and back.

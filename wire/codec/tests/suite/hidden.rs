@@ -101,6 +101,26 @@ fn odd_rows_have_flags_and_rotated_carries_them_as_they_are() {
             assert!(back.iter().all(|x| x.is_finite()), "{coding}");
         }
     }
+    // An entry that is more steps away from the mean than a code can say.
+    row[2..].copy_from_slice(&basis.parts().mean[2..]);
+    row[..2].copy_from_slice(&[1e4, 0.0]);
+    let scratch = &mut hidden::Scratch::default();
+    for (quality, whole) in [(0.125, false), (1e-5, true)] {
+        let mut out = [0; 100];
+        let encoded = hidden::encode(
+            Coding::Rotated,
+            Row::F32(&row),
+            Some(&basis),
+            quality,
+            &mut out,
+            scratch,
+        );
+        let (len, _) = encoded.expect("room");
+        let back = restored(Coding::Rotated, &out[..len], 16, &basis).expect("a row");
+        assert_eq!(back == row, whole);
+    }
+    let cut = hidden::pack(&[0, 32_767], 1.0, 0.1, &self::basis(2), &mut [0; 50]);
+    assert_eq!(cut, Err(Fault::Bounds));
     // The mean itself: nothing is left to code.
     let (bytes, seen) = coded(Coding::Rotated, &basis.parts().mean, &basis);
     assert_eq!(seen, flags::ZERO);
@@ -239,6 +259,20 @@ proptest! {
                 let size = row.iter().map(|x| x.powi(2)).sum::<f32>() + 600.0;
                 prop_assert!(error <= 0.01 * size, "{error} {size}");
             }
+        }
+    }
+
+    #[test]
+    fn a_row_with_a_bit_flipped_is_a_row_or_refused(
+        row in prop::collection::vec(-9.0_f32..9.0, 24),
+        bit in any::<prop::sample::Index>(),
+    ) {
+        let basis = basis(24);
+        for coding in CODINGS {
+            let (mut bytes, _) = coded(coding, &row, &basis);
+            let bit = bit.index(8 * bytes.len());
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let _ = restored(coding, &bytes, 24, &basis);
         }
     }
 

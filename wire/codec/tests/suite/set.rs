@@ -138,6 +138,36 @@ proptest! {
     }
 
     #[test]
+    fn a_row_with_a_bit_flipped_is_a_row_or_refused(
+        row in row(),
+        k in 1_usize..60,
+        bit in any::<prop::sample::Index>(),
+    ) {
+        let (mut indices, mut values) = (vec![0; k], vec![0.0; k]);
+        let got = TopK::new().run(Row::F32(&row), k, &mut indices, &mut values);
+        let count = got.count as usize;
+        let (indices, values) = (&indices[..count], &values[..count]);
+        let set = Set { indices, values, max: got.max, log_sum: got.log_sum, flags: got.flags };
+        let cols = row.len() as u32;
+        for coding in CODINGS {
+            let mut out = vec![0; set::worst_len(coding, k as u32, cols)];
+            let scratch = &mut Scratch::new(k);
+            let len = set::encode(coding, &set, cols, 0.0, &mut out, scratch).expect("room");
+            let bit = bit.index(8 * len);
+            out[bit / 8] ^= 1 << (bit % 8);
+            let mut read = SetBuf::new(k);
+            if set::decode(coding, &out[..len], cols, k, &mut read).is_ok() {
+                prop_assert!(read.indices.len() <= k);
+                prop_assert!(read.indices.iter().all(|index| *index < cols));
+                prop_assert!(read.values.iter().all(|value| !value.is_nan()));
+                // What was read is a set again.
+                let again = set::encode(coding, &read.as_set(), cols, 0.0, &mut out, scratch);
+                prop_assert!(again.is_ok());
+            }
+        }
+    }
+
+    #[test]
     fn any_bytes_are_a_row_or_refused(
         mut bytes in prop::collection::vec(any::<u8>(), 0..120),
         kind in 0_u8..6,
