@@ -5,10 +5,10 @@
 //! cargo bench -p benches --bench gpu -- --json    # the same for programs
 //! ```
 //!
-//! The kernels and launches are the worker's own. "Resident" rows lie on the device, and the time is
-//! the device's, over runs that follow each other; "from host" rows are copied from pinned memory,
-//! their replies back, and the time is that of one run alone as the host sees it. Bytes are those
-//! that have to be read and written once. Without a device this says so and ends well.
+//! The kernels and launches are the worker's own. "Resident" rows lie on the device, and the time
+//! is the device's, over runs that follow each other; "from host" rows are copied from pinned
+//! memory, their replies back, and the time is that of one run alone as the host sees it. Bytes are
+//! those that have to be read and written once. Without a device this says so and ends well.
 //! `benches/torch_peer.py` measures PyTorch on the same shapes.
 
 use serde_json::{Value, json};

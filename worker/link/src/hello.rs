@@ -10,10 +10,11 @@
 //!   closes its end                      ---------->  end of file: finish what is held, exit 0
 //! ```
 //!
-//! The socket is a Unix stream pair. The node sends nothing after the offer: its end is the message,
-//! whether it drains or died. The worker speaks again only where what it computes on has changed,
-//! for example because a device was lost. All messages have a fixed length and native byte order;
-//! version and layout hash come first in effect, since nothing else is believed when they differ.
+//! The socket is a Unix stream pair. The node sends nothing after the offer: its end is the
+//! message, whether it drains or died. The worker speaks again only where what it computes on has
+//! changed, for example because a device was lost. All messages have a fixed length and native byte
+//! order; version and layout hash come first in effect, since nothing else is believed when they
+//! differ.
 
 use crate::layout::SHARDS_MAX;
 use core::mem::MaybeUninit;

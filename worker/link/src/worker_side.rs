@@ -250,8 +250,8 @@ impl Lent<'_> {
         Ok((self.payload()?, reply))
     }
 
-    /// Where request and reply areas lie, for a device that reads the one and writes the other while
-    /// this process holds the slot. Both whole, both within [`crate::Arenas`].
+    /// Where request and reply areas lie, for a device that reads the one and writes the other
+    /// while this process holds the slot. Both whole, both within [`crate::Arenas`].
     ///
     /// The addresses say nothing about who may use them: no device may touch them any more once
     /// [`Lent::complete`] is called, nor while a slice of [`Lent::parts`] lives.

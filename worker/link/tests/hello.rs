@@ -81,7 +81,9 @@ fn answers_come_as_they_were_given() {
         text: "one core, avx512; asked for".into(),
     };
     let refused = Answer::Refused { reason: "the weights are café".into() };
-    for answer in [ready, refused] {
+    let changed =
+        Answer::Changed { backend: "cpu".into(), text: "one core; the device was lost".into() };
+    for answer in [ready, refused, changed] {
         send_answer(&worker, &answer).expect("sent");
         assert_eq!(receive_answer(&node).expect("received"), answer);
     }

@@ -229,7 +229,9 @@ mod tests {
     proptest! {
         /// The side that is chosen is never the one that is expected later.
         #[test]
-        fn the_sooner_side_is_chosen(rows in 1_u32..200, cols in 1_u32..5_000, orders in 1_usize..256) {
+        fn the_sooner_side_is_chosen(
+            rows in 1_u32..200, cols in 1_u32..5_000, orders in 1_usize..256,
+        ) {
             let mut authors = Authors::new(0);
             let work = work(Operation::Int8, rows, cols);
             let (cpu, device) = expected(&table(), &work, orders);

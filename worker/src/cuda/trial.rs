@@ -1,4 +1,5 @@
-//! Kernels over made-up rows, timed: for the choice between the sides at the start, and for benches.
+//! Kernels over made-up rows, timed: for the choice between the sides at the start, and for
+//! benches.
 
 use super::{
     driver::{Context, DeviceMemory, Event, Fault, PinnedMemory, Stream},

@@ -1,6 +1,6 @@
 //! What is made to fail, and what becomes of the orders.
 
-use super::{asks, compare, expected, ready, signed};
+use super::{answer, asks, compare, expected, load, ready, signed};
 use crate::support::Rig;
 use link::hello::Answer;
 use worker::exit;
@@ -25,6 +25,27 @@ fn card_a_lost_device_costs_no_order() {
             assert!(reason.contains("the device was lost"), "{reason}");
         }
         assert_eq!(rig.close(), exit::GONE, "{fail}");
+    }
+}
+
+/// BATCH: many batches at once, more than there are waves: some compute, some wait. Whenever the
+/// device is lost meanwhile, each order is answered once.
+#[test]
+fn batch_many_batches_are_under_way() {
+    let asks = asks();
+    let expected = expected(&asks, None);
+    for (fail, seed) in
+        [("nothing", "0"), ("nothing", "4"), ("lost:2", "1"), ("lost:5", "2"), ("launch:9", "3")]
+    {
+        let variables = [("FAKE_CUDA_FAIL", fail), ("FAKE_CUDA_SEED", seed)];
+        let mut rig = Rig::process("cuda", None, &variables);
+        for _ in 0..3 {
+            let slots = load(&mut rig, &asks);
+            rig.run_apart(&slots);
+            for (ask, expected) in asks.iter().zip(&expected) {
+                assert_eq!(&answer(&rig, ask.slot), expected, "{fail}, slot {}", ask.slot);
+            }
+        }
     }
 }
 

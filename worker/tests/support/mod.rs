@@ -6,7 +6,10 @@ use link::{
     door::Door,
     hello::{Answer, Offer, receive_answer, send_offer},
 };
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    time::Timespec,
+};
 use safetensors::SafeTensors;
 use std::{
     os::{
@@ -36,6 +39,9 @@ pub(crate) const LAYOUT: Layout = Layout {
     bulk_request: 2052 << 10,
     bulk_reply: 2052 << 10,
 };
+
+/// No test waits longer than this for a slot.
+const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
 /// The first slot with room for anything.
 pub(crate) const BULK: u32 = LAYOUT.small_slots;
@@ -203,6 +209,18 @@ impl Rig {
         assert_eq!(back, expected);
     }
 
+    /// Lends each slot as a batch of its own, all at once, and waits until all are back, each once.
+    pub(crate) fn run_apart(&mut self, slots: &[u32]) {
+        for slot in slots {
+            self.shard.lend(0, std::iter::once(*slot));
+        }
+        let mut back = self.collect(slots.len());
+        let mut expected = slots.to_vec();
+        back.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(back, expected);
+    }
+
     /// Waits until so many slots are back, asleep meanwhile as a frugal shard is.
     fn collect(&mut self, count: usize) -> Vec<u32> {
         let mut all = Vec::new();
@@ -214,7 +232,9 @@ impl Rig {
                 if self.shard.park() {
                     let door = Arc::clone(self.shard.door());
                     let fd = door.fd();
-                    poll(&mut [PollFd::new(&fd, PollFlags::IN)], None).expect("poll");
+                    let rung = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&PATIENCE))
+                        .expect("poll");
+                    assert!(rung > 0, "{} of {count} slots are back, and no more come", all.len());
                     door.silence();
                 }
                 self.shard.unpark();
