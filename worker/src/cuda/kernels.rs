@@ -44,6 +44,9 @@ pub(super) struct Kernels {
     pub(super) topk_scan: ByDtype,
     pub(super) topk_merge: ByDtype,
     pub(super) int8_row: ByDtype,
+    pub(super) int8_channel: ByDtype,
+    pub(super) int8_group: ByDtype,
+    pub(super) center: ByDtype,
     pub(super) project: ByDtype,
     /// Keeps the functions loaded.
     _modules: Modules,
@@ -60,6 +63,9 @@ impl Kernels {
             topk_scan: ByDtype::find(&modules, "topk_scan")?,
             topk_merge: ByDtype::find(&modules, "topk_merge")?,
             int8_row: ByDtype::find(&modules, "int8_row")?,
+            int8_channel: ByDtype::find(&modules, "int8_channel")?,
+            int8_group: ByDtype::find(&modules, "int8_group")?,
+            center: ByDtype::find(&modules, "center")?,
             project: ByDtype::find(&modules, "project")?,
             _modules: modules,
         })

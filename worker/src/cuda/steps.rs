@@ -3,38 +3,54 @@
 use super::{
     driver::{Arg, Fault, Function, Stream},
     kernels::Kernels,
+    learned::Learned,
     lm_head::Head,
+    results::row_len,
     wave::SCRATCH_LEN,
 };
 use core::cmp::Ordering;
-use kernels::cuda::{ROWS_MAX, RowJob, TopKJob, Tuning, int8_row_plan, project_plan, topk_plan};
+use kernels::cuda::{
+    ROWS_MAX, RowJob, TopKJob, Tuning, center_plan, int8_channel_plan, int8_group_plan,
+    int8_row_plan, project_plan, topk_plan,
+};
 use wire::{
     Coding, Dtype, Operation, Work,
-    reply::{Int8Reply, Layout, TopKReply},
+    reply::{CodedReply, Int8Reply, Layout, TopKReply},
 };
 
 /// Rows that can share a launch have the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     operation: Operation,
+    /// Of hidden rows: `int8-channel`, `int8-group`, or `rotated`, which stands for all that are
+    /// projected.
+    coding: Coding,
     dtype: Dtype,
     values: Dtype,
     cols: u32,
+    /// Entries of a set, or components of a projected row.
     k: u32,
 }
 
 impl Key {
     /// The key of rows of this shape; `None` for what no kernel computes.
     pub(super) const fn of(shape: &Work) -> Option<Self> {
-        let &Work { operation, dtype, values, cols, k, .. } = shape;
+        let &Work { operation, coding, dtype, values, cols, k, .. } = shape;
         // The host codes sets, from values as they are computed.
-        let values = if shape.coding.is_set() { Dtype::F32 } else { values };
-        match operation {
-            _ if !matches!(shape.coding, Coding::Plain) && !shape.coding.is_set() => None,
-            Operation::TopK => Some(Self { operation, dtype, values, cols, k }),
+        let values = if coding.is_set() { Dtype::F32 } else { values };
+        let set = Self { operation, coding: Coding::Plain, dtype, values, cols, k };
+        let row = Self { values: Dtype::F32, k: 0, ..set };
+        match (operation, coding) {
+            (Operation::TopK, _) => Some(set),
             // Logits are f32, whatever the hidden rows were.
-            Operation::LmHead => Some(Self { operation, dtype: Dtype::F32, values, cols, k }),
-            Operation::Int8 => Some(Self { operation, dtype, values: Dtype::F32, cols, k: 0 }),
+            (Operation::LmHead, _) => Some(Self { dtype: Dtype::F32, ..set }),
+            (Operation::Int8, _) => Some(row),
+            (Operation::Hidden, Coding::Int8Channel | Coding::Int8Group) => {
+                Some(Self { coding, ..row })
+            }
+            (Operation::Hidden, Coding::Rotated | Coding::Pca) => {
+                Some(Self { coding: Coding::Rotated, k, ..row })
+            }
             _ => None,
         }
     }
@@ -43,9 +59,9 @@ impl Key {
         matches!(self.operation, Operation::LmHead)
     }
 
-    const fn rank(&self) -> (u8, u8, u8, u32, u32) {
-        let Self { operation, dtype, values, cols, k } = self;
-        (operation.code(), dtype.code(), values.code(), *cols, *k)
+    const fn rank(&self) -> (u8, u8, u8, u8, u32, u32) {
+        let Self { operation, coding, dtype, values, cols, k } = self;
+        (operation.code(), coding.code(), dtype.code(), values.code(), *cols, *k)
     }
 }
 
@@ -65,7 +81,12 @@ impl Ord for Key {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
     TopK(TopKJob),
-    Int8(RowJob),
+    Row(RowJob),
+    /// A hidden row to be centred, and where what its projection is made of goes.
+    Project {
+        center: RowJob,
+        out: u64,
+    },
 }
 
 impl Entry {
@@ -96,15 +117,24 @@ impl Entry {
                     flags: part(flags.pos, 1),
                 }))
             }
-            Layout::Int8(Int8Reply { cols, codes, scales, flags, .. }) => {
-                Some(Self::Int8(RowJob {
+            Layout::Int8(Int8Reply { cols, codes, scales, flags, .. }) => Some(Self::Row(RowJob {
+                row: from,
+                codes: part(codes.pos, *cols as usize),
+                scales: part(scales.pos, 4),
+                flags: part(flags.pos, 1),
+            })),
+            // Rows as they are in the answer: scales, if any, then codes.
+            Layout::Coded(CodedReply { cols, coding, flags, data, .. }) => {
+                let cols = *cols as usize;
+                let stride = row_len(*coding, cols);
+                Some(Self::Row(RowJob {
                     row: from,
-                    codes: part(codes.pos, *cols as usize),
-                    scales: part(scales.pos, 4),
+                    codes: part(data.pos + stride - cols, stride),
+                    scales: part(data.pos, stride),
                     flags: part(flags.pos, 1),
                 }))
             }
-            Layout::Echo(_) | Layout::Coded(_) => None,
+            Layout::Echo(_) => None,
         }
     }
 }
@@ -116,7 +146,8 @@ struct Step {
     rows: u32,
     /// Table of jobs.
     jobs: u64,
-    /// Tables of hidden rows and of their logits, for lm-head.
+    /// Tables of rows to project and of what becomes of them: hidden rows and their logits, or
+    /// centred rows and their components.
     project: Option<(u64, u64)>,
 }
 
@@ -126,8 +157,10 @@ pub(super) struct Steps<'a> {
     pub(super) kernels: &'a Kernels,
     pub(super) tuning: Tuning,
     pub(super) head: Option<&'a Head>,
+    pub(super) learned: Option<&'a Learned>,
     steps: Vec<Step>,
-    bytes: Vec<u8>,
+    /// Tables of jobs, and of rows to project and their places.
+    bytes: [Vec<u8>; 3],
 }
 
 /// Rows of `want` whose top-k fits the scratch; 0 where not even one does.
@@ -145,7 +178,14 @@ fn rows_that_fit(tuning: Tuning, want: u32, cols: u32, k: u32) -> u32 {
 
 impl<'a> Steps<'a> {
     pub(super) const fn new(kernels: &'a Kernels, tuning: Tuning, head: Option<&'a Head>) -> Self {
-        Self { kernels, tuning, head, steps: Vec::new(), bytes: Vec::new() }
+        Self {
+            kernels,
+            tuning,
+            head,
+            learned: None,
+            steps: Vec::new(),
+            bytes: [const { Vec::new() }; 3],
+        }
     }
 
     /// Cuts sorted entries into steps and writes their tables through `write`, which gives a
@@ -177,7 +217,7 @@ impl<'a> Steps<'a> {
     fn most(&self, key: &Key, rows: usize, logits: usize) -> usize {
         let rows = u32::try_from(rows).unwrap_or(ROWS_MAX).min(ROWS_MAX);
         let most = match key.operation {
-            Operation::Int8 => rows,
+            Operation::Int8 | Operation::Hidden => rows,
             Operation::LmHead => {
                 let tile = logits / (key.cols as usize * 4).max(1);
                 rows_that_fit(self.tuning, rows.min(tile as u32), key.cols, key.k)
@@ -195,32 +235,27 @@ impl<'a> Steps<'a> {
         write: &mut impl FnMut(&[u8]) -> Option<u64>,
     ) -> Option<Step> {
         let rows = u32::try_from(entries.len()).ok()?;
-        let logits_of = |at: usize| logits + (at * key.cols as usize * 4) as u64;
-        let mut project = None;
-        if key.is_head() {
-            self.bytes.clear();
-            for (_, entry) in entries {
-                let Entry::TopK(job) = entry else { return None };
-                self.bytes.extend_from_slice(&job.row.to_ne_bytes());
-            }
-            let hidden = write(&self.bytes)?;
-            self.bytes.clear();
-            (0..entries.len())
-                .for_each(|at| self.bytes.extend_from_slice(&logits_of(at).to_ne_bytes()));
-            project = Some((hidden, write(&self.bytes)?));
-        }
-        self.bytes.clear();
+        let [jobs, from, to] = &mut self.bytes;
+        [&mut *jobs, &mut *from, &mut *to].into_iter().for_each(Vec::clear);
         for (at, (_, entry)) in entries.iter().enumerate() {
             match entry {
                 Entry::TopK(job) if key.is_head() => {
-                    let job = TopKJob { row: logits_of(at), ..*job };
-                    self.bytes.extend_from_slice(bytemuck::bytes_of(&job));
+                    let row = logits + (at * key.cols as usize * 4) as u64;
+                    from.extend_from_slice(&job.row.to_ne_bytes());
+                    to.extend_from_slice(&row.to_ne_bytes());
+                    jobs.extend_from_slice(bytemuck::bytes_of(&TopKJob { row, ..*job }));
                 }
-                Entry::TopK(job) => self.bytes.extend_from_slice(bytemuck::bytes_of(job)),
-                Entry::Int8(job) => self.bytes.extend_from_slice(bytemuck::bytes_of(job)),
+                Entry::TopK(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
+                Entry::Row(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
+                Entry::Project { center, out } => {
+                    from.extend_from_slice(&center.codes.to_ne_bytes());
+                    to.extend_from_slice(&out.to_ne_bytes());
+                    jobs.extend_from_slice(bytemuck::bytes_of(center));
+                }
             }
         }
-        Some(Step { key: *key, rows, jobs: write(&self.bytes)?, project })
+        let project = if from.is_empty() { None } else { Some((write(from)?, write(to)?)) };
+        Some(Step { key: *key, rows, jobs: write(jobs)?, project })
     }
 
     /// Queues what was planned.
@@ -232,14 +267,6 @@ impl<'a> Steps<'a> {
     pub(super) unsafe fn launch(&self, stream: &Stream, scratch: u64) -> Result<(), Fault> {
         for step in &self.steps {
             let &Step { key, rows, jobs, project } = step;
-            if let (Some((hidden, logits)), Some(head)) = (project, self.head) {
-                let plan = planned(project_plan(rows, key.cols, self.tuning))?;
-                let args = head.args(hidden, rows, logits);
-                // SAFETY: as this function; the weights have the shape that `args` states.
-                unsafe {
-                    stream.launch(find(self.kernels.project.of(head.dtype()))?, &plan, &args)
-                }?;
-            }
             match key.operation {
                 Operation::Int8 => {
                     let kernel = find(self.kernels.int8_row.of(key.dtype))?;
@@ -250,10 +277,59 @@ impl<'a> Steps<'a> {
                     unsafe { stream.launch(kernel, &plan, &args) }?;
                 }
                 // SAFETY: as this function.
-                _ => unsafe { self.topk(stream, &key, rows, jobs, scratch) }?,
+                Operation::Hidden => unsafe { self.hidden(stream, step) }?,
+                _ => {
+                    if let (Some((hidden, logits)), Some(head)) = (project, self.head) {
+                        let plan = planned(project_plan(rows, key.cols, self.tuning))?;
+                        let args = head.args(hidden, rows, logits);
+                        let kernel = find(self.kernels.project.of(head.dtype()))?;
+                        // SAFETY: as this function; the weights have the shape that `args` states.
+                        unsafe { stream.launch(kernel, &plan, &args) }?;
+                    }
+                    // SAFETY: as this function.
+                    unsafe { self.topk(stream, &key, rows, jobs, scratch) }?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Queues a step of hidden rows.
+    ///
+    /// # Safety
+    /// As [`Steps::launch`].
+    unsafe fn hidden(&self, stream: &Stream, step: &Step) -> Result<(), Fault> {
+        let &Step { key, rows, jobs, project } = step;
+        let (all, cols) = (Arg::U64(jobs), Arg::U32(key.cols));
+        if key.coding == Coding::Int8Group {
+            let kernel = find(self.kernels.int8_group.of(key.dtype))?;
+            let plan = planned(int8_group_plan(rows, key.cols, self.tuning))?;
+            // SAFETY: as this function.
+            return unsafe { stream.launch(kernel, &plan, &[all, cols]) };
+        }
+        // Without a basis, or with one for other rows, no such step is planned.
+        let learned = self.learned.filter(|learned| learned.width() == key.cols);
+        let learned = learned.ok_or_else(Fault::no_room)?;
+        let Some((centred, outs)) = project else {
+            let kernel = find(self.kernels.int8_channel.of(key.dtype))?;
+            let plan = planned(int8_channel_plan(rows, key.cols, self.tuning))?;
+            let args = [all, cols, learned.mean(), learned.scale()];
+            // SAFETY: as this function; there are as many means and scales as columns.
+            return unsafe { stream.launch(kernel, &plan, &args) };
+        };
+        let rotation = learned.components(Coding::Rotated, key.cols);
+        if rotation.is_none_or(|most| key.k > most) {
+            return Err(Fault::no_room());
+        }
+        let kernel = find(self.kernels.center.of(key.dtype))?;
+        let plan = planned(center_plan(rows, self.tuning))?;
+        // SAFETY: as this function; there are as many means as columns.
+        unsafe { stream.launch(kernel, &plan, &[all, cols, learned.mean()]) }?;
+        let kernel = find(self.kernels.project.of(Dtype::F32))?;
+        let plan = planned(project_plan(rows, key.k, self.tuning))?;
+        let args = learned.args(centred, rows, key.k, outs);
+        // SAFETY: as this function; the rotation is square, and `k` is no more than its width.
+        unsafe { stream.launch(kernel, &plan, &args) }
     }
 
     /// # Safety
