@@ -48,6 +48,7 @@ pub(super) struct Kernels {
     pub(super) int8_group: ByDtype,
     pub(super) center: ByDtype,
     pub(super) project: ByDtype,
+    pub(super) scatter_topk: Function,
     /// Keeps the functions loaded.
     _modules: Modules,
 }
@@ -67,6 +68,7 @@ impl Kernels {
             int8_group: ByDtype::find(&modules, "int8_group")?,
             center: ByDtype::find(&modules, "center")?,
             project: ByDtype::find(&modules, "project")?,
+            scatter_topk: modules.function("scatter_topk")?,
             _modules: modules,
         })
     }

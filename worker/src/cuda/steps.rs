@@ -7,11 +7,12 @@ use super::{
     lm_head::Head,
     results::row_len,
     wave::SCRATCH_LEN,
+    widen::Columns,
 };
 use core::cmp::Ordering;
 use kernels::cuda::{
-    ROWS_MAX, RowJob, TopKJob, Tuning, center_plan, int8_channel_plan, int8_group_plan,
-    int8_row_plan, project_plan, topk_plan,
+    ROWS_MAX, RowJob, ScatterJob, TopKJob, Tuning, center_plan, dense_plan, int8_channel_plan,
+    int8_group_plan, int8_row_plan, project_plan, topk_plan,
 };
 use wire::{
     Coding, Dtype, Operation, Work,
@@ -55,6 +56,12 @@ impl Key {
         }
     }
 
+    /// The key of rows that are only widened. Such steps come first.
+    pub(super) const fn of_widening(dtype: Dtype, cols: u32) -> Self {
+        let (operation, coding) = (Operation::Echo, Coding::Plain);
+        Self { operation, coding, dtype, values: Dtype::F32, cols, k: 0 }
+    }
+
     pub(super) const fn is_head(&self) -> bool {
         matches!(self.operation, Operation::LmHead)
     }
@@ -87,6 +94,8 @@ pub(super) enum Entry {
         center: RowJob,
         out: u64,
     },
+    /// A row to be widened.
+    Widen(ScatterJob),
 }
 
 impl Entry {
@@ -158,6 +167,7 @@ pub(super) struct Steps<'a> {
     pub(super) tuning: Tuning,
     pub(super) head: Option<&'a Head>,
     pub(super) learned: Option<&'a Learned>,
+    pub(super) columns: Option<&'a Columns>,
     steps: Vec<Step>,
     /// Tables of jobs, and of rows to project and their places.
     bytes: [Vec<u8>; 3],
@@ -183,6 +193,7 @@ impl<'a> Steps<'a> {
             tuning,
             head,
             learned: None,
+            columns: None,
             steps: Vec::new(),
             bytes: [const { Vec::new() }; 3],
         }
@@ -217,7 +228,7 @@ impl<'a> Steps<'a> {
     fn most(&self, key: &Key, rows: usize, logits: usize) -> usize {
         let rows = u32::try_from(rows).unwrap_or(ROWS_MAX).min(ROWS_MAX);
         let most = match key.operation {
-            Operation::Int8 | Operation::Hidden => rows,
+            Operation::Int8 | Operation::Hidden | Operation::Echo => rows,
             Operation::LmHead => {
                 let tile = logits / (key.cols as usize * 4).max(1);
                 rows_that_fit(self.tuning, rows.min(tile as u32), key.cols, key.k)
@@ -246,6 +257,7 @@ impl<'a> Steps<'a> {
                     jobs.extend_from_slice(bytemuck::bytes_of(&TopKJob { row, ..*job }));
                 }
                 Entry::TopK(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
+                Entry::Widen(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
                 Entry::Row(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
                 Entry::Project { center, out } => {
                     from.extend_from_slice(&center.codes.to_ne_bytes());
@@ -275,6 +287,13 @@ impl<'a> Steps<'a> {
                     let args = [Arg::U64(jobs), Arg::U32(key.cols), Arg::U64(0), Arg::U64(0)];
                     // SAFETY: as this function.
                     unsafe { stream.launch(kernel, &plan, &args) }?;
+                }
+                Operation::Echo => {
+                    let columns = self.columns.filter(|columns| columns.count() == key.cols);
+                    let args = columns.ok_or_else(Fault::no_room)?.args(jobs, key.dtype);
+                    let plan = planned(dense_plan(rows, key.cols, self.tuning))?;
+                    // SAFETY: as this function; there are as many columns as the rows have.
+                    unsafe { stream.launch(self.kernels.scatter_topk, &plan, &args) }?;
                 }
                 // SAFETY: as this function.
                 Operation::Hidden => unsafe { self.hidden(stream, step) }?,
