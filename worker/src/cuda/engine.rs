@@ -15,7 +15,7 @@ use crate::{cpu::Desk, job::Job, weights::Projection};
 use kernels::cuda::Tuning;
 use link::{LinkFault, Segment, door::Door};
 use std::{collections::VecDeque, rc::Rc, sync::Arc};
-use wire::{Dtype, ErrorCode, Source, Work};
+use wire::{Dtype, ErrorCode, Operation, Source, Work};
 
 /// Waves of one worker: one copies, one computes, one is finished by the host.
 const WAVES: usize = 3;
@@ -91,20 +91,31 @@ impl<'w> Engine<'w> {
         if head > 0 {
             text.push_str(&format!(", weights of {} MiB", mib(head)));
         }
+        if self.head.as_ref().is_some_and(Head::has_library) {
+            text.push_str(", product by cuBLASLt");
+        }
         text.push_str(&format!("; {}", self.host.describe()));
         text
+    }
+
+    /// True where a library multiplies these hidden rows: near our bits, not equal to them.
+    pub(super) fn has_product(&self, work: &Work) -> bool {
+        work.operation == Operation::LmHead
+            && self.head.as_ref().is_some_and(|head| head.product(work.dtype).is_some())
     }
 
     /// True where the device can compute it.
     pub(super) fn fits(&self, work: &Work) -> bool {
         let (tables, staging) = need(work);
-        let computed = match Key::of(work) {
-            // Hidden rows are widened by the host; those that it cannot read have to be wide.
-            Some(key) if key.is_head() => {
+        let computed = match (Key::of(work, false), &self.head) {
+            // Hidden rows for our kernel are widened by the host; those that it cannot read have to
+            // be wide.
+            (Some(key), Some(head)) if key.is_head() => {
                 let wide = work.source == Source::Inline || work.dtype == Dtype::F32;
-                self.head.is_some() && wide
+                wide || head.product(work.dtype).is_some()
             }
-            key => key.is_some(),
+            (Some(key), None) => !key.is_head(),
+            (key, _) => key.is_some(),
         };
         computed && tables <= TABLES_LEN && staging <= self.sizes.staging
     }
@@ -129,7 +140,6 @@ impl<'w> Engine<'w> {
         (authors, coder): Desk<'_>,
     ) -> Result<(), Fault> {
         let count = self.waves.len();
-        let vocabulary = self.head.as_ref().map(Head::vocabulary);
         for step in 0..count {
             if queue.is_empty() {
                 return Ok(());
@@ -138,7 +148,7 @@ impl<'w> Engine<'w> {
             if !wave.is_idle() {
                 continue;
             }
-            let mut around = Around { host: &self.host, authors, coder, vocabulary };
+            let mut around = Around { host: &self.host, authors, coder, head: self.head.as_ref() };
             while let Some(flight) = queue.pop_front() {
                 let room = flight.lent.order().work().is_ok_and(|work| wave.has_room(need(&work)));
                 if !room {
@@ -166,7 +176,6 @@ impl<'w> Engine<'w> {
         (authors, coder): Desk<'_>,
         beat: &dyn Fn(),
     ) -> Result<Result<usize, Fault>, LinkFault> {
-        let vocabulary = self.head.as_ref().map(Head::vocabulary);
         let mut count = 0;
         for _ in 0..self.waves.len() {
             let Some(wave) = self.waves.get_mut(self.oldest) else { break };
@@ -178,7 +187,7 @@ impl<'w> Engine<'w> {
                 Ok(false) => break,
                 Err(fault) => return Ok(Err(fault)),
             }
-            let mut around = Around { host: &self.host, authors, coder, vocabulary };
+            let mut around = Around { host: &self.host, authors, coder, head: self.head.as_ref() };
             count += wave.settle(&mut around, beat)?;
             self.oldest = (self.oldest + 1) % self.waves.len();
         }

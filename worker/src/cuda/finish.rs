@@ -32,7 +32,7 @@ pub(super) fn sign(
     let order = *flight.lent.order();
     let (payload, out) = flight.lent.parts()?;
     let job = Job::check(&order, payload)?;
-    let shape = shape(&job.work, around.vocabulary);
+    let shape = shape(&job.work, around.head);
     let mut written = Written::default();
     for chunk in reply::chunks(&job.work) {
         let mut layout = Layout::of(&shape, &chunk).ok_or(ErrorCode::NoCapableWorker)?;

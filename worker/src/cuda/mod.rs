@@ -8,7 +8,7 @@
 //! - `wave`: orders under way together; `steps`: their launches, rows of one shape in one;
 //!   `finish`: their frames, once the device is done.
 //! - `lent`: device memory of other processes, for orders that bring a lease instead of rows.
-//! - `lm_head`: the projection's weights on the device.
+//! - `lm_head`: the projection's weights on the device; `lt`: its product by cuBLASLt.
 //! - `route`: which orders go where, by what `measure` finds out at the start with `trial`s.
 //!
 //! # When the device fails
@@ -25,6 +25,7 @@ mod host;
 mod kernels;
 mod lent;
 mod lm_head;
+mod lt;
 mod measure;
 mod route;
 mod steps;
@@ -181,7 +182,13 @@ impl<'w> Cuda<'w> {
         let anybody = Place::Cpu(AuthorId::default());
         let Some(engine) = &self.engine else { return anybody };
         let Ok(work) = lent.order().work() else { return anybody };
-        self.route.place(&work, orders, engine.fits(&work), self.cpu.authors())
+        let place = self.route.place(&work, orders, engine.fits(&work), self.cpu.authors());
+        match place {
+            Place::Device(author) if engine.has_product(&work) => {
+                Place::Device(self.cpu.authors().with(author, "; product by cuBLASLt"))
+            }
+            place => place,
+        }
     }
 
     /// Checks an order for the device and queues it, or refuses it.

@@ -4,6 +4,7 @@ use super::{
     driver::{Arg, Fault, Function, Stream},
     kernels::Kernels,
     lm_head::Head,
+    lt::WORKSPACE_LEN,
     wave::SCRATCH_LEN,
 };
 use core::cmp::Ordering;
@@ -13,6 +14,9 @@ use wire::{
     reply::{Int8Reply, Layout, TopKReply},
 };
 
+/// Bytes of the scratch for hidden rows that are brought together.
+const GATHER_LEN: usize = SCRATCH_LEN - WORKSPACE_LEN;
+
 /// Rows that can share a launch have the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
@@ -21,20 +25,29 @@ pub(super) struct Key {
     values: Dtype,
     cols: u32,
     k: u32,
+    /// Hidden rows as they came, for the library; otherwise they are f32, for our kernel.
+    as_came: bool,
 }
 
 impl Key {
-    /// The key of rows of this shape; `None` for what no kernel computes.
-    pub(super) const fn of(shape: &Work) -> Option<Self> {
+    /// The key of rows of this shape; `None` for what no kernel computes. `product` says that a
+    /// library multiplies hidden rows of their type.
+    pub(super) const fn of(shape: &Work, product: bool) -> Option<Self> {
         let &Work { operation, dtype, values, cols, k, .. } = shape;
         // The host codes sets, from values as they are computed.
         let values = if shape.coding.is_set() { Dtype::F32 } else { values };
         match operation {
             _ if !matches!(shape.coding, Coding::Plain) && !shape.coding.is_set() => None,
-            Operation::TopK => Some(Self { operation, dtype, values, cols, k }),
+            Operation::TopK => Some(Self { operation, dtype, values, cols, k, as_came: false }),
             // Logits are f32, whatever the hidden rows were.
-            Operation::LmHead => Some(Self { operation, dtype: Dtype::F32, values, cols, k }),
-            Operation::Int8 => Some(Self { operation, dtype, values: Dtype::F32, cols, k: 0 }),
+            Operation::LmHead => {
+                let dtype = Dtype::F32;
+                Some(Self { operation, dtype, values, cols, k, as_came: product })
+            }
+            Operation::Int8 => {
+                let values = Dtype::F32;
+                Some(Self { operation, dtype, values, cols, k: 0, as_came: false })
+            }
             _ => None,
         }
     }
@@ -43,9 +56,14 @@ impl Key {
         matches!(self.operation, Operation::LmHead)
     }
 
-    const fn rank(&self) -> (u8, u8, u8, u32, u32) {
-        let Self { operation, dtype, values, cols, k } = self;
-        (operation.code(), dtype.code(), values.code(), *cols, *k)
+    /// True where the host makes f32 of the rows.
+    pub(super) const fn is_widened(&self) -> bool {
+        self.is_head() && !self.as_came
+    }
+
+    const fn rank(&self) -> (u8, u8, u8, u32, u32, bool) {
+        let Self { operation, dtype, values, cols, k, as_came } = self;
+        (operation.code(), dtype.code(), values.code(), *cols, *k, *as_came)
     }
 }
 
@@ -109,6 +127,15 @@ impl Entry {
     }
 }
 
+/// How the logits of a step are made.
+#[derive(Clone, Copy, Debug)]
+enum Project {
+    /// By our kernel: tables of hidden rows and of their logits.
+    Kernel { hidden: u64, logits: u64 },
+    /// By the library: where in `gather` the addresses of the rows begin, and the first logits.
+    Library { from: usize, logits: u64 },
+}
+
 /// One launch, or the few that belong together.
 #[derive(Clone, Copy, Debug)]
 struct Step {
@@ -116,8 +143,7 @@ struct Step {
     rows: u32,
     /// Table of jobs.
     jobs: u64,
-    /// Tables of hidden rows and of their logits, for lm-head.
-    project: Option<(u64, u64)>,
+    project: Option<Project>,
 }
 
 /// The launches of a wave, planned and then made.
@@ -127,6 +153,8 @@ pub(super) struct Steps<'a> {
     pub(super) tuning: Tuning,
     pub(super) head: Option<&'a Head>,
     steps: Vec<Step>,
+    /// Addresses of hidden rows that are to be brought together.
+    gather: Vec<u64>,
     bytes: Vec<u8>,
 }
 
@@ -145,7 +173,7 @@ fn rows_that_fit(tuning: Tuning, want: u32, cols: u32, k: u32) -> u32 {
 
 impl<'a> Steps<'a> {
     pub(super) const fn new(kernels: &'a Kernels, tuning: Tuning, head: Option<&'a Head>) -> Self {
-        Self { kernels, tuning, head, steps: Vec::new(), bytes: Vec::new() }
+        Self { kernels, tuning, head, steps: Vec::new(), gather: Vec::new(), bytes: Vec::new() }
     }
 
     /// Cuts sorted entries into steps and writes their tables through `write`, which gives a
@@ -157,6 +185,7 @@ impl<'a> Steps<'a> {
         mut write: impl FnMut(&[u8]) -> Option<u64>,
     ) -> bool {
         self.steps.clear();
+        self.gather.clear();
         for group in entries.chunk_by(|(one, _), (other, _)| one == other) {
             let Some((key, _)) = group.first() else { continue };
             let mut rest = group;
@@ -180,6 +209,8 @@ impl<'a> Steps<'a> {
             Operation::Int8 => rows,
             Operation::LmHead => {
                 let tile = logits / (key.cols as usize * 4).max(1);
+                let row = self.head.map_or(1, |head| head.width() as usize * 2);
+                let tile = if key.as_came { tile.min(GATHER_LEN / row) } else { tile };
                 rows_that_fit(self.tuning, rows.min(tile as u32), key.cols, key.k)
             }
             _ => rows_that_fit(self.tuning, rows, key.cols, key.k),
@@ -197,7 +228,14 @@ impl<'a> Steps<'a> {
         let rows = u32::try_from(entries.len()).ok()?;
         let logits_of = |at: usize| logits + (at * key.cols as usize * 4) as u64;
         let mut project = None;
-        if key.is_head() {
+        if key.is_head() && key.as_came {
+            let from = self.gather.len();
+            self.gather.extend(entries.iter().filter_map(|(_, entry)| match entry {
+                Entry::TopK(job) => Some(job.row),
+                Entry::Int8(_) => None,
+            }));
+            project = Some(Project::Library { from, logits });
+        } else if key.is_head() {
             self.bytes.clear();
             for (_, entry) in entries {
                 let Entry::TopK(job) = entry else { return None };
@@ -207,7 +245,7 @@ impl<'a> Steps<'a> {
             self.bytes.clear();
             (0..entries.len())
                 .for_each(|at| self.bytes.extend_from_slice(&logits_of(at).to_ne_bytes()));
-            project = Some((hidden, write(&self.bytes)?));
+            project = Some(Project::Kernel { hidden, logits: write(&self.bytes)? });
         }
         self.bytes.clear();
         for (at, (_, entry)) in entries.iter().enumerate() {
@@ -232,13 +270,21 @@ impl<'a> Steps<'a> {
     pub(super) unsafe fn launch(&self, stream: &Stream, scratch: u64) -> Result<(), Fault> {
         for step in &self.steps {
             let &Step { key, rows, jobs, project } = step;
-            if let (Some((hidden, logits)), Some(head)) = (project, self.head) {
-                let plan = planned(project_plan(rows, key.cols, self.tuning))?;
-                let args = head.args(hidden, rows, logits);
-                // SAFETY: as this function; the weights have the shape that `args` states.
-                unsafe {
-                    stream.launch(find(self.kernels.project.of(head.dtype()))?, &plan, &args)
-                }?;
+            match (project, self.head) {
+                (Some(Project::Kernel { hidden, logits }), Some(head)) => {
+                    let plan = planned(project_plan(rows, key.cols, self.tuning))?;
+                    let args = head.args(hidden, rows, logits);
+                    let kernel = find(self.kernels.project.of(head.dtype()))?;
+                    // SAFETY: as this function; the weights have the shape that `args` states.
+                    unsafe { stream.launch(kernel, &plan, &args) }?;
+                }
+                (Some(Project::Library { from, logits }), Some(head)) => {
+                    let hidden = self.gather.get(from..).unwrap_or_default();
+                    let hidden = hidden.get(..rows as usize).unwrap_or_default();
+                    // SAFETY: as this function.
+                    unsafe { multiply(stream, head, hidden, logits, scratch) }?;
+                }
+                _ => {}
             }
             match key.operation {
                 Operation::Int8 => {
@@ -277,6 +323,40 @@ impl<'a> Steps<'a> {
         // SAFETY: as above.
         unsafe { stream.launch(merge, &plan.merge, &[jobs, cols, k, split, values, scratch]) }
     }
+}
+
+/// Brings hidden rows together and has the library multiply them. The scratch holds its workspace
+/// and the rows.
+///
+/// # Safety
+/// As [`Steps::launch`].
+unsafe fn multiply(
+    stream: &Stream,
+    head: &Head,
+    hidden: &[u64],
+    logits: u64,
+    scratch: u64,
+) -> Result<(), Fault> {
+    let product = head.product(head.dtype()).ok_or_else(Fault::product)?;
+    let row = head.width() as usize * 2;
+    let together = scratch + WORKSPACE_LEN as u64;
+    for (at, from) in hidden.iter().enumerate() {
+        let to = together + (at * row) as u64;
+        // SAFETY: as this function; steps are cut so that the rows fit.
+        unsafe { stream.copy_within(to, *from, row) }?;
+    }
+    // The library adds to what it finds: the bias.
+    let bias = head.bias();
+    if let Some(bias) = bias {
+        let len = head.vocabulary() as usize * 4;
+        for at in 0..hidden.len() {
+            // SAFETY: as above; the logits of so many rows fit.
+            unsafe { stream.copy_within(logits + (at * len) as u64, bias, len) }?;
+        }
+    }
+    let (rows, added) = (hidden.len() as u32, bias.is_some());
+    // SAFETY: as above; the scratch is free until the top-k that follows on this stream.
+    unsafe { product.run(stream, together, rows, logits, added, scratch) }
 }
 
 fn find(function: Option<Function>) -> Result<Function, Fault> {

@@ -12,6 +12,7 @@ use super::{
     finish::{plain_sets, sign},
     host::Host,
     lent::Leased,
+    lm_head::Head,
     steps::{Entry, Key, Steps},
 };
 use crate::{
@@ -72,8 +73,8 @@ pub(super) struct Around<'a> {
     pub(super) host: &'a Host,
     pub(super) authors: &'a mut Authors,
     pub(super) coder: &'a mut Coder,
-    /// Outputs of the projection, where there is one.
-    pub(super) vocabulary: Option<u32>,
+    /// The projection, where there is one.
+    pub(super) head: Option<&'a Head>,
 }
 
 /// Where something is copied back from.
@@ -120,9 +121,9 @@ pub(super) fn need(work: &Work) -> (usize, usize) {
 }
 
 /// The work whose layout the reply has: sets of lm-head are chosen from the projection's outputs.
-pub(super) fn shape(work: &Work, vocabulary: Option<u32>) -> Work {
-    match (work.operation, vocabulary) {
-        (Operation::LmHead, Some(cols)) => Work { cols, ..*work },
+pub(super) fn shape(work: &Work, head: Option<&Head>) -> Work {
+    match (work.operation, head) {
+        (Operation::LmHead, Some(head)) => Work { cols: head.vocabulary(), ..*work },
         _ => *work,
     }
 }
@@ -211,11 +212,13 @@ impl<'w> Wave<'w> {
         let Ok(job) = lent.payload().and_then(|bytes| Job::check(lent.order(), bytes)) else {
             return Ok(false);
         };
-        let Some((rows, stride)) = self.bring(&job, flight.leased.as_ref(), around.host)? else {
+        let shape = shape(&job.work, around.head);
+        let as_came = around.head.is_some_and(|head| head.product(shape.dtype).is_some());
+        let Some(key) = Key::of(&shape, as_came) else { return Ok(false) };
+        let Some((rows, stride)) = self.bring(&job, &key, flight.leased.as_ref(), around.host)?
+        else {
             return Ok(false);
         };
-        let shape = shape(&job.work, around.vocabulary);
-        let Some(key) = Key::of(&shape) else { return Ok(false) };
         let (_, area) = lent.places();
         let mut written = 0;
         for chunk in reply::chunks(&job.work) {
@@ -276,6 +279,7 @@ impl<'w> Wave<'w> {
     fn bring(
         &mut self,
         job: &Job<'_>,
+        key: &Key,
         leased: Option<&Leased>,
         host: &Host,
     ) -> Result<Option<(u64, u64)>, Fault> {
@@ -283,7 +287,7 @@ impl<'w> Wave<'w> {
         if let Some(leased) = leased {
             return Ok(Some((leased.rows, leased.stride)));
         }
-        if job.work.operation == Operation::LmHead {
+        if key.is_widened() {
             return Ok(self.widen(job).map(|rows| (rows, u64::from(job.work.cols) * 4)));
         }
         let place = NonNull::from(job.data);
