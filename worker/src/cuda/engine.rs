@@ -20,7 +20,7 @@ use crate::{
 use kernels::cuda::Tuning;
 use link::{LinkFault, Segment, door::Door};
 use std::{collections::VecDeque, rc::Rc, sync::Arc};
-use wire::{ErrorCode, Source, Work};
+use wire::{ErrorCode, Operation, Source, Work};
 
 /// Waves of one worker: one copies, one computes, one is finished by the host.
 const WAVES: usize = 3;
@@ -125,8 +125,17 @@ impl<'w> Engine<'w> {
             text.push_str(&format!(", a basis of {} MiB", mib(basis)));
         }
         text.push_str(&format!("; {} MiB of pinned memory", mib(waves * self.sizes.pinned())));
+        if self.head.as_ref().is_some_and(Head::has_library) {
+            text.push_str(", product by cuBLASLt");
+        }
         text.push_str(&format!("; {}", self.host.describe()));
         text
+    }
+
+    /// True where a library multiplies these hidden rows: near our bits, not equal to them.
+    pub(super) fn has_product(&self, work: &Work) -> bool {
+        work.operation == Operation::LmHead
+            && self.head.as_ref().is_some_and(|head| head.product(work.dtype).is_some())
     }
 
     /// True where the device can compute it.
@@ -134,7 +143,7 @@ impl<'w> Engine<'w> {
         let model = shapes(self.head.as_ref(), self.learned.as_ref(), self.columns.as_ref());
         let Some(shape) = model.shape(work) else { return false };
         let Need { tables, staging, results } = Need::of(&shape, work.cols);
-        let computed = match Key::of(&shape) {
+        let computed = match Key::of(&shape, false) {
             Some(key) if key.is_head() => self.head.is_some(),
             key => key.is_some(),
         };
@@ -246,9 +255,9 @@ impl<'w> Engine<'w> {
 
 /// What the shapes of answers depend on.
 fn shapes<'a>(
-    head: Option<&Head>,
+    head: Option<&'a Head>,
     learned: Option<&'a Learned>,
     columns: Option<&'a Columns>,
 ) -> Shapes<'a> {
-    Shapes { vocabulary: head.map(Head::vocabulary), learned, columns }
+    Shapes { head, learned, columns }
 }

@@ -14,6 +14,7 @@ use super::{
     host::Host,
     learned::Learned,
     lent::Leased,
+    lm_head::Head,
     results::{ALIGN, Results},
     steps::{Entry, Key, Steps},
     widen::Columns,
@@ -85,11 +86,11 @@ pub(super) struct Around<'a> {
     pub(super) model: Shapes<'a>,
 }
 
-/// What the shape of an answer depends on besides its order.
+/// What the shape of an answer, and of what it is made from, depends on besides its order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shapes<'a> {
-    /// Outputs of the projection, where there is one.
-    pub(super) vocabulary: Option<u32>,
+    /// The projection, where there is one.
+    pub(super) head: Option<&'a Head>,
     /// What hidden rows are coded with, where there is something.
     pub(super) learned: Option<&'a Learned>,
     /// For hidden rows that the host cannot widen for the projection.
@@ -170,8 +171,8 @@ impl Shapes<'_> {
     /// the basis for it is not on the device.
     pub(super) fn shape(&self, work: &Work) -> Option<Work> {
         let Work { coding, cols, .. } = *work;
-        match (work.operation, self.vocabulary) {
-            (Operation::LmHead, Some(cols)) => Some(Work { cols, ..*work }),
+        match (work.operation, self.head) {
+            (Operation::LmHead, Some(head)) => Some(Work { cols: head.vocabulary(), ..*work }),
             (Operation::LmHead, None) => None,
             (Operation::Hidden, _) if coding.needs_basis() => {
                 Some(Work { k: self.learned?.components(coding, cols)?, ..*work })
@@ -257,11 +258,13 @@ impl<'w> Wave<'w> {
         let Ok(job) = lent.payload().and_then(|bytes| Job::check(lent.order(), bytes)) else {
             return Ok(false);
         };
-        let Some((rows, stride)) = self.bring(&job, flight.leased.as_ref(), around)? else {
+        let model = around.model;
+        let Some(shape) = model.shape(&job.work) else { return Ok(false) };
+        let as_came = model.head.is_some_and(|head| head.product(shape.dtype).is_some());
+        let Some(key) = Key::of(&shape, as_came) else { return Ok(false) };
+        let Some((rows, stride)) = self.bring(&job, &key, flight.leased.as_ref(), around)? else {
             return Ok(false);
         };
-        let Some(shape) = around.model.shape(&job.work) else { return Ok(false) };
-        let Some(key) = Key::of(&shape) else { return Ok(false) };
         let (_, area) = lent.places();
         let mut written = 0;
         for chunk in reply::chunks(&job.work) {
@@ -312,17 +315,18 @@ impl<'w> Wave<'w> {
     fn bring(
         &mut self,
         job: &Job<'_>,
+        key: &Key,
         leased: Option<&Leased>,
         around: &Around<'_>,
     ) -> Result<Option<(u64, u64)>, Fault> {
         let stride = job.row_len() as u64;
         if let Some(leased) = leased {
-            if job.work.operation == Operation::LmHead && job.work.dtype != Dtype::F32 {
+            if key.is_widened() && job.work.dtype != Dtype::F32 {
                 return Ok(self.widen_there(&job.work, leased, around.model.columns));
             }
             return Ok(Some((leased.rows, leased.stride)));
         }
-        if job.work.operation == Operation::LmHead {
+        if key.is_widened() {
             return Ok(self.widen(job).map(|rows| (rows, u64::from(job.work.cols) * 4)));
         }
         let place = NonNull::from(job.data);
