@@ -18,13 +18,16 @@ fn main() {
     compiler
         .args(["-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-soname,libcuda.so.1", "-o"])
         .arg(&library)
-        .args(["cpp/memory.cpp", "cpp/streams.cpp", "cpp/api.cpp"])
+        .args(["cpp/memory.cpp", "cpp/streams.cpp", "cpp/api.cpp", "cpp/blas.cpp"])
         .args(["-Wl,--whole-archive", &format!("{shim}/libcuda_shim.a"), "-Wl,--no-whole-archive"])
         .args(["-Wl,-z,defs", "-lpthread"]);
     let status = compiler.status().expect("a C++ compiler");
     assert!(status.success(), "the C++ compiler failed");
-    // By this name it is found before a real driver.
-    let _ = symlink("libcuda.so.1", Path::new(&out).join("libcuda.so"));
+    // By these names it is found before a real driver, and before a real cuBLASLt, which could make
+    // nothing of this one.
+    for name in ["libcuda.so", "libcublasLt.so"] {
+        let _ = symlink("libcuda.so.1", Path::new(&out).join(name));
+    }
     println!("cargo:rustc-env=FAKE_CUDA_FOLDER={out}");
     println!("cargo:rerun-if-changed=cpp");
     println!("cargo:rerun-if-changed={shim}/libcuda_shim.a");

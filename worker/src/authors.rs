@@ -56,6 +56,20 @@ impl Authors {
         AuthorId(self.entries.len() - 1)
     }
 
+    /// The one who says the same as `author`, and this.
+    pub(crate) fn with(&mut self, author: AuthorId, more: &str) -> AuthorId {
+        let Some(entry) = self.entries.get(author.0) else { return author };
+        let same = |other: &Entry| {
+            let reason = other.reason.strip_suffix(more);
+            other.backend == entry.backend && reason == Some(entry.reason.as_str())
+        };
+        if let Some(at) = self.entries.iter().position(same) {
+            return AuthorId(at);
+        }
+        let (backend, reason) = (entry.backend, format!("{}{more}", entry.reason));
+        self.who(backend, &reason)
+    }
+
     /// Ends a frame whose parts are filled. Returns its length.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -74,7 +75,7 @@ struct Event {
 using EventPtr = std::shared_ptr<Event>;
 
 struct Op {
-  enum Kind { COPY, LAUNCH, HOST, RECORD, WAIT } kind;
+  enum Kind { COPY, LAUNCH, HOST, RECORD, WAIT, CALL } kind;
   char* to = nullptr;
   const char* from = nullptr;
   size_t size = 0;
@@ -85,6 +86,7 @@ struct Op {
   void (*call)(void*) = nullptr;
   void* data = nullptr;
   EventPtr event;
+  std::function<void()> work;
 };
 
 struct Stream {

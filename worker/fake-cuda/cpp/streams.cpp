@@ -59,6 +59,9 @@ void run(Op& op) {
       break;
     case Op::WAIT:
       break;
+    case Op::CALL:
+      op.work();
+      break;
   }
 }
 

@@ -14,7 +14,8 @@
 //! # What it does on purpose
 //! `FAKE_CUDA_FAIL` names one failure: `init`, `ptx`, `register`, `alloc:N`, `pin:N`, `launch:N`
 //! (the N-th call fails, from 1) and `lost:N` (the N-th launch kills the device as it runs: every
-//! call fails from then on). `FAKE_CUDA_DEVICES` is the number of devices, 1 unless set.
+//! call fails from then on). `FAKE_CUDA_DEVICES` is the number of devices, 1 unless set. With
+//! `FAKE_CUDA_BLAS` set there is a cuBLASLt too, for the one product that is asked of it.
 #![forbid(unsafe_code)]
 
 use std::path::Path;

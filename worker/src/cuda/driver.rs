@@ -29,6 +29,11 @@ impl Fault {
         Self { what: "laying out a wave", code: CUresult::CUDA_ERROR_INVALID_VALUE }
     }
 
+    /// A product by the library failed.
+    pub(crate) const fn product() -> Self {
+        Self { what: "the product by cuBLASLt", code: CUresult::CUDA_ERROR_UNKNOWN }
+    }
+
     /// This program was built without kernels.
     pub(crate) const fn no_kernels() -> Self {
         Self { what: "finding a kernel", code: CUresult::CUDA_ERROR_NOT_FOUND }
@@ -452,6 +457,11 @@ impl Stream {
         let door = core::ptr::from_ref(door).cast_mut().cast::<c_void>();
         // SAFETY: `ring` takes what it is given here, a door that is never dropped.
         at("asking for a call", unsafe { stream::launch_host_function(self.raw, ring, door) })
+    }
+
+    /// For libraries that queue work themselves.
+    pub(crate) const fn raw(&self) -> sys::CUstream {
+        self.raw
     }
 
     /// Waits until all that is queued is done.

@@ -5,6 +5,9 @@ use kernels::cuda::MODULES;
 use std::rc::Rc;
 use wire::Dtype;
 
+/// The modules that a worker launches from. `restore` is for the kernel that widens lent rows.
+const USED: [&str; 5] = ["topk", "int8", "center", "project", "restore"];
+
 /// One kernel for each type of element, in the order f32, f16, bf16.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ByDtype([Function; 3]);
@@ -48,15 +51,16 @@ pub(super) struct Kernels {
     pub(super) int8_group: ByDtype,
     pub(super) center: ByDtype,
     pub(super) project: ByDtype,
+    pub(super) scatter_topk: Function,
     /// Keeps the functions loaded.
     _modules: Modules,
 }
 
 impl Kernels {
-    /// Loads all modules for the device; its driver compiles them.
+    /// Loads what is used here for the device, whose driver compiles it: about a second a module.
     pub(super) fn load(context: &Rc<Context>) -> Result<Self, Fault> {
         let mut modules = Modules(Vec::with_capacity(MODULES.len()));
-        for module in MODULES {
+        for module in MODULES.iter().filter(|module| USED.contains(&module.name)) {
             modules.0.push((module.kernels, Module::load(context, module.ptx)?));
         }
         Ok(Self {
@@ -67,6 +71,7 @@ impl Kernels {
             int8_group: ByDtype::find(&modules, "int8_group")?,
             center: ByDtype::find(&modules, "center")?,
             project: ByDtype::find(&modules, "project")?,
+            scatter_topk: modules.function("scatter_topk")?,
             _modules: modules,
         })
     }

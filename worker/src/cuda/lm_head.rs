@@ -2,6 +2,7 @@
 
 use super::{
     driver::{Arg, Context, DeviceMemory, Fault},
+    lt::Product,
     trial::{PATTERN, make_up},
 };
 use crate::weights::Projection;
@@ -19,6 +20,8 @@ pub(super) struct Head {
     dtype: Dtype,
     width: u32,
     vocabulary: u32,
+    /// `None` where our own kernel multiplies.
+    product: Option<Product>,
 }
 
 /// Bytes of a tile's logits: a few rows at least, and no more than pays.
@@ -37,13 +40,10 @@ impl Head {
             memory.fill(0, bytemuck::cast_slice(bias))?;
             Ok(memory)
         });
-        Ok(Self {
-            matrix,
-            bias: bias.transpose()?,
-            dtype,
-            width: projection.width() as u32,
-            vocabulary: projection.vocabulary() as u32,
-        })
+        let bias = bias.transpose()?;
+        let (width, vocabulary) = (projection.width() as u32, projection.vocabulary() as u32);
+        let product = Product::open(context, &matrix, dtype, width, vocabulary);
+        Ok(Self { matrix, bias, dtype, width, vocabulary, product })
     }
 
     /// Made-up weights that repeat after a while, for a bench.
@@ -63,7 +63,22 @@ impl Head {
             matrix.fill(at, part)?;
             at += part.len();
         }
-        Ok(Self { matrix, bias: None, dtype, width, vocabulary })
+        Ok(Self { matrix, bias: None, dtype, width, vocabulary, product: None })
+    }
+
+    /// What multiplies hidden rows of this type, if it is not our own kernel.
+    pub(super) fn product(&self, hidden: Dtype) -> Option<&Product> {
+        self.product.as_ref().filter(|_| hidden == self.dtype)
+    }
+
+    /// True where a library multiplies.
+    pub(super) const fn has_library(&self) -> bool {
+        self.product.is_some()
+    }
+
+    /// Address of the bias.
+    pub(super) fn bias(&self) -> Option<u64> {
+        self.bias.as_ref().map(DeviceMemory::address)
     }
 
     /// Entries of a hidden row.

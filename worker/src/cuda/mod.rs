@@ -8,8 +8,10 @@
 //! - `wave`: orders under way together; `steps`: their launches, rows of one shape in one;
 //!   `finish`: their frames, once the device is done, coded from `results` where the length of a
 //!   row depends on its content.
-//! - `lent`: device memory of other processes, for orders that bring a lease instead of rows.
-//! - `lm_head`: the projection's weights on the device; `learned`: the basis for hidden rows.
+//! - `lent`: device memory of other processes, for orders that bring a lease instead of rows;
+//!   `widen`: such rows for a projection.
+//! - `lm_head`: the projection's weights on the device; `lt`: its product by cuBLASLt; `learned`:
+//!   the basis for hidden rows.
 //! - `route`: which orders go where, by what `measure` finds out at the start with `trial`s.
 //!
 //! # When the device fails
@@ -27,12 +29,14 @@ mod kernels;
 mod learned;
 mod lent;
 mod lm_head;
+mod lt;
 mod measure;
 mod results;
 mod route;
 mod steps;
 mod trial;
 mod wave;
+mod widen;
 
 pub use bench::Bench;
 pub use devices::{Closed, Device, devices};
@@ -184,7 +188,13 @@ impl<'w> Cuda<'w> {
         let anybody = Place::Cpu(AuthorId::default());
         let Some(engine) = &self.engine else { return anybody };
         let Ok(work) = lent.order().work() else { return anybody };
-        self.route.place(&work, orders, engine.fits(&work), self.cpu.authors())
+        let place = self.route.place(&work, orders, engine.fits(&work), self.cpu.authors());
+        match place {
+            Place::Device(author) if engine.has_product(&work) => {
+                Place::Device(self.cpu.authors().with(author, "; product by cuBLASLt"))
+            }
+            place => place,
+        }
     }
 
     /// Checks an order for the device and queues it, or refuses it.

@@ -5,18 +5,23 @@ use super::{
     kernels::Kernels,
     learned::Learned,
     lm_head::Head,
+    lt::WORKSPACE_LEN,
     results::row_len,
     wave::SCRATCH_LEN,
+    widen::Columns,
 };
 use core::cmp::Ordering;
 use kernels::cuda::{
-    ROWS_MAX, RowJob, TopKJob, Tuning, center_plan, int8_channel_plan, int8_group_plan,
-    int8_row_plan, project_plan, topk_plan,
+    ROWS_MAX, RowJob, ScatterJob, TopKJob, Tuning, center_plan, dense_plan, int8_channel_plan,
+    int8_group_plan, int8_row_plan, project_plan, topk_plan,
 };
 use wire::{
     Coding, Dtype, Operation, Work,
     reply::{CodedReply, Int8Reply, Layout, TopKReply},
 };
+
+/// Bytes of the scratch for hidden rows that are brought together.
+const GATHER_LEN: usize = SCRATCH_LEN - WORKSPACE_LEN;
 
 /// Rows that can share a launch have the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,20 +35,24 @@ pub(super) struct Key {
     cols: u32,
     /// Entries of a set, or components of a projected row.
     k: u32,
+    /// Hidden rows as they came, for the library; otherwise they are f32, for our kernel.
+    as_came: bool,
 }
 
 impl Key {
-    /// The key of rows of this shape; `None` for what no kernel computes.
-    pub(super) const fn of(shape: &Work) -> Option<Self> {
+    /// The key of rows of this shape; `None` for what no kernel computes. `product` says that a
+    /// library multiplies hidden rows of their type.
+    pub(super) const fn of(shape: &Work, product: bool) -> Option<Self> {
         let &Work { operation, coding, dtype, values, cols, k, .. } = shape;
         // The host codes sets, from values as they are computed.
         let values = if coding.is_set() { Dtype::F32 } else { values };
-        let set = Self { operation, coding: Coding::Plain, dtype, values, cols, k };
+        let as_came = false;
+        let set = Self { operation, coding: Coding::Plain, dtype, values, cols, k, as_came };
         let row = Self { values: Dtype::F32, k: 0, ..set };
         match (operation, coding) {
             (Operation::TopK, _) => Some(set),
             // Logits are f32, whatever the hidden rows were.
-            (Operation::LmHead, _) => Some(Self { dtype: Dtype::F32, ..set }),
+            (Operation::LmHead, _) => Some(Self { dtype: Dtype::F32, as_came: product, ..set }),
             (Operation::Int8, _) => Some(row),
             (Operation::Hidden, Coding::Int8Channel | Coding::Int8Group) => {
                 Some(Self { coding, ..row })
@@ -55,13 +64,25 @@ impl Key {
         }
     }
 
+    /// The key of rows that are only widened. Such steps come first.
+    pub(super) const fn of_widening(dtype: Dtype, cols: u32) -> Self {
+        let (operation, coding) = (Operation::Echo, Coding::Plain);
+        Self { operation, coding, dtype, values: Dtype::F32, cols, k: 0, as_came: false }
+    }
+
     pub(super) const fn is_head(&self) -> bool {
         matches!(self.operation, Operation::LmHead)
     }
 
-    const fn rank(&self) -> (u8, u8, u8, u8, u32, u32) {
-        let Self { operation, coding, dtype, values, cols, k } = self;
-        (operation.code(), coding.code(), dtype.code(), values.code(), *cols, *k)
+    /// True where f32 is made of the rows.
+    pub(super) const fn is_widened(&self) -> bool {
+        self.is_head() && !self.as_came
+    }
+
+    const fn rank(&self) -> (u8, u8, u8, u8, u32, u32, bool) {
+        let Self { operation, coding, dtype, values, cols, k, as_came } = self;
+        let codes = (operation.code(), coding.code(), dtype.code(), values.code());
+        (codes.0, codes.1, codes.2, codes.3, *cols, *k, *as_came)
     }
 }
 
@@ -87,6 +108,8 @@ pub(super) enum Entry {
         center: RowJob,
         out: u64,
     },
+    /// A row to be widened.
+    Widen(ScatterJob),
 }
 
 impl Entry {
@@ -139,6 +162,16 @@ impl Entry {
     }
 }
 
+/// How the rows of a step are multiplied before the rest.
+#[derive(Clone, Copy, Debug)]
+enum Project {
+    /// By our kernel: tables of hidden rows and of their logits, or of centred rows and of their
+    /// components.
+    Kernel { rows: u64, outs: u64 },
+    /// By the library: where in `gather` the addresses of the rows begin, and the first logits.
+    Library { from: usize, logits: u64 },
+}
+
 /// One launch, or the few that belong together.
 #[derive(Clone, Copy, Debug)]
 struct Step {
@@ -146,9 +179,7 @@ struct Step {
     rows: u32,
     /// Table of jobs.
     jobs: u64,
-    /// Tables of rows to project and of what becomes of them: hidden rows and their logits, or
-    /// centred rows and their components.
-    project: Option<(u64, u64)>,
+    project: Option<Project>,
 }
 
 /// The launches of a wave, planned and then made.
@@ -158,7 +189,10 @@ pub(super) struct Steps<'a> {
     pub(super) tuning: Tuning,
     pub(super) head: Option<&'a Head>,
     pub(super) learned: Option<&'a Learned>,
+    pub(super) columns: Option<&'a Columns>,
     steps: Vec<Step>,
+    /// Addresses of hidden rows that are to be brought together.
+    gather: Vec<u64>,
     /// Tables of jobs, and of rows to project and their places.
     bytes: [Vec<u8>; 3],
 }
@@ -183,7 +217,9 @@ impl<'a> Steps<'a> {
             tuning,
             head,
             learned: None,
+            columns: None,
             steps: Vec::new(),
+            gather: Vec::new(),
             bytes: [const { Vec::new() }; 3],
         }
     }
@@ -197,6 +233,7 @@ impl<'a> Steps<'a> {
         mut write: impl FnMut(&[u8]) -> Option<u64>,
     ) -> bool {
         self.steps.clear();
+        self.gather.clear();
         for group in entries.chunk_by(|(one, _), (other, _)| one == other) {
             let Some((key, _)) = group.first() else { continue };
             let mut rest = group;
@@ -217,9 +254,11 @@ impl<'a> Steps<'a> {
     fn most(&self, key: &Key, rows: usize, logits: usize) -> usize {
         let rows = u32::try_from(rows).unwrap_or(ROWS_MAX).min(ROWS_MAX);
         let most = match key.operation {
-            Operation::Int8 | Operation::Hidden => rows,
+            Operation::Int8 | Operation::Hidden | Operation::Echo => rows,
             Operation::LmHead => {
                 let tile = logits / (key.cols as usize * 4).max(1);
+                let row = self.head.map_or(1, |head| head.width() as usize * 2);
+                let tile = if key.as_came { tile.min(GATHER_LEN / row) } else { tile };
                 rows_that_fit(self.tuning, rows.min(tile as u32), key.cols, key.k)
             }
             _ => rows_that_fit(self.tuning, rows, key.cols, key.k),
@@ -235,17 +274,23 @@ impl<'a> Steps<'a> {
         write: &mut impl FnMut(&[u8]) -> Option<u64>,
     ) -> Option<Step> {
         let rows = u32::try_from(entries.len()).ok()?;
+        let gathered = self.gather.len();
         let [jobs, from, to] = &mut self.bytes;
         [&mut *jobs, &mut *from, &mut *to].into_iter().for_each(Vec::clear);
         for (at, (_, entry)) in entries.iter().enumerate() {
             match entry {
                 Entry::TopK(job) if key.is_head() => {
                     let row = logits + (at * key.cols as usize * 4) as u64;
-                    from.extend_from_slice(&job.row.to_ne_bytes());
-                    to.extend_from_slice(&row.to_ne_bytes());
+                    if key.as_came {
+                        self.gather.push(job.row);
+                    } else {
+                        from.extend_from_slice(&job.row.to_ne_bytes());
+                        to.extend_from_slice(&row.to_ne_bytes());
+                    }
                     jobs.extend_from_slice(bytemuck::bytes_of(&TopKJob { row, ..*job }));
                 }
                 Entry::TopK(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
+                Entry::Widen(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
                 Entry::Row(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
                 Entry::Project { center, out } => {
                     from.extend_from_slice(&center.codes.to_ne_bytes());
@@ -254,7 +299,12 @@ impl<'a> Steps<'a> {
                 }
             }
         }
-        let project = if from.is_empty() { None } else { Some((write(from)?, write(to)?)) };
+        let mut project = None;
+        if key.is_head() && key.as_came {
+            project = Some(Project::Library { from: gathered, logits });
+        } else if !from.is_empty() {
+            project = Some(Project::Kernel { rows: write(from)?, outs: write(to)? });
+        }
         Some(Step { key: *key, rows, jobs: write(jobs)?, project })
     }
 
@@ -266,7 +316,7 @@ impl<'a> Steps<'a> {
     /// through; `scratch` is [`SCRATCH_LEN`] bytes of device memory, likewise.
     pub(super) unsafe fn launch(&self, stream: &Stream, scratch: u64) -> Result<(), Fault> {
         for step in &self.steps {
-            let &Step { key, rows, jobs, project } = step;
+            let &Step { key, rows, jobs, .. } = step;
             match key.operation {
                 Operation::Int8 => {
                     let kernel = find(self.kernels.int8_row.of(key.dtype))?;
@@ -276,22 +326,48 @@ impl<'a> Steps<'a> {
                     // SAFETY: as this function.
                     unsafe { stream.launch(kernel, &plan, &args) }?;
                 }
+                Operation::Echo => {
+                    let columns = self.columns.filter(|columns| columns.count() == key.cols);
+                    let args = columns.ok_or_else(Fault::no_room)?.args(jobs, key.dtype);
+                    let plan = planned(dense_plan(rows, key.cols, self.tuning))?;
+                    // SAFETY: as this function; there are as many columns as the rows have.
+                    unsafe { stream.launch(self.kernels.scatter_topk, &plan, &args) }?;
+                }
                 // SAFETY: as this function.
                 Operation::Hidden => unsafe { self.hidden(stream, step) }?,
                 _ => {
-                    if let (Some((hidden, logits)), Some(head)) = (project, self.head) {
-                        let plan = planned(project_plan(rows, key.cols, self.tuning))?;
-                        let args = head.args(hidden, rows, logits);
-                        let kernel = find(self.kernels.project.of(head.dtype()))?;
-                        // SAFETY: as this function; the weights have the shape that `args` states.
-                        unsafe { stream.launch(kernel, &plan, &args) }?;
-                    }
+                    // SAFETY: as this function.
+                    unsafe { self.logits(stream, step, scratch) }?;
                     // SAFETY: as this function.
                     unsafe { self.topk(stream, &key, rows, jobs, scratch) }?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Queues the product of lm-head, where a step begins with it.
+    ///
+    /// # Safety
+    /// As [`Steps::launch`].
+    unsafe fn logits(&self, stream: &Stream, step: &Step, scratch: u64) -> Result<(), Fault> {
+        let &Step { key, rows, project, .. } = step;
+        match (project, self.head) {
+            (Some(Project::Kernel { rows: hidden, outs }), Some(head)) => {
+                let plan = planned(project_plan(rows, key.cols, self.tuning))?;
+                let args = head.args(hidden, rows, outs);
+                let kernel = find(self.kernels.project.of(head.dtype()))?;
+                // SAFETY: as this function; the weights have the shape that `args` states.
+                unsafe { stream.launch(kernel, &plan, &args) }
+            }
+            (Some(Project::Library { from, logits }), Some(head)) => {
+                let hidden = self.gather.get(from..).unwrap_or_default();
+                let hidden = hidden.get(..rows as usize).unwrap_or_default();
+                // SAFETY: as this function.
+                unsafe { multiply(stream, head, hidden, logits, scratch) }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Queues a step of hidden rows.
@@ -310,7 +386,7 @@ impl<'a> Steps<'a> {
         // Without a basis, or with one for other rows, no such step is planned.
         let learned = self.learned.filter(|learned| learned.width() == key.cols);
         let learned = learned.ok_or_else(Fault::no_room)?;
-        let Some((centred, outs)) = project else {
+        let Some(Project::Kernel { rows: centred, outs }) = project else {
             let kernel = find(self.kernels.int8_channel.of(key.dtype))?;
             let plan = planned(int8_channel_plan(rows, key.cols, self.tuning))?;
             let args = [all, cols, learned.mean(), learned.scale()];
@@ -353,6 +429,40 @@ impl<'a> Steps<'a> {
         // SAFETY: as above.
         unsafe { stream.launch(merge, &plan.merge, &[jobs, cols, k, split, values, scratch]) }
     }
+}
+
+/// Brings hidden rows together and has the library multiply them. The scratch holds its workspace
+/// and the rows.
+///
+/// # Safety
+/// As [`Steps::launch`].
+unsafe fn multiply(
+    stream: &Stream,
+    head: &Head,
+    hidden: &[u64],
+    logits: u64,
+    scratch: u64,
+) -> Result<(), Fault> {
+    let product = head.product(head.dtype()).ok_or_else(Fault::product)?;
+    let row = head.width() as usize * 2;
+    let together = scratch + WORKSPACE_LEN as u64;
+    for (at, from) in hidden.iter().enumerate() {
+        let to = together + (at * row) as u64;
+        // SAFETY: as this function; steps are cut so that the rows fit.
+        unsafe { stream.copy_within(to, *from, row) }?;
+    }
+    // The library adds to what it finds: the bias.
+    let bias = head.bias();
+    if let Some(bias) = bias {
+        let len = head.vocabulary() as usize * 4;
+        for at in 0..hidden.len() {
+            // SAFETY: as above; the logits of so many rows fit.
+            unsafe { stream.copy_within(logits + (at * len) as u64, bias, len) }?;
+        }
+    }
+    let (rows, added) = (hidden.len() as u32, bias.is_some());
+    // SAFETY: as above; the scratch is free until the top-k that follows on this stream.
+    unsafe { product.run(stream, together, rows, logits, added, scratch) }
 }
 
 fn find(function: Option<Function>) -> Result<Function, Fault> {

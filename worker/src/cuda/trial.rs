@@ -92,7 +92,7 @@ impl<'a> Trial<'a> {
         let work = case.work();
         let chunk = reply::chunks(&work).next().ok_or_else(Fault::no_room)?;
         let layout = Layout::of(&work, &chunk).ok_or_else(Fault::no_room)?;
-        let key = Key::of(&work).ok_or_else(Fault::no_room)?;
+        let key = Key::of(&work, false).ok_or_else(Fault::no_room)?;
         let logits = if key.is_head() { lm_head::logits_len(case.cols as usize) } else { 0 };
         let row_len = match head {
             Some(head) if key.is_head() => head.width() as usize * 4,

@@ -10,7 +10,6 @@ use std::sync::OnceLock;
 use wire::{Coding, Dtype, ErrorCode, payload::TensorWork};
 use worker::{Args, Choice};
 
-
 /// Hidden rows of 384 entries that a coding meets seldom: not finite, all zero, one spike.
 fn odd_hidden() -> Vec<u8> {
     let mut spike = vec![0.0; 384];

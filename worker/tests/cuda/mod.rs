@@ -213,6 +213,48 @@ fn comp_lm_head_on_the_device_gives_the_bits_of_the_cpu() {
     assert_eq!(signed(&rig, 0).0, "cuda");
 }
 
+/// COMP: where cuBLASLt is there, it multiplies hidden rows of the weights' own type, and the reply
+/// says so: the same sets as the CPU's, but for entries that are next to equal. Others go to our
+/// kernel and have the CPU's bits.
+#[test]
+fn comp_lm_head_by_a_library_is_near_and_says_so() {
+    let features = tensor("lm_head_rows.safetensors", "features");
+    let wide = tensor("hidden.safetensors", "outlier.f32");
+    let work = |dtype, rows| TensorWork::lm_head(dtype, rows, 384, 20, Dtype::F32);
+    let asks = [
+        ask(0, work(Dtype::F16, 2), &features),
+        ask(1, work(Dtype::F16, 1), &features[7 * 768..]),
+        ask(2, work(Dtype::F32, 1), &wide),
+        ask(BULK, work(Dtype::F16, 9), &features[768..]),
+    ];
+    let weights = Some("lm_head.safetensors");
+    let expected = expected(&asks, weights);
+    let mut cpu = Rig::start(Args { backend: Choice::Cpu, ..Args::default() }, weights);
+    let slots = load(&mut cpu, &asks);
+    cpu.run(&slots);
+    let variables = [("FAKE_CUDA_BLAS", "1"), ("FAKE_CUDA_SEED", "2")];
+    let mut rig = Rig::process("cuda", weights, &variables);
+    assert!(ready(&rig).1.contains("product by cuBLASLt"), "{:?}", rig.answer);
+    let slots = load(&mut rig, &asks);
+    rig.run_all(&slots);
+    assert_eq!(answer(&rig, 2), expected[2]);
+    assert_eq!(signed(&rig, 2), ("cuda".into(), "asked for".into()));
+    for slot in [0, 1, BULK] {
+        let library = ("cuda".into(), "asked for; product by cuBLASLt".into());
+        assert_eq!(signed(&rig, slot), library);
+        let ours = rig.reply(slot).logits.expect("sets");
+        let theirs = cpu.reply(slot).logits.expect("sets");
+        for row in 0..ours.rows as usize {
+            let values = ours.row_values_f32(row).zip(theirs.row_values_f32(row));
+            for (ours, theirs) in values {
+                assert!((ours - theirs).abs() < 1e-4, "slot {slot}: {ours} {theirs}");
+            }
+            assert_eq!(ours.row_indices(row)[0], theirs.row_indices(row)[0]);
+            assert!((ours.log_sum[row] - theirs.log_sum[row]).abs() < 1e-4);
+        }
+    }
+}
+
 /// COMP: more rows than one launch has scratch for.
 #[test]
 fn comp_many_rows_take_several_launches() {
