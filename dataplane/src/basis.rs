@@ -1,5 +1,5 @@
-//! The basis that hidden rows are coded with: read once into sealed shared memory and mapped by every
-//! worker; fetched, described and compared by commands.
+//! The basis that hidden rows are coded with: read once into sealed shared memory and mapped by
+//! every worker; fetched, described and compared by commands.
 
 mod command;
 mod fetch;

@@ -1,5 +1,5 @@
-//! `butterfly calibrate`: learns a basis from a tensor's rows, and what each coding makes of rows that
-//! it was not learned from.
+//! `butterfly calibrate`: learns a basis from a tensor's rows, and what each coding makes of rows
+//! that it was not learned from.
 
 mod page;
 mod plot;

@@ -114,6 +114,10 @@ impl Label {
         if !stated || !sized {
             return Err(wrong("shape"));
         }
+        // The one name that no tensor of a file can have.
+        if label.tensor == "__metadata__" {
+            return Err(wrong("tensor"));
+        }
         let entries = if label.coding.is_set() { 1..=K_MAX } else { 0..=0 };
         if entries.contains(&label.k) { Ok(label) } else { Err(wrong("k")) }
     }

@@ -7,7 +7,7 @@ mod job;
 mod outcome;
 
 pub(crate) use ask::set_columns;
-pub(crate) use choose::hidden;
+pub(crate) use choose::{as_written, hidden};
 pub(crate) use outcome::{Flagged, JUDGED, count_flags, flag_report, push_set};
 
 use crate::{
@@ -129,7 +129,12 @@ fn obtain(
                     (format!("basis {} of {file}", basis.id().short()), file.as_str())
                 }
                 (Some(coding), None) => (format!("the basis that {coding} needs"), "FILE"),
-                (None, None) => return Ok(None),
+                (None, None) => {
+                    if !args.json {
+                        say::note("the node has no basis: choosing among codings without one");
+                    }
+                    return Ok(None);
+                }
             };
             Err(Failure::Setup(format!(
                 "the node at {addr} has no basis, so it cannot code with {what}: start it with \

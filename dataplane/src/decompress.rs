@@ -4,7 +4,10 @@ use crate::{
     basis,
     cli::DecompressArgs,
     coded::{Block, CodedFile, Decoded, Decoder, Label},
-    compress::{Flagged, JUDGED, count_flags, fidelity_lines, flag_report, push_set, set_columns},
+    compress::{
+        Flagged, JUDGED, as_written, count_flags, fidelity_lines, flag_report, push_set,
+        set_columns,
+    },
     failure::Failure,
     judge::Judge,
     progress, say, table,
@@ -25,7 +28,7 @@ pub(crate) fn run(args: &DecompressArgs) -> Result<(), Failure> {
     let file = CodedFile::open(&args.input).map_err(Failure::setup)?;
     let original = args.original.as_deref().map(TensorFile::open).transpose();
     let original = original.map_err(Failure::setup)?;
-    let original = original.as_ref().map(|file_| same(&file.label, file_)).transpose()?;
+    let original = original.as_ref().map(|original| same(&file.label, original)).transpose()?;
     let basis = obtain(args, &file.label)?;
     let columns = match file.label.coding.is_set() {
         true => set_columns(file.label.rows() as usize, file.label.k),
@@ -211,7 +214,7 @@ fn describe(file: &CodedFile, seconds: f64) -> Value {
         report["k"] = json!(label.k);
     }
     if label.quality != 0.0 {
-        report["quality"] = json!(label.quality);
+        report["quality"] = as_written(label.quality);
     }
     if label.coding.needs_basis() {
         report["basis"] = json!(BasisId(label.basis).to_string());

@@ -1,6 +1,7 @@
 //! `butterfly demo`: a node and its workers on loopback, bundled real tensors through real sockets,
 //! and what came out.
 
+mod coded;
 mod fidelity;
 mod node;
 mod show;
@@ -153,16 +154,17 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
         };
         scenes.push(Scene { act, report, kept });
     }
-    let metrics = Client::connect(&addr, Options::default())
-        .and_then(|mut client| client.metrics())
-        .map_err(Failure::run)?;
+    let mut client = Client::connect(&addr, Options::default()).map_err(Failure::run)?;
+    let coded = coded::measure(&mut client, &bundle.path())?;
+    let metrics = client.metrics().map_err(Failure::run)?;
+    drop(client);
     tell(args, "draining");
     node.end()?;
     let facts = crate::status::facts(&metrics);
     if args.json {
-        say::out(format!("{:#}", show::as_json(&scenes, &facts)));
+        say::out(format!("{:#}", show::as_json(&scenes, &coded, &facts)));
     } else {
-        say::out(show::as_text(&scenes, &facts));
+        say::out(show::as_text(&scenes, &coded, &facts));
     }
     let unclean = scenes.iter().find(|scene| !scene.report.is_clean() || scene.report.ok == 0);
     match unclean {

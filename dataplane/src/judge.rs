@@ -181,6 +181,36 @@ mod tests {
     }
 
     #[test]
+    fn a_coded_set_is_judged_as_the_plain_one() {
+        let row: [f32; 3] = [8.0, -3.0, 0.0];
+        let bytes: Vec<u8> = row.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let values: Vec<u8> = [0x4800_u16, 0x0000].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let log_sum = [row.iter().map(|x| (x - 8.0).exp()).sum::<f32>().ln()];
+        let (mut plain, mut coded) = (Judge::new(), Judge::new());
+        plain.topk(&view(&values, &log_sum), 0, Some((Dtype::F32, &bytes)));
+        let mut set = SetBuf::new(2);
+        set.indices.extend([0, 2]);
+        set.values.extend([8.0, 0.0]);
+        (set.max, set.log_sum) = (8.0, log_sum[0]);
+        coded.coded_set(&set, Some((Dtype::F32, &bytes)));
+        assert_eq!(plain.topk_report(), coded.topk_report());
+    }
+
+    #[test]
+    fn hidden_rows_are_judged_by_what_they_became() {
+        let bytes: Vec<u8> = [3.0_f32, 4.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut judge = Judge::new();
+        judge.hidden(&[3.0, 3.5], Dtype::F32, &bytes);
+        let report: serde_json::Map<String, Value> =
+            judge.hidden_report().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let float = |key: &str| report[key].as_f64().expect("a number");
+        assert!((float("relative_error") - 0.1).abs() < 1e-12, "{report:?}");
+        assert!((float("snr_db") - 20.0).abs() < 1e-9, "{report:?}");
+        assert!((float("cosine") - 23.0 / (5.0 * 21.25_f64.sqrt())).abs() < 1e-12, "{report:?}");
+        assert_eq!((float("largest_error"), &report["rows_judged"]), (0.5, &json!(1)));
+    }
+
+    #[test]
     fn without_the_rows_only_the_mass_is_known() {
         let values: Vec<u8> = [0x4800_u16, 0x0000].iter().flat_map(|x| x.to_le_bytes()).collect();
         let mut judge = Judge::new();

@@ -31,31 +31,49 @@ struct Hidden {
     return mean ? __fsub_rn(x, __ldg(mean + col)) : x;
   }
 
-  // Columns col..col + 8, a multiple of 8; 0 beyond the row.
-  __device__ __forceinline__ void eight(u32 col, float* t) const {
-    if (cols - col < 8 || col >= cols) {
-#pragma unroll
-      for (u32 i = 0; i < 8; i++) t[i] = col < cols && i < cols - col ? at(col + i) : 0.0f;
-      return;
-    }
-    Eight<E> raw;
-    if (is_aligned<uint4>(row)) {
+  // Whether eights of columns can be loaded at once.
+  __device__ __forceinline__ bool is_wide() const {
+    return cols % 8 == 0 && is_aligned<uint4>(row);
+  }
+
+  // Asks memory for columns col..col + 8, a multiple of 8; 0 beyond the row. WIDE: see `is_wide`.
+  template <bool WIDE>
+  __device__ __forceinline__ void fetch(u32 col, Eight<E>& raw) const {
+    u32 left = col < cols ? cols - col : 0;
+    if (WIDE && left > 0) {
       raw.load_wide(row + col);
     } else {
-      raw.load(row + col, 8);
+      raw.load(row + col, WIDE ? 0 : left);
     }
+  }
+
+  // What was fetched, as floats; 0 beyond the row.
+  __device__ __forceinline__ void finish(u32 col, const Eight<E>& raw, float* t) const {
     raw.widen(t);
-    if (mean) {
+    if (mean && col < cols) {
       float m[8];
-      eight_floats(mean, col, m);
+      if (cols - col >= 8) {
+        eight_floats(mean, col, m);
+      } else {
+#pragma unroll
+        for (u32 i = 0; i < 8; i++) m[i] = i < cols - col ? __ldg(mean + col + i) : 0.0f;
+      }
 #pragma unroll
       for (u32 i = 0; i < 8; i++) t[i] = __fsub_rn(t[i], m[i]);
     }
-    if (masked) {
+    if (masked && col < cols) {
       u32 bits = __ldg(masked + col / 32) >> col % 32;
 #pragma unroll
       for (u32 i = 0; i < 8; i++) t[i] = bits >> i & 1 ? 0.0f : t[i];
     }
+  }
+
+  // Both.
+  template <bool WIDE>
+  __device__ __forceinline__ void eight(u32 col, float* t) const {
+    Eight<E> raw;
+    fetch<WIDE>(col, raw);
+    finish(col, raw, t);
   }
 };
 

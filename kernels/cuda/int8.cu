@@ -137,22 +137,26 @@ DEVICE u32 top_of(const float* t, u32 top) {
   return top;
 }
 
-template <class E>
+template <class E, bool WIDE>
 DEVICE void row(const Job& job, u32 cols, const float* mean, const u32* masked) {
   Hidden<E> row((const void*)job.row, cols, mean, masked);
   Block block((u32*)SHARED_MEMORY);
   u8* codes = (u8*)job.codes;
   u32 first = threadIdx.x * 8, step = blockDim.x * 8, top = 0;
-  float kept[KEPT][8];
+  // All loads before the first use: they wait for memory together.
+  Eight<E> kept[KEPT];
+#pragma unroll
+  for (u32 i = 0; i < KEPT; i++) row.template fetch<WIDE>(first + i * step, kept[i]);
 #pragma unroll
   for (u32 i = 0; i < KEPT; i++) {
-    row.eight(first + i * step, kept[i]);
-    top = top_of(kept[i], top);
+    float t[8];
+    row.finish(first + i * step, kept[i], t);
+    top = top_of(t, top);
   }
 #pragma unroll 1
   for (u32 col = first + KEPT * step; col < cols; col += step) {
     float t[8];
-    row.eight(col, t);
+    row.template eight<WIDE>(col, t);
     top = top_of(t, top);
   }
   top = block.max(top);
@@ -167,13 +171,15 @@ DEVICE void row(const Job& job, u32 cols, const float* mean, const u32* masked) 
   u32 words[8] = {0, 0, 0, 0, 0, 0, 0, 0};
 #pragma unroll
   for (u32 i = 0; i < KEPT; i++) {
-    if (scale > 0.0f) codes_of(kept[i], by, words);
+    float t[8];
+    row.finish(first + i * step, kept[i], t);
+    if (scale > 0.0f) codes_of(t, by, words);
     store_codes(codes, cols, first + i * step, words);
   }
 #pragma unroll 1
   for (u32 col = first + KEPT * step; col < cols; col += step) {
     float t[8];
-    row.eight(col, t);
+    row.template eight<WIDE>(col, t);
     if (scale > 0.0f) codes_of(t, by, words);
     store_codes(codes, cols, col, words);
   }
@@ -183,7 +189,7 @@ DEVICE void row(const Job& job, u32 cols, const float* mean, const u32* masked) 
   }
 }
 
-template <class E>
+template <class E, bool WIDE>
 DEVICE void channel(const Job& job, u32 cols, const float* mean, const float* scale) {
   Hidden<E> row((const void*)job.row, cols, mean, nullptr);
   u32 flags = 0;
@@ -191,7 +197,7 @@ DEVICE void channel(const Job& job, u32 cols, const float* mean, const float* sc
   for (u32 col = threadIdx.x * 8; col < cols; col += blockDim.x * 8) {
     float t[8], scales[8];
     u32 words[8];
-    row.eight(col, t);
+    row.template eight<WIDE>(col, t);
     if (cols - col >= 8) {
       eight_floats(scale, col, scales);
     } else {
@@ -211,7 +217,7 @@ DEVICE void channel(const Job& job, u32 cols, const float* mean, const float* sc
   if (threadIdx.x == 0) *(u8*)job.flags = (u8)flags;
 }
 
-template <class E>
+template <class E, bool WIDE>
 DEVICE void group(const Job& job, u32 cols) {
   Hidden<E> row((const void*)job.row, cols, nullptr, nullptr);
   u32 flags = 0;
@@ -221,7 +227,7 @@ DEVICE void group(const Job& job, u32 cols) {
     u32 col = turn + threadIdx.x * 8;
     float t[8];
     u32 words[8], top = 0, seen = 0;
-    row.eight(col, t);
+    row.template eight<WIDE>(col, t);
 #pragma unroll
     for (u32 i = 0; i < 8; i++) {
       u32 bits = __float_as_uint(magnitude(t[i]));
@@ -251,21 +257,36 @@ DEVICE void group(const Job& job, u32 cols) {
   if (threadIdx.x == 0) *(u8*)job.flags = (u8)flags;
 }
 
+// Whether a row's elements can be loaded eight at a time.
+template <class E>
+DEVICE bool is_wide(const Job& job, u32 cols) {
+  return Hidden<E>((const void*)job.row, cols, nullptr, nullptr).is_wide();
+}
+
 }  // namespace int8
 
+// `work` for the block's job, with or without wide loads.
+#define INT8_EITHER(work, Element, ...)                    \
+  const int8::Job job = jobs[blockIdx.x];                  \
+  if (int8::is_wide<Element>(job, cols)) {                 \
+    int8::work<Element, true>(job, __VA_ARGS__);           \
+  } else {                                                 \
+    int8::work<Element, false>(job, __VA_ARGS__);          \
+  }
+
 #define INT8_KERNELS(suffix, Element)                                                              \
-  extern "C" __global__ void __launch_bounds__(512)                                                \
+  extern "C" __global__ void __launch_bounds__(512, 2)                                             \
       int8_row_##suffix(const int8::Job* jobs, u32 cols, const float* mean, const u32* masked) {   \
-    int8::row<Element>(jobs[blockIdx.x], cols, mean, masked);                                      \
+    INT8_EITHER(row, Element, cols, mean, masked)                                                  \
   }                                                                                                \
-  extern "C" __global__ void __launch_bounds__(512)                                                \
+  extern "C" __global__ void __launch_bounds__(512, 2)                                             \
       int8_channel_##suffix(const int8::Job* jobs, u32 cols, const float* mean,                    \
                             const float* scale) {                                                  \
-    int8::channel<Element>(jobs[blockIdx.x], cols, mean, scale);                                   \
+    INT8_EITHER(channel, Element, cols, mean, scale)                                               \
   }                                                                                                \
-  extern "C" __global__ void __launch_bounds__(512)                                                \
+  extern "C" __global__ void __launch_bounds__(512, 2)                                             \
       int8_group_##suffix(const int8::Job* jobs, u32 cols) {                                       \
-    int8::group<Element>(jobs[blockIdx.x], cols);                                                  \
+    INT8_EITHER(group, Element, cols)                                                              \
   }
 
 INT8_KERNELS(f32, F32)

@@ -41,7 +41,7 @@ constexpr u32 K_MAX = 1024;
 constexpr u32 ROOM = 4096;
 constexpr u32 MERGE_THREADS = 512;
 // Up to this many candidates each finds its rank by itself; more are sorted together.
-constexpr u32 RANKED = 512;
+constexpr u32 RANKED = 384;
 
 // Per row: also in kernels/src/cuda/plan.rs.
 struct Scratch {
@@ -439,24 +439,37 @@ template <class E, u32 C>
 DEVICE void collect(const typename E::Word* row, u32 cols, u32 bound, const u16* groups, u32 listed,
                     u64* keys, u32* taken) {
   u32 stripes = stripes_of(cols), length = Grouping<C>::length(cols);
-  // Teams of threads, so that those of a team have a stripe each.
-  u32 team = 1;
-  while (team < length && team < 32) team *= 2;
+  // An item is a stripe of a listed group. A thread loads several before it looks at any.
+  constexpr u32 ITEMS = 4;
+  u32 shift = 0;
+  while (1u << shift < length && shift < 5) shift++;
   float least = value_of(bound);
-  for (u32 i = threadIdx.x / team; i < listed; i += MERGE_THREADS / team) {
-    if (*(volatile u32*)taken > ROOM) break;
-    u32 group = groups[i];
-    u32 lane = group % Grouping<C>::PER_SEGMENT * C;
-    u32 from = group / Grouping<C>::PER_SEGMENT * length, to = from + length;
-    if (to > stripes) to = stripes;
-    for (u32 stripe = from + threadIdx.x % team; stripe < to; stripe += team) {
+  for (u32 first = 0; first < length; first += 1u << shift) {
+    for (u32 start = threadIdx.x; start < listed << shift; start += MERGE_THREADS * ITEMS) {
+      if (*(volatile u32*)taken > ROOM) return;
+      float x[ITEMS][C];
+      u64 at[ITEMS];
 #pragma unroll
-      for (u32 j = 0; j < C; j++) {
-        u64 at = (u64)stripe * STRIPE + lane + j;
-        float x = at < cols ? E::widen(__ldg(row + at)) : __uint_as_float(0x7fc00000u);
-        if (x >= least) {
+      for (u32 i = 0; i < ITEMS; i++) {
+        u32 item = start + i * MERGE_THREADS;
+        u32 group = groups[item < listed << shift ? item >> shift : 0];
+        u32 of_group = first + (item & ((1u << shift) - 1));
+        u32 stripe = group / Grouping<C>::PER_SEGMENT * length + of_group;
+        bool takes = item < listed << shift && of_group < length && stripe < stripes;
+        at[i] = (u64)stripe * STRIPE + group % Grouping<C>::PER_SEGMENT * C;
+#pragma unroll
+        for (u32 j = 0; j < C; j++) {
+          bool inside = takes && at[i] + j < cols;
+          x[i][j] = inside ? E::widen(__ldg(row + at[i] + j)) : __uint_as_float(0x7fc00000u);
+        }
+      }
+#pragma unroll
+      for (u32 i = 0; i < ITEMS; i++) {
+#pragma unroll
+        for (u32 j = 0; j < C; j++) {
+          if (!(x[i][j] >= least)) continue;
           u32 place = atomicAdd(taken, 1u);
-          if (place < ROOM) keys[place] = key_of(x, (u32)at);
+          if (place < ROOM) keys[place] = key_of(x[i][j], (u32)at[i] + j);
         }
       }
     }

@@ -2,10 +2,11 @@
 
 use crate::job::Job;
 use codec::{
-    Basis, Fault, hidden,
+    Basis, Fault,
+    hidden::{self, Projected},
     set::{self, Set},
 };
-use kernels::{Row, topk::RowSummary};
+use kernels::{Element, Row, topk::RowSummary};
 use wire::{
     ErrorCode, Operation,
     reply::CodedReply,
@@ -47,8 +48,8 @@ impl Coder {
         }
     }
 
-    pub(crate) const fn has_basis(&self) -> bool {
-        self.basis.is_some()
+    pub(crate) const fn basis(&self) -> Option<&Basis> {
+        self.basis.as_ref()
     }
 
     /// Whether the basis is there that an order needs, the one that it names, and as wide as its
@@ -84,6 +85,36 @@ impl Coder {
         let (basis, scratch) = (self.basis.as_ref(), &mut self.hidden);
         let write = |out: &mut [u8]| hidden::encode(coding, row, basis, quality, out, scratch);
         rows.push(write)
+    }
+
+    /// Writes a hidden row of `element`s, projected elsewhere, as the next row. False where it has
+    /// to be carried as it is.
+    pub(crate) fn projected(
+        &mut self,
+        rows: &mut Rows<'_>,
+        projected: &Projected<'_>,
+        element: Element,
+    ) -> Result<bool, ErrorCode> {
+        let CodedReply { coding, quality, .. } = rows.layout;
+        let basis = self.basis.as_ref().ok_or(ErrorCode::UnknownBasis)?;
+        let (out, scratch) = (rows.room()?, &mut self.hidden);
+        let written =
+            hidden::encode_projected(coding, projected, element, basis, quality, out, scratch);
+        match written.map_err(refusal)? {
+            Some((len, flags)) => rows.end_row(len, flags).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Writes a hidden row as it is as the next row.
+    pub(crate) fn carry(
+        &mut self,
+        rows: &mut Rows<'_>,
+        row: Row<'_>,
+        flags: u8,
+    ) -> Result<(), ErrorCode> {
+        let scratch = &mut self.hidden;
+        rows.push(|out| Ok((hidden::carry(row, out, scratch)?, flags)))
     }
 
     /// The layout of what was written.
@@ -134,14 +165,34 @@ impl<'a> Rows<'a> {
         &mut self,
         write: impl FnOnce(&mut [u8]) -> Result<(usize, u8), Fault>,
     ) -> Result<(), ErrorCode> {
-        let too_long = ErrorCode::ReplyTooLong;
-        let room = self.data.get_mut(self.len..).ok_or(too_long)?;
-        let (len, flags) = write(room).map_err(refusal)?;
+        let (len, flags) = write(self.room()?).map_err(refusal)?;
+        self.end_row(len, flags)
+    }
+
+    /// Where the next row goes.
+    fn room(&mut self) -> Result<&mut [u8], ErrorCode> {
+        self.data.get_mut(self.len..).ok_or(ErrorCode::ReplyTooLong)
+    }
+
+    /// Ends the row whose `len` bytes were put at the start of the room.
+    fn end_row(&mut self, len: usize, flags: u8) -> Result<(), ErrorCode> {
+        *self.flags.get_mut(self.row).ok_or(ErrorCode::ReplyTooLong)? = flags;
+        self.end_there(len)
+    }
+
+    /// The same of a row whose flags, too, are there already.
+    pub(crate) fn end_there(&mut self, len: usize) -> Result<(), ErrorCode> {
         self.len += len;
-        *self.ends.get_mut(self.row).ok_or(too_long)? = self.len as u32;
-        *self.flags.get_mut(self.row).ok_or(too_long)? = flags;
+        *self.ends.get_mut(self.row).ok_or(ErrorCode::ReplyTooLong)? = self.len as u32;
         self.row += 1;
         Ok(())
+    }
+
+    /// A row of these bytes as the next row.
+    pub(crate) fn copy(&mut self, bytes: &[u8], flags: u8) -> Result<(), ErrorCode> {
+        let room = self.room()?.get_mut(..bytes.len()).ok_or(ErrorCode::ReplyTooLong)?;
+        room.copy_from_slice(bytes);
+        self.end_row(bytes.len(), flags)
     }
 }
 

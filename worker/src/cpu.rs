@@ -72,7 +72,17 @@ impl<'w> Cpu<'w> {
     /// True where there is a basis to code with and to fetch.
     #[must_use]
     pub const fn has_basis(&self) -> bool {
-        self.coder.has_basis()
+        self.coder.basis().is_some()
+    }
+
+    /// What hidden rows are coded with.
+    pub(crate) const fn basis(&self) -> Option<&Basis> {
+        self.coder.basis()
+    }
+
+    /// Whether the basis is there that an order needs.
+    pub(crate) fn admit(&self, job: &Job<'_>) -> Result<(), ErrorCode> {
+        self.coder.admit(job)
     }
 
     /// The weights of lm-head.

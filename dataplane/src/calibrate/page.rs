@@ -1,4 +1,4 @@
-//! The report of a calibration as a page: no scripts, nothing fetched, readable in light and in dark.
+//! The report of a calibration as a page: no scripts, nothing fetched, for light and for dark.
 
 use super::{HEAD, Point, plot::Axes, summary};
 use serde_json::Value;
@@ -58,8 +58,8 @@ pub(super) fn render(report: &Value, points: &[Point]) -> String {
     }
     page.push_str("</tbody>\n</table>\n</div>\n");
     page.push_str(
-        "<p>Relative error: norm of all errors over norm of all entries. SNR: the same in decibels. \
-         Cosine: between a row and what it became, in the mean.</p>\n</body>\n</html>\n",
+        "<p>Relative error: norm of all errors over norm of all entries. SNR: the same in dB. \
+         Cosine: between a row and what it became, mean.</p>\n</body>\n</html>\n",
     );
     page
 }
@@ -103,7 +103,7 @@ fn drawing(points: &[Point]) -> String {
         (AREA.0 + right * (AREA.2 - AREA.0), AREA.3 - up * (AREA.3 - AREA.1))
     };
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"Relative error against bytes a row\">\n",
+        "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"Error against bytes a row\">\n",
         SIZE.0, SIZE.1
     );
     for tick in axes.error_ticks() {

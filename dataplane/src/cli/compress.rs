@@ -27,8 +27,9 @@ values F32 [rows,k], logsumexp F64 [rows], flags U8 [rows].
 Output of int8: codes I8 [rows,n], scales F32 [rows], flags U8 [rows].
 Output of a codec: data U8, ends U64 [rows], flags U8 [rows]; `butterfly decompress` restores it.
 
-Codecs of top-k sets: set-f16, set-bf16, set-u8, set-tiered, set-steps. Of hidden states: int8-group,
-and with a basis on the node (`butterfly serve --basis`) int8-channel, int8-centred, rotated, pca.
+Codecs of top-k sets: set-f16, set-bf16, set-u8, set-tiered, set-steps. Of hidden states:
+int8-group, and with a basis on the node (`butterfly serve --basis`) int8-channel, int8-centred,
+rotated, pca.
 
 Exit codes: 0 written, 1 refused or connection lost, 2 bad arguments, file or tensor; a target that
 cannot be met; a basis that is missing or another";

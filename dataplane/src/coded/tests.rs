@@ -156,6 +156,7 @@ fn ends_and_texts_that_make_no_sense_are_refused() {
         ("cols", "999"),
         ("basis", "12"),
         ("dtype", "u8"),
+        ("tensor", "__metadata__"),
         ("shape", "[2]"),
         ("shape", "[]"),
         ("shape", "[2, 300000]"),

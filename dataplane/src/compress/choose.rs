@@ -1,5 +1,5 @@
-//! Which coding meets a target in the fewest bytes, found on a sample of the rows before anything is
-//! sent.
+//! Which coding meets a target in the fewest bytes, found on a sample of the rows before anything
+//! is sent.
 
 pub(crate) mod hidden;
 mod sets;
@@ -18,7 +18,8 @@ pub(super) struct Chosen {
     /// What to ask for.
     pub(super) ask: Ask,
     /// Figures on the sampled rows: `coding`, `k` and perhaps `mass` or `step`, `bytes_per_row`,
-    /// `kl_nats` and `retained_mass` or `snr_db`, `rows_sampled`. Null where there was nothing to choose.
+    /// `kl_nats` and `retained_mass` or `snr_db`, `rows_sampled`. Null where there was nothing to
+    /// choose.
     pub(super) predicted: Value,
 }
 
@@ -50,7 +51,7 @@ pub(super) fn sentence(predicted: &Value) -> Option<String> {
     let number = |key: &str| predicted[key].as_f64();
     let dial = match (predicted["k"].as_u64(), number("step")) {
         (Some(k), _) => {
-            let mass = number("mass").map(|mass| format!(" mass {mass:.4}"));
+            let mass = number("mass").map(|mass| format!(" mass {mass}"));
             format!(" k {k}{}", mass.unwrap_or_default())
         }
         (_, Some(step)) => format!(" step {step}"),
@@ -64,6 +65,16 @@ pub(super) fn sentence(predicted: &Value) -> Option<String> {
     let bytes = number("bytes_per_row").unwrap_or(0.0);
     let rows = predicted["rows_sampled"].as_u64().unwrap_or(0);
     Some(format!("{coding}{dial}: {bytes:.1} bytes a row, {quality} on {rows} sampled rows"))
+}
+
+/// The nearest number with so many digits: what is chosen can be written on a command line.
+fn short(number: f32, digits: usize) -> f32 {
+    format!("{number:.*e}", digits.saturating_sub(1)).parse().unwrap_or(number)
+}
+
+/// A number of f32 as people write it, not as f64 shows it.
+pub(crate) fn as_written(number: f32) -> Value {
+    json!(number.to_string().parse::<f64>().unwrap_or(f64::NAN))
 }
 
 /// Up to [`SAMPLED`] rows, evenly spread.
@@ -84,6 +95,14 @@ fn figures(pairs: &[(&str, f64)]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chosen_numbers_are_short() {
+        assert_eq!(short(0.088_388_35, 3).to_string(), "0.0884");
+        assert_eq!(short(1.0 - 0.001_258_9, 5).to_string(), "0.99874");
+        assert_eq!(as_written(0.1).to_string(), "0.1");
+        assert_eq!(as_written(f32::NAN), Value::Null);
+    }
 
     #[test]
     fn samples_are_spread_over_all_rows() {

@@ -219,3 +219,22 @@ fn send_all(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_answers_wait_for_one_before_them_only_that_one_is_asked_for() {
+        let job = |first| Job { first, rows: 1 };
+        let mut ledger = Ledger {
+            fresh: Box::new((5..).map(job)),
+            again: VecDeque::from([job(2)]),
+            in_flight: HashMap::new(),
+            last_progress: Instant::now(),
+        };
+        assert_eq!(ledger.next(false), Some(job(2)));
+        assert_eq!(ledger.next(false), None);
+        assert_eq!(ledger.next(true), Some(job(5)));
+    }
+}

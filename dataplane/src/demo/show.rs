@@ -1,7 +1,10 @@
 //! The result of a demonstration: a column per operation for people, an object per operation for
 //! programs.
 
-use super::{Scene, bytes};
+use super::{
+    Scene, bytes,
+    coded::{self, Coded},
+};
 use crate::{say, table};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fmt::Write as _};
@@ -9,7 +12,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 type Facts = BTreeMap<String, String>;
 
 /// Everything, for programs.
-pub(crate) fn as_json(scenes: &[Scene], facts: &Facts) -> Value {
+pub(crate) fn as_json(scenes: &[Scene], shown: &[Coded], facts: &Facts) -> Value {
     let operations: Vec<Value> = scenes
         .iter()
         .map(|scene| {
@@ -29,7 +32,8 @@ pub(crate) fn as_json(scenes: &[Scene], facts: &Facts) -> Value {
         })
         .collect();
     let clean = scenes.iter().all(|scene| scene.report.is_clean() && scene.report.ok > 0);
-    json!({ "clean": clean, "node": facts, "operations": operations })
+    let coded = coded::as_json(shown);
+    json!({ "clean": clean, "node": facts, "operations": operations, "coded": coded })
 }
 
 fn microseconds(value: Option<f64>) -> String {
@@ -107,7 +111,7 @@ fn per_second(count: u64, scene: &Scene) -> String {
 }
 
 /// The table, for people.
-pub(crate) fn as_text(scenes: &[Scene], facts: &Facts) -> String {
+pub(crate) fn as_text(scenes: &[Scene], shown: &[Coded], facts: &Facts) -> String {
     let mut rows: Vec<[String; super::ACTS.len() + 1]> = Vec::new();
     let cells = |head: &str, cell: &dyn Fn(&Scene) -> String| {
         let mut row: [String; super::ACTS.len() + 1] = Default::default();
@@ -125,7 +129,8 @@ pub(crate) fn as_text(scenes: &[Scene], facts: &Facts) -> String {
     let fact = |key: &str| facts.get(key).map_or("unknown", String::as_str);
     let _ = write!(
         text,
-        "\n\nbackend: {} ({})\nnode: {}, {}, poll {}",
+        "\n\n{}\n\nbackend: {} ({})\nnode: {}, {}, poll {}",
+        coded::as_text(shown),
         fact("backend"),
         fact("backend_reason"),
         say::count(fact("shards").parse().unwrap_or(0_u64), "shard"),

@@ -1,10 +1,10 @@
-//! `calibrate`, `basis`, `compress --codec` and `decompress` with real nodes: what goes in comes out
-//! with the error that was said.
+//! `calibrate`, `basis`, `compress --codec` and `decompress` with real nodes: what goes in comes
+//! out with the error that was said.
 
 mod calibrate;
 
-use crate::rig::{Folder, Node, butterfly, run, sample, words};
-use safetensors::{Dtype, SafeTensors};
+use crate::rig::{Folder, Node, butterfly, run, sample, strike, words};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 use std::{fs, path::Path};
 
@@ -210,6 +210,55 @@ fn comp_hidden_rows_come_back_without_a_basis() {
     assert_eq!(code, Some(1));
     assert!(words.contains("no basis"), "{words}");
     assert!(!out.exists());
+}
+
+#[test]
+fn tensors_of_any_rank_come_back_in_their_shape() {
+    let node = Node::start(&[]);
+    let folder = Folder::new();
+    let input = folder.file("cube.safetensors");
+    let values: Vec<f32> = (0..2 * 3 * 64).map(|n| (n as f32 * 0.37).sin()).collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let view = TensorView::new(Dtype::F32, vec![2, 3, 64], &bytes).expect("a tensor");
+    fs::write(&input, safetensors::serialize([("cube", view)], None).expect("a file")).expect("");
+    let (addr, coded) = (node.addr_text(), folder.file("coded.safetensors"));
+    report(&[
+        "compress",
+        "--addr",
+        &addr,
+        "--in",
+        text(&input),
+        "--tensor",
+        "cube",
+        "--target-db",
+        "30",
+        "--out",
+        text(&coded),
+        "--request",
+        "1B",
+    ]);
+    decompress(&folder, &["--original", text(&input)]);
+    let found = tensor(&folder.file("restored.safetensors"), "cube");
+    assert_eq!((found.0, &found.1), (Dtype::F32, &vec![2, 3, 64]));
+    assert!(relative_error(&values, &widened(found)) < 0.01);
+}
+
+#[test]
+fn a_worker_killed_on_the_way_changes_no_byte_of_a_coded_file() {
+    let node = Node::start(&[]);
+    let folder = Folder::new();
+    let how = ["--topk", "100", "--codec", "set-steps", "--request", "64KiB"];
+    let run = || {
+        compress(&node, &folder, ("logits.safetensors", "head.f32"), &how);
+        fs::read(folder.file("coded.safetensors")).expect("written")
+    };
+    let expected = run();
+    for _ in 0..3 {
+        for worker in node.workers() {
+            strike(worker, rustix::process::Signal::KILL);
+        }
+        assert!(run() == expected);
+    }
 }
 
 #[test]

@@ -26,6 +26,12 @@ fn the_demo_shows_every_operation_and_ends_well() {
     assert!(float(4, "relative_error") < 0.02 && float(4, "snr_db") > 30.0);
     assert!(operations[2]["ratio"].as_f64() > Some(90.0));
     assert_eq!(operations[1]["fidelity"]["exact"], true);
+    let coded = report["coded"].as_array().expect("a list");
+    let bytes: Vec<f64> = coded.iter().filter_map(|c| c["bytes_per_row"].as_f64()).collect();
+    assert_eq!(bytes.len(), 3, "{coded:?}");
+    assert!(bytes[0] < 215.0 && bytes[1] < 190.0, "COMP-04: {bytes:?}");
+    assert!(coded[0]["fidelity"]["kl_nats"].as_f64() < Some(0.3));
+    assert!(coded[2]["fidelity"]["relative_error"].as_f64() < Some(0.01));
 }
 
 #[test]

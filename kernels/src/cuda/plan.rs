@@ -135,7 +135,7 @@ fn some_rows(rows: u32) -> Option<u32> {
 
 /// Threads of a block whose threads take eight columns at a time.
 fn threads_for(cols: u32) -> u32 {
-    cols.div_ceil(8).clamp(32, 256).next_power_of_two()
+    cols.div_ceil(8).clamp(32, 512).next_power_of_two()
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::basis::Basis;
 use crate::{Coding, Fault, Full};
 use half::f16;
 use kernels::int8::{self, centred, channel, group};
-use kernels::{Row, lmhead, rotation};
+use kernels::{Element, Row, lmhead, rotation};
 use wire::Dtype;
 
 pub use rotated::{pack, step};
@@ -56,6 +56,18 @@ impl Scratch {
         self.codes.resize(width, 0);
         self.scales.resize(width.div_ceil(group::GROUP), f16::ZERO);
     }
+}
+
+/// A row that was centred and projected elsewhere: by `center_<t>` and `project_f32` of
+/// `kernels::cuda`, or by `kernels::rotation::center` and `kernels::lmhead::logits`.
+#[derive(Clone, Copy, Debug)]
+pub struct Projected<'a> {
+    /// `[width]` for `rotated`, `[rank]` for `pca`: what the row has of each component.
+    pub components: &'a [f32],
+    /// Root mean square of the centred row.
+    pub rms: f32,
+    /// What was seen while it was centred, see [`wire::flags`].
+    pub flags: u8,
 }
 
 /// The most bytes of a row of `cols` entries of `dtype`; 0 for a coding that is not for hidden
@@ -102,6 +114,46 @@ pub fn encode(
         Coding::Pca => encode_pca(row, ranked(basis, width)?, out, scratch),
         _ => Err(Fault::Coding),
     }
+}
+
+/// [`encode`] of a row of `element`s that was projected elsewhere, for `rotated` and `pca`. `None`
+/// where the row has to be carried as it is, see [`carry`].
+///
+/// # Errors
+/// As [`encode`]; `Length` where there are not as many components as the coding has.
+pub fn encode_projected(
+    coding: Coding,
+    projected: &Projected<'_>,
+    element: Element,
+    basis: &Basis,
+    quality: f32,
+    out: &mut [u8],
+    scratch: &mut Scratch,
+) -> Result<Option<(usize, u8)>, Fault> {
+    let width = basis.width();
+    scratch.grow(width);
+    let (basis, count) = match coding {
+        Coding::Rotated => (rotating(Some(basis), width)?, width),
+        Coding::Pca => (ranked(Some(basis), width)?, basis.parts().rank as usize),
+        _ => return Err(Fault::Coding),
+    };
+    if projected.components.len() != count {
+        return Err(Fault::Length);
+    }
+    if coding == Coding::Pca {
+        return finish_pca(projected, out).map(Some);
+    }
+    Ok(rotated::in_steps(projected, element, basis, quality, out, &mut scratch.codes))
+}
+
+/// Writes a row as it is, which is what `rotated` does with rows that are not finite or would not
+/// become shorter; gives the number of bytes.
+///
+/// # Errors
+/// [`Full`] where `out` is too short.
+pub fn carry(row: Row<'_>, out: &mut [u8], scratch: &mut Scratch) -> Result<usize, Full> {
+    scratch.grow(row.len());
+    plain::encode(row, &mut scratch.row, out)
 }
 
 /// Restores the row of `out.len()` entries that takes all of `bytes`.
@@ -259,12 +311,18 @@ fn encode_pca(
     scratch: &mut Scratch,
 ) -> Result<(usize, u8), Fault> {
     let rank = basis.parts().rank as usize;
-    let (scale_to, codes) = out.get_mut(..4 + rank).ok_or(Full)?.split_at_mut(4);
-    let (_, seen) = project(row, basis, rank, scratch);
-    let kept = scratch.rotated.get(..rank).unwrap_or_default();
-    let (scale, of_codes) = int8::quantize(Row::F32(kept), as_codes(codes));
+    let (rms, flags) = project(row, basis, rank, scratch);
+    let components = scratch.rotated.get(..rank).unwrap_or_default();
+    finish_pca(&Projected { components, rms, flags }, out)
+}
+
+fn finish_pca(projected: &Projected<'_>, out: &mut [u8]) -> Result<(usize, u8), Fault> {
+    let &Projected { components, flags, .. } = projected;
+    let len = 4 + components.len();
+    let (scale_to, codes) = out.get_mut(..len).ok_or(Full)?.split_at_mut(4);
+    let (scale, of_codes) = int8::quantize(Row::F32(components), as_codes(codes));
     scale_to.copy_from_slice(&scale.to_le_bytes());
-    Ok((4 + rank, seen | of_codes))
+    Ok((len, flags | of_codes))
 }
 
 fn decode_pca(

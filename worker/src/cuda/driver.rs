@@ -392,6 +392,18 @@ impl Stream {
         at("copying from the device", done.result())
     }
 
+    /// Copies from the device, behind everything that is queued, and waits for it.
+    ///
+    /// # Safety
+    /// `from` is memory that the device may read, as long as `to`.
+    pub(crate) unsafe fn read(&self, from: u64, to: &mut [u8]) -> Result<(), Fault> {
+        let start = NonNull::from(&mut *to).cast();
+        // SAFETY: by the contract of this function; `to` is borrowed until the wait is over, and a
+        // driver that refuses to wait has nothing under way any more.
+        unsafe { self.copy_out(start, from, to.len()) }?;
+        self.synchronize()
+    }
+
     /// Queues a copy on the device.
     ///
     /// # Safety

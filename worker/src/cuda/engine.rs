@@ -5,13 +5,17 @@ use super::{
     driver::{Context, Fault},
     host::Host,
     kernels::Kernels,
+    learned::Learned,
     lent::{Leased, Lenders},
     lm_head::{self, Head},
     steps::{Key, Steps},
     trial::{Case, Trial},
-    wave::{Around, Flight, Sizes, TABLES_LEN, Wave, need},
+    wave::{Around, Flight, Need, Shapes, Sizes, TABLES_LEN, Wave},
 };
-use crate::{cpu::Desk, job::Job, weights::Projection};
+use crate::{
+    cpu::{Cpu, Desk},
+    job::Job,
+};
 use kernels::cuda::Tuning;
 use link::{LinkFault, Segment, door::Door};
 use std::{collections::VecDeque, rc::Rc, sync::Arc};
@@ -23,6 +27,10 @@ const WAVES: usize = 3;
 const STAGING_MIN: usize = 32 << 20;
 /// Most: larger orders are the CPU's.
 const STAGING_MAX: usize = 256 << 20;
+/// Least pinned bytes of a wave for results that the host codes.
+const RESULTS_MIN: usize = 4 << 20;
+/// Most.
+const RESULTS_MAX: usize = 64 << 20;
 
 /// See the head of this file. Dropped in the order of its fields: waves first, which wait for what
 /// they have under way; the context last.
@@ -34,6 +42,7 @@ pub(super) struct Engine<'w> {
     sizes: Sizes,
     lenders: Lenders,
     head: Option<Head>,
+    learned: Option<Learned>,
     kernels: Kernels,
     host: Host,
     tuning: Tuning,
@@ -46,20 +55,23 @@ impl<'w> Engine<'w> {
         device: &Device,
         ordinal: u16,
         segment: &Arc<Segment>,
-        projection: Option<&Projection<'_>>,
+        cpu: &Cpu<'_>,
     ) -> Result<Self, Fault> {
         let context = Context::open(i32::from(ordinal))?;
         let (major, minor) = device.capability;
         let tuning = Tuning::for_capability(major, minor, context.multiprocessors()?);
         let kernels = Kernels::load(&context)?;
         let host = Host::register(&context, segment);
+        let projection = cpu.projection();
         let head = projection.map(|projection| Head::new(&context, projection)).transpose()?;
+        let learned = cpu.basis().map(|basis| Learned::new(&context, basis)).transpose()?;
         let layout = segment.layout();
         let slot = (layout.bulk_request as usize).saturating_add(layout.bulk_reply as usize);
         let sizes = Sizes {
             logits: projection.map_or(0, |some| lm_head::logits_len(some.vocabulary())),
             // A full slot, with the gaps of a streamed reply.
             staging: (slot.saturating_mul(2)).clamp(STAGING_MIN, STAGING_MAX),
+            results: (layout.bulk_reply as usize).clamp(RESULTS_MIN, RESULTS_MAX),
         };
         let mut waves = Vec::with_capacity(WAVES);
         while waves.len() < WAVES {
@@ -71,7 +83,7 @@ impl<'w> Engine<'w> {
             }
         }
         let lenders = Lenders::new(ordinal);
-        Ok(Self { waves, oldest: 0, sizes, lenders, head, kernels, host, tuning, context })
+        Ok(Self { waves, oldest: 0, sizes, lenders, head, learned, kernels, host, tuning, context })
     }
 
     /// For people: memory, waves, and how bytes come to the device.
@@ -79,7 +91,8 @@ impl<'w> Engine<'w> {
         let mib = |bytes: usize| bytes.div_ceil(1 << 20);
         let waves = self.waves.len();
         let head = self.head.as_ref().map_or(0, Head::len);
-        let all = waves * self.sizes.total() + head;
+        let basis = self.learned.as_ref().map_or(0, Learned::len);
+        let all = waves * self.sizes.total() + head + basis;
         let mut text = format!(
             "{} MiB of device memory: {waves} waves of {} MiB",
             mib(all),
@@ -94,6 +107,10 @@ impl<'w> Engine<'w> {
         if self.head.as_ref().is_some_and(Head::has_library) {
             text.push_str(", product by cuBLASLt");
         }
+        if basis > 0 {
+            text.push_str(&format!(", a basis of {} MiB", mib(basis)));
+        }
+        text.push_str(&format!("; {} MiB of pinned memory", mib(waves * self.sizes.pinned())));
         text.push_str(&format!("; {}", self.host.describe()));
         text
     }
@@ -106,18 +123,27 @@ impl<'w> Engine<'w> {
 
     /// True where the device can compute it.
     pub(super) fn fits(&self, work: &Work) -> bool {
-        let (tables, staging) = need(work);
-        let computed = match (Key::of(work, false), &self.head) {
+        let Some(shape) = self.shapes().shape(work) else { return false };
+        let Need { tables, staging, results } = Need::of(&shape, work.cols);
+        let computed = match Key::of(&shape) {
             // Hidden rows for our kernel are widened by the host; those that it cannot read have to
             // be wide.
-            (Some(key), Some(head)) if key.is_head() => {
+            Some(key) if key.is_head() => {
                 let wide = work.source == Source::Inline || work.dtype == Dtype::F32;
-                wide || head.product(work.dtype).is_some()
+                let product = |head: &Head| wide || head.product(work.dtype).is_some();
+                self.head.as_ref().is_some_and(product)
             }
-            (Some(key), None) => !key.is_head(),
-            (key, _) => key.is_some(),
+            key => key.is_some(),
         };
-        computed && tables <= TABLES_LEN && staging <= self.sizes.staging
+        computed
+            && tables <= TABLES_LEN
+            && staging <= self.sizes.staging
+            && results <= self.sizes.results
+    }
+
+    /// What the shapes of answers depend on.
+    fn shapes(&self) -> Shapes<'_> {
+        Shapes { head: self.head.as_ref(), learned: self.learned.as_ref() }
     }
 
     /// A case to be timed, on memory of its own.
@@ -140,6 +166,7 @@ impl<'w> Engine<'w> {
         (authors, coder): Desk<'_>,
     ) -> Result<(), Fault> {
         let count = self.waves.len();
+        let model = Shapes { head: self.head.as_ref(), learned: self.learned.as_ref() };
         for step in 0..count {
             if queue.is_empty() {
                 return Ok(());
@@ -148,9 +175,13 @@ impl<'w> Engine<'w> {
             if !wave.is_idle() {
                 continue;
             }
-            let mut around = Around { host: &self.host, authors, coder, head: self.head.as_ref() };
+            let mut around = Around { host: &self.host, authors, coder, model };
             while let Some(flight) = queue.pop_front() {
-                let room = flight.lent.order().work().is_ok_and(|work| wave.has_room(need(&work)));
+                let work = flight.lent.order().work();
+                let room = work.is_ok_and(|work| {
+                    let shape = model.shape(&work);
+                    shape.is_some_and(|shape| wave.has_room(Need::of(&shape, work.cols)))
+                });
                 if !room {
                     queue.push_front(flight);
                     break;
@@ -165,6 +196,7 @@ impl<'w> Engine<'w> {
                 return Err(Fault::no_room());
             }
             let mut steps = Steps::new(&self.kernels, self.tuning, self.head.as_ref());
+            steps.learned = self.learned.as_ref();
             wave.launch(&mut steps)?;
         }
         Ok(())
@@ -176,6 +208,7 @@ impl<'w> Engine<'w> {
         (authors, coder): Desk<'_>,
         beat: &dyn Fn(),
     ) -> Result<Result<usize, Fault>, LinkFault> {
+        let model = Shapes { head: self.head.as_ref(), learned: self.learned.as_ref() };
         let mut count = 0;
         for _ in 0..self.waves.len() {
             let Some(wave) = self.waves.get_mut(self.oldest) else { break };
@@ -187,7 +220,7 @@ impl<'w> Engine<'w> {
                 Ok(false) => break,
                 Err(fault) => return Ok(Err(fault)),
             }
-            let mut around = Around { host: &self.host, authors, coder, head: self.head.as_ref() };
+            let mut around = Around { host: &self.host, authors, coder, model };
             count += wave.settle(&mut around, beat)?;
             self.oldest = (self.oldest + 1) % self.waves.len();
         }

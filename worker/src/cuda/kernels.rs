@@ -5,9 +5,8 @@ use kernels::cuda::MODULES;
 use std::rc::Rc;
 use wire::Dtype;
 
-/// The modules that a worker launches from. The others are for receivers and for codings that the
-/// host computes.
-const USED: [&str; 3] = ["topk", "int8", "project"];
+/// The modules that a worker launches from. What receivers do is not among them.
+const USED: [&str; 4] = ["topk", "int8", "center", "project"];
 
 /// One kernel for each type of element, in the order f32, f16, bf16.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +47,9 @@ pub(super) struct Kernels {
     pub(super) topk_scan: ByDtype,
     pub(super) topk_merge: ByDtype,
     pub(super) int8_row: ByDtype,
+    pub(super) int8_channel: ByDtype,
+    pub(super) int8_group: ByDtype,
+    pub(super) center: ByDtype,
     pub(super) project: ByDtype,
     /// Keeps the functions loaded.
     _modules: Modules,
@@ -64,6 +66,9 @@ impl Kernels {
             topk_scan: ByDtype::find(&modules, "topk_scan")?,
             topk_merge: ByDtype::find(&modules, "topk_merge")?,
             int8_row: ByDtype::find(&modules, "int8_row")?,
+            int8_channel: ByDtype::find(&modules, "int8_channel")?,
+            int8_group: ByDtype::find(&modules, "int8_group")?,
+            center: ByDtype::find(&modules, "center")?,
             project: ByDtype::find(&modules, "project")?,
             _modules: modules,
         })

@@ -6,9 +6,11 @@
 //! - `host`: the shared segment, registered, so that the device reads and writes it in place.
 //! - `engine`: a device made ready: kernels, weights, waves.
 //! - `wave`: orders under way together; `steps`: their launches, rows of one shape in one;
-//!   `finish`: their frames, once the device is done.
+//!   `finish`: their frames, once the device is done, coded from `results` where the length of a
+//!   row depends on its content.
 //! - `lent`: device memory of other processes, for orders that bring a lease instead of rows.
-//! - `lm_head`: the projection's weights on the device; `lt`: its product by cuBLASLt.
+//! - `lm_head`: the projection's weights on the device; `lt`: its product by cuBLASLt; `learned`:
+//!   the basis for hidden rows.
 //! - `route`: which orders go where, by what `measure` finds out at the start with `trial`s.
 //!
 //! # When the device fails
@@ -23,10 +25,12 @@ mod engine;
 mod finish;
 mod host;
 mod kernels;
+mod learned;
 mod lent;
 mod lm_head;
 mod lt;
 mod measure;
+mod results;
 mod route;
 mod steps;
 mod trial;
@@ -95,7 +99,7 @@ impl<'w> Cuda<'w> {
             Ok(device) => device,
             Err(closed) => return Err((closed, cpu)),
         };
-        let opened = Engine::open(&device, setup.device, setup.segment, cpu.projection());
+        let opened = Engine::open(&device, setup.device, setup.segment, &cpu);
         let engine = match opened {
             Ok(engine) => engine,
             Err(fault) => return Err((Closed::Device { device, fault }, cpu)),
@@ -199,9 +203,10 @@ impl<'w> Cuda<'w> {
         beat: &dyn Fn(),
     ) -> Result<(), LinkFault> {
         let turn = Turn::now(beat);
-        let leased = Job::admit(&lent, self.cpu.width()).and_then(|job| match &mut self.engine {
-            Some(engine) => engine.leased(&job),
-            None => Err(ErrorCode::NoCapableWorker),
+        let leased = Job::admit(&lent, self.cpu.width()).and_then(|job| {
+            self.cpu.admit(&job)?;
+            let engine = self.engine.as_mut().ok_or(ErrorCode::NoCapableWorker)?;
+            engine.leased(&job)
         });
         match leased {
             Ok(leased) => self.queue.push_back(Flight { lent, author, leased, results: 0 }),

@@ -3,15 +3,20 @@
 use super::{
     driver::{Arg, Fault, Function, Stream},
     kernels::Kernels,
+    learned::Learned,
     lm_head::Head,
     lt::WORKSPACE_LEN,
+    results::row_len,
     wave::SCRATCH_LEN,
 };
 use core::cmp::Ordering;
-use kernels::cuda::{ROWS_MAX, RowJob, TopKJob, Tuning, int8_row_plan, project_plan, topk_plan};
+use kernels::cuda::{
+    ROWS_MAX, RowJob, TopKJob, Tuning, center_plan, int8_channel_plan, int8_group_plan,
+    int8_row_plan, project_plan, topk_plan,
+};
 use wire::{
     Coding, Dtype, Operation, Work,
-    reply::{Int8Reply, Layout, TopKReply},
+    reply::{CodedReply, Int8Reply, Layout, TopKReply},
 };
 
 /// Bytes of the scratch for hidden rows that are brought together.
@@ -21,32 +26,36 @@ const GATHER_LEN: usize = SCRATCH_LEN - WORKSPACE_LEN;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     operation: Operation,
+    /// Of hidden rows: `int8-channel`, `int8-group`, or `rotated`, which stands for all that are
+    /// projected.
+    coding: Coding,
     dtype: Dtype,
     values: Dtype,
     cols: u32,
+    /// Entries of a set, or components of a projected row.
     k: u32,
     /// Hidden rows as they came, for the library; otherwise they are f32, for our kernel.
     as_came: bool,
 }
 
 impl Key {
-    /// The key of rows of this shape; `None` for what no kernel computes. `product` says that a
-    /// library multiplies hidden rows of their type.
-    pub(super) const fn of(shape: &Work, product: bool) -> Option<Self> {
-        let &Work { operation, dtype, values, cols, k, .. } = shape;
+    /// The key of rows of this shape; `None` for what no kernel computes.
+    pub(super) const fn of(shape: &Work) -> Option<Self> {
+        let &Work { operation, coding, dtype, values, cols, k, .. } = shape;
         // The host codes sets, from values as they are computed.
-        let values = if shape.coding.is_set() { Dtype::F32 } else { values };
-        match operation {
-            _ if !matches!(shape.coding, Coding::Plain) && !shape.coding.is_set() => None,
-            Operation::TopK => Some(Self { operation, dtype, values, cols, k, as_came: false }),
+        let values = if coding.is_set() { Dtype::F32 } else { values };
+        let set = Self { operation, coding: Coding::Plain, dtype, values, cols, k, as_came: false };
+        let row = Self { values: Dtype::F32, k: 0, ..set };
+        match (operation, coding) {
+            (Operation::TopK, _) => Some(set),
             // Logits are f32, whatever the hidden rows were.
-            Operation::LmHead => {
-                let dtype = Dtype::F32;
-                Some(Self { operation, dtype, values, cols, k, as_came: product })
+            (Operation::LmHead, _) => Some(Self { dtype: Dtype::F32, ..set }),
+            (Operation::Int8, _) => Some(row),
+            (Operation::Hidden, Coding::Int8Channel | Coding::Int8Group) => {
+                Some(Self { coding, ..row })
             }
-            Operation::Int8 => {
-                let values = Dtype::F32;
-                Some(Self { operation, dtype, values, cols, k: 0, as_came: false })
+            (Operation::Hidden, Coding::Rotated | Coding::Pca) => {
+                Some(Self { coding: Coding::Rotated, k, ..row })
             }
             _ => None,
         }
@@ -56,14 +65,19 @@ impl Key {
         matches!(self.operation, Operation::LmHead)
     }
 
+    /// The same, its logits made by the library where there is a `product` for its rows.
+    pub(super) const fn by(self, product: bool) -> Self {
+        Self { as_came: product && self.is_head(), ..self }
+    }
+
     /// True where the host makes f32 of the rows.
     pub(super) const fn is_widened(&self) -> bool {
         self.is_head() && !self.as_came
     }
 
-    const fn rank(&self) -> (u8, u8, u8, u32, u32, bool) {
-        let Self { operation, dtype, values, cols, k, as_came } = self;
-        (operation.code(), dtype.code(), values.code(), *cols, *k, *as_came)
+    const fn rank(&self) -> (u8, u8, u8, u8, u32, u32, bool) {
+        let Self { operation, coding, dtype, values, cols, k, as_came } = self;
+        (operation.code(), coding.code(), dtype.code(), values.code(), *cols, *k, *as_came)
     }
 }
 
@@ -83,7 +97,12 @@ impl Ord for Key {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Entry {
     TopK(TopKJob),
-    Int8(RowJob),
+    Row(RowJob),
+    /// A hidden row to be centred, and where what its projection is made of goes.
+    Project {
+        center: RowJob,
+        out: u64,
+    },
 }
 
 impl Entry {
@@ -114,26 +133,26 @@ impl Entry {
                     flags: part(flags.pos, 1),
                 }))
             }
-            Layout::Int8(Int8Reply { cols, codes, scales, flags, .. }) => {
-                Some(Self::Int8(RowJob {
+            Layout::Int8(Int8Reply { cols, codes, scales, flags, .. }) => Some(Self::Row(RowJob {
+                row: from,
+                codes: part(codes.pos, *cols as usize),
+                scales: part(scales.pos, 4),
+                flags: part(flags.pos, 1),
+            })),
+            // Rows as they are in the answer: scales, if any, then codes.
+            Layout::Coded(CodedReply { cols, coding, flags, data, .. }) => {
+                let cols = *cols as usize;
+                let stride = row_len(*coding, cols);
+                Some(Self::Row(RowJob {
                     row: from,
-                    codes: part(codes.pos, *cols as usize),
-                    scales: part(scales.pos, 4),
+                    codes: part(data.pos + stride - cols, stride),
+                    scales: part(data.pos, stride),
                     flags: part(flags.pos, 1),
                 }))
             }
-            Layout::Echo(_) | Layout::Coded(_) => None,
+            Layout::Echo(_) => None,
         }
     }
-}
-
-/// How the logits of a step are made.
-#[derive(Clone, Copy, Debug)]
-enum Project {
-    /// By our kernel: tables of hidden rows and of their logits.
-    Kernel { hidden: u64, logits: u64 },
-    /// By the library: where in `gather` the addresses of the rows begin, and the first logits.
-    Library { from: usize, logits: u64 },
 }
 
 /// One launch, or the few that belong together.
@@ -143,7 +162,11 @@ struct Step {
     rows: u32,
     /// Table of jobs.
     jobs: u64,
-    project: Option<Project>,
+    /// Tables of rows to project and of what becomes of them: hidden rows and their logits, or
+    /// centred rows and their components.
+    project: Option<(u64, u64)>,
+    /// For the library: where in `gather` the addresses of the rows begin, and the first logits.
+    library: Option<(usize, u64)>,
 }
 
 /// The launches of a wave, planned and then made.
@@ -152,10 +175,12 @@ pub(super) struct Steps<'a> {
     pub(super) kernels: &'a Kernels,
     pub(super) tuning: Tuning,
     pub(super) head: Option<&'a Head>,
+    pub(super) learned: Option<&'a Learned>,
     steps: Vec<Step>,
     /// Addresses of hidden rows that are to be brought together.
     gather: Vec<u64>,
-    bytes: Vec<u8>,
+    /// Tables of jobs, and of rows to project and their places.
+    bytes: [Vec<u8>; 3],
 }
 
 /// Rows of `want` whose top-k fits the scratch; 0 where not even one does.
@@ -173,7 +198,15 @@ fn rows_that_fit(tuning: Tuning, want: u32, cols: u32, k: u32) -> u32 {
 
 impl<'a> Steps<'a> {
     pub(super) const fn new(kernels: &'a Kernels, tuning: Tuning, head: Option<&'a Head>) -> Self {
-        Self { kernels, tuning, head, steps: Vec::new(), gather: Vec::new(), bytes: Vec::new() }
+        Self {
+            kernels,
+            tuning,
+            head,
+            learned: None,
+            steps: Vec::new(),
+            gather: Vec::new(),
+            bytes: [const { Vec::new() }; 3],
+        }
     }
 
     /// Cuts sorted entries into steps and writes their tables through `write`, which gives a
@@ -206,7 +239,7 @@ impl<'a> Steps<'a> {
     fn most(&self, key: &Key, rows: usize, logits: usize) -> usize {
         let rows = u32::try_from(rows).unwrap_or(ROWS_MAX).min(ROWS_MAX);
         let most = match key.operation {
-            Operation::Int8 => rows,
+            Operation::Int8 | Operation::Hidden => rows,
             Operation::LmHead => {
                 let tile = logits / (key.cols as usize * 4).max(1);
                 let row = self.head.map_or(1, |head| head.width() as usize * 2);
@@ -226,39 +259,32 @@ impl<'a> Steps<'a> {
         write: &mut impl FnMut(&[u8]) -> Option<u64>,
     ) -> Option<Step> {
         let rows = u32::try_from(entries.len()).ok()?;
-        let logits_of = |at: usize| logits + (at * key.cols as usize * 4) as u64;
-        let mut project = None;
-        if key.is_head() && key.as_came {
-            let from = self.gather.len();
-            self.gather.extend(entries.iter().filter_map(|(_, entry)| match entry {
-                Entry::TopK(job) => Some(job.row),
-                Entry::Int8(_) => None,
-            }));
-            project = Some(Project::Library { from, logits });
-        } else if key.is_head() {
-            self.bytes.clear();
-            for (_, entry) in entries {
-                let Entry::TopK(job) = entry else { return None };
-                self.bytes.extend_from_slice(&job.row.to_ne_bytes());
-            }
-            let hidden = write(&self.bytes)?;
-            self.bytes.clear();
-            (0..entries.len())
-                .for_each(|at| self.bytes.extend_from_slice(&logits_of(at).to_ne_bytes()));
-            project = Some(Project::Kernel { hidden, logits: write(&self.bytes)? });
-        }
-        self.bytes.clear();
+        let library = key.as_came.then_some((self.gather.len(), logits));
+        let [jobs, from, to] = &mut self.bytes;
+        [&mut *jobs, &mut *from, &mut *to].into_iter().for_each(Vec::clear);
         for (at, (_, entry)) in entries.iter().enumerate() {
             match entry {
                 Entry::TopK(job) if key.is_head() => {
-                    let job = TopKJob { row: logits_of(at), ..*job };
-                    self.bytes.extend_from_slice(bytemuck::bytes_of(&job));
+                    let row = logits + (at * key.cols as usize * 4) as u64;
+                    if key.as_came {
+                        self.gather.push(job.row);
+                    } else {
+                        from.extend_from_slice(&job.row.to_ne_bytes());
+                        to.extend_from_slice(&row.to_ne_bytes());
+                    }
+                    jobs.extend_from_slice(bytemuck::bytes_of(&TopKJob { row, ..*job }));
                 }
-                Entry::TopK(job) => self.bytes.extend_from_slice(bytemuck::bytes_of(job)),
-                Entry::Int8(job) => self.bytes.extend_from_slice(bytemuck::bytes_of(job)),
+                Entry::TopK(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
+                Entry::Row(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
+                Entry::Project { center, out } => {
+                    from.extend_from_slice(&center.codes.to_ne_bytes());
+                    to.extend_from_slice(&out.to_ne_bytes());
+                    jobs.extend_from_slice(bytemuck::bytes_of(center));
+                }
             }
         }
-        Some(Step { key: *key, rows, jobs: write(&self.bytes)?, project })
+        let project = if from.is_empty() { None } else { Some((write(from)?, write(to)?)) };
+        Some(Step { key: *key, rows, jobs: write(jobs)?, project, library })
     }
 
     /// Queues what was planned.
@@ -269,23 +295,7 @@ impl<'a> Steps<'a> {
     /// through; `scratch` is [`SCRATCH_LEN`] bytes of device memory, likewise.
     pub(super) unsafe fn launch(&self, stream: &Stream, scratch: u64) -> Result<(), Fault> {
         for step in &self.steps {
-            let &Step { key, rows, jobs, project } = step;
-            match (project, self.head) {
-                (Some(Project::Kernel { hidden, logits }), Some(head)) => {
-                    let plan = planned(project_plan(rows, key.cols, self.tuning))?;
-                    let args = head.args(hidden, rows, logits);
-                    let kernel = find(self.kernels.project.of(head.dtype()))?;
-                    // SAFETY: as this function; the weights have the shape that `args` states.
-                    unsafe { stream.launch(kernel, &plan, &args) }?;
-                }
-                (Some(Project::Library { from, logits }), Some(head)) => {
-                    let hidden = self.gather.get(from..).unwrap_or_default();
-                    let hidden = hidden.get(..rows as usize).unwrap_or_default();
-                    // SAFETY: as this function.
-                    unsafe { multiply(stream, head, hidden, logits, scratch) }?;
-                }
-                _ => {}
-            }
+            let &Step { key, rows, jobs, project, library } = step;
             match key.operation {
                 Operation::Int8 => {
                     let kernel = find(self.kernels.int8_row.of(key.dtype))?;
@@ -296,10 +306,65 @@ impl<'a> Steps<'a> {
                     unsafe { stream.launch(kernel, &plan, &args) }?;
                 }
                 // SAFETY: as this function.
-                _ => unsafe { self.topk(stream, &key, rows, jobs, scratch) }?,
+                Operation::Hidden => unsafe { self.hidden(stream, step) }?,
+                _ => {
+                    if let (Some((hidden, logits)), Some(head)) = (project, self.head) {
+                        let plan = planned(project_plan(rows, key.cols, self.tuning))?;
+                        let args = head.args(hidden, rows, logits);
+                        let kernel = find(self.kernels.project.of(head.dtype()))?;
+                        // SAFETY: as this function; the weights have the shape that `args` states.
+                        unsafe { stream.launch(kernel, &plan, &args) }?;
+                    }
+                    if let (Some((from, logits)), Some(head)) = (library, self.head) {
+                        let hidden = self.gather.get(from..).unwrap_or_default();
+                        let hidden = hidden.get(..rows as usize).unwrap_or_default();
+                        // SAFETY: as this function.
+                        unsafe { multiply(stream, head, hidden, logits, scratch) }?;
+                    }
+                    // SAFETY: as this function.
+                    unsafe { self.topk(stream, &key, rows, jobs, scratch) }?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Queues a step of hidden rows.
+    ///
+    /// # Safety
+    /// As [`Steps::launch`].
+    unsafe fn hidden(&self, stream: &Stream, step: &Step) -> Result<(), Fault> {
+        let &Step { key, rows, jobs, project, .. } = step;
+        let (all, cols) = (Arg::U64(jobs), Arg::U32(key.cols));
+        if key.coding == Coding::Int8Group {
+            let kernel = find(self.kernels.int8_group.of(key.dtype))?;
+            let plan = planned(int8_group_plan(rows, key.cols, self.tuning))?;
+            // SAFETY: as this function.
+            return unsafe { stream.launch(kernel, &plan, &[all, cols]) };
+        }
+        // Without a basis, or with one for other rows, no such step is planned.
+        let learned = self.learned.filter(|learned| learned.width() == key.cols);
+        let learned = learned.ok_or_else(Fault::no_room)?;
+        let Some((centred, outs)) = project else {
+            let kernel = find(self.kernels.int8_channel.of(key.dtype))?;
+            let plan = planned(int8_channel_plan(rows, key.cols, self.tuning))?;
+            let args = [all, cols, learned.mean(), learned.scale()];
+            // SAFETY: as this function; there are as many means and scales as columns.
+            return unsafe { stream.launch(kernel, &plan, &args) };
+        };
+        let rotation = learned.components(Coding::Rotated, key.cols);
+        if rotation.is_none_or(|most| key.k > most) {
+            return Err(Fault::no_room());
+        }
+        let kernel = find(self.kernels.center.of(key.dtype))?;
+        let plan = planned(center_plan(rows, self.tuning))?;
+        // SAFETY: as this function; there are as many means as columns.
+        unsafe { stream.launch(kernel, &plan, &[all, cols, learned.mean()]) }?;
+        let kernel = find(self.kernels.project.of(Dtype::F32))?;
+        let plan = planned(project_plan(rows, key.k, self.tuning))?;
+        let args = learned.args(centred, rows, key.k, outs);
+        // SAFETY: as this function; the rotation is square, and `k` is no more than its width.
+        unsafe { stream.launch(kernel, &plan, &args) }
     }
 
     /// # Safety

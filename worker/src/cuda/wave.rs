@@ -1,18 +1,21 @@
 //! A wave: orders of many slots that travel to the device, through it and back together.
 //!
-//! A wave owns a stream, a stretch of device memory and a stretch of pinned memory for its tables.
-//! While one wave copies, another computes and a third is finished by the host. Its device memory:
+//! A wave owns a stream, a stretch of device memory, and pinned memory for its tables and for
+//! results that the host codes. While one wave copies, another computes and a third is finished by
+//! the host. Its device memory:
 //!
 //! ```text
-//!   | tables (mirror of the pinned memory) | scratch | logits of a tile | rows and replies ... |
+//!   | tables (mirror of the pinned ones) | scratch | logits of a tile | rows, replies, results ... |
 //! ```
 
 use super::{
     driver::{Context, DeviceMemory, Event, Fault, PinnedMemory, Stream},
-    finish::{plain_sets, sign},
+    finish::{Finish, sign},
     host::Host,
+    learned::Learned,
     lent::Leased,
     lm_head::Head,
+    results::{ALIGN, Results},
     steps::{Entry, Key, Steps},
 };
 use crate::{
@@ -33,8 +36,6 @@ use wire::{
 pub(super) const TABLES_LEN: usize = 4 << 20;
 /// Bytes that a launch may use as scratch. Launches of one wave follow each other, so they share.
 pub(super) const SCRATCH_LEN: usize = 8 << 20;
-/// Stretches of device memory start at multiples of this.
-pub(super) const ALIGN: usize = 256;
 /// Table bytes of an order beside its rows' entries: gaps between tables.
 const ORDER_TABLES: usize = 4 * ALIGN;
 /// Table bytes of a row: its job, its two places in the tables of a projection, and its share of
@@ -46,14 +47,21 @@ const ROW_TABLES: usize = 56 + 16 + 24;
 pub(super) struct Sizes {
     /// Bytes for the logits of a tile; 0 without lm-head.
     pub(super) logits: usize,
-    /// Bytes for rows and replies under way.
+    /// Bytes for rows, replies and results under way.
     pub(super) staging: usize,
+    /// Pinned bytes of the host for results.
+    pub(super) results: usize,
 }
 
 impl Sizes {
     /// All device memory of one wave.
     pub(super) const fn total(self) -> usize {
         TABLES_LEN + SCRATCH_LEN + self.logits + self.staging
+    }
+
+    /// All pinned memory of one wave.
+    pub(super) const fn pinned(self) -> usize {
+        TABLES_LEN + self.results
     }
 }
 
@@ -64,7 +72,7 @@ pub(super) struct Flight<'w> {
     pub(super) author: AuthorId,
     /// Where the rows are, if not in the slot.
     pub(super) leased: Option<Leased>,
-    /// Where in the tables its results begin, if they are to be coded.
+    /// Where its results begin, if they are to be coded.
     pub(super) results: usize,
 }
 
@@ -73,8 +81,16 @@ pub(super) struct Around<'a> {
     pub(super) host: &'a Host,
     pub(super) authors: &'a mut Authors,
     pub(super) coder: &'a mut Coder,
+    pub(super) model: Shapes<'a>,
+}
+
+/// What the shape of an answer depends on besides its order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shapes<'a> {
     /// The projection, where there is one.
     pub(super) head: Option<&'a Head>,
+    /// What hidden rows are coded with, where there is something.
+    pub(super) learned: Option<&'a Learned>,
 }
 
 /// Where something is copied back from.
@@ -93,9 +109,9 @@ pub(super) struct Wave<'w> {
     done: Event,
     memory: DeviceMemory,
     tables: PinnedMemory,
+    results: PinnedMemory,
     sizes: Sizes,
-    tables_used: usize,
-    staging_used: usize,
+    used: Need,
     flights: Vec<Flight<'w>>,
     entries: Vec<(Key, Entry)>,
     outs: Vec<Out>,
@@ -103,28 +119,56 @@ pub(super) struct Wave<'w> {
     armed: bool,
 }
 
-/// Bytes of tables and of staging that an order may take, whatever is direct.
-pub(super) fn need(work: &Work) -> (usize, usize) {
-    let rows = work.rows as usize;
-    let widened = if work.operation == Operation::LmHead { work.cols as usize * 4 } else { 0 };
-    let chunks = reply::chunks(work).len();
-    // Plain sets on their way to be coded: indices, values, and 13 bytes more.
-    let sets = if work.coding.is_set() { work.k as usize * 8 + 13 } else { 0 };
-    let tables = rows
-        .saturating_mul(ROW_TABLES + widened + sets)
-        .saturating_add(ORDER_TABLES + (chunks + 1) * 2 * ALIGN);
-    let replies = usize::try_from(reply::reply_len(work)).unwrap_or(usize::MAX);
-    let staging = (work.data_len as usize)
-        .saturating_add(replies)
-        .saturating_add((chunks + 2).saturating_mul(ALIGN));
-    (tables, staging)
+/// Bytes that an order may take, or that are taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Need {
+    pub(super) tables: usize,
+    pub(super) staging: usize,
+    pub(super) results: usize,
 }
 
-/// The work whose layout the reply has: sets of lm-head are chosen from the projection's outputs.
-pub(super) fn shape(work: &Work, head: Option<&Head>) -> Work {
-    match (work.operation, head) {
-        (Operation::LmHead, Some(head)) => Work { cols: head.vocabulary(), ..*work },
-        _ => *work,
+impl Need {
+    /// Of an order whose answer has this shape, whatever is direct. `cols` are those of its rows.
+    pub(super) fn of(shape: &Work, cols: u32) -> Self {
+        let rows = shape.rows as usize;
+        let head = shape.operation == Operation::LmHead;
+        let widened = if head { cols as usize * 4 } else { 0 };
+        let tables = rows.saturating_mul(ROW_TABLES + widened).saturating_add(ORDER_TABLES);
+        let mut need = Self { tables, staging: 0, results: 0 };
+        let mut add = |len: usize| {
+            need.staging = need.staging.saturating_add(len).saturating_add(ALIGN);
+        };
+        add(shape.data_len as usize);
+        let mut results = 0_usize;
+        for chunk in reply::chunks(shape) {
+            match Results::of(shape, &chunk) {
+                Some(stretch) => {
+                    add(stretch.len());
+                    add(stretch.between());
+                    results = results.saturating_add(stretch.len());
+                }
+                None => add(Layout::of(shape, &chunk).map_or(0, |layout| layout.end())),
+            }
+        }
+        need.results = results;
+        need
+    }
+}
+
+impl Shapes<'_> {
+    /// The work whose layout the answer has: sets of lm-head are chosen from the projection's
+    /// outputs, and projected rows have as many components as the basis gives them. `None` where
+    /// the basis for it is not on the device.
+    pub(super) fn shape(&self, work: &Work) -> Option<Work> {
+        let Work { coding, cols, .. } = *work;
+        match (work.operation, self.head) {
+            (Operation::LmHead, Some(head)) => Some(Work { cols: head.vocabulary(), ..*work }),
+            (Operation::LmHead, None) => None,
+            (Operation::Hidden, _) if coding.needs_basis() => {
+                Some(Work { k: self.learned?.components(coding, cols)?, ..*work })
+            }
+            _ => Some(*work),
+        }
     }
 }
 
@@ -135,9 +179,9 @@ impl<'w> Wave<'w> {
             done: Event::new(context, false)?,
             memory: DeviceMemory::new(context, sizes.total())?,
             tables: PinnedMemory::new(context, TABLES_LEN)?,
+            results: PinnedMemory::new(context, sizes.results)?,
             sizes,
-            tables_used: 0,
-            staging_used: 0,
+            used: Need::default(),
             flights: Vec::new(),
             entries: Vec::new(),
             outs: Vec::new(),
@@ -152,8 +196,11 @@ impl<'w> Wave<'w> {
     }
 
     /// True where this much still fits.
-    pub(super) const fn has_room(&self, (tables, staging): (usize, usize)) -> bool {
-        tables <= TABLES_LEN - self.tables_used && staging <= self.sizes.staging - self.staging_used
+    pub(super) const fn has_room(&self, need: Need) -> bool {
+        let Need { tables, staging, results } = need;
+        tables <= TABLES_LEN - self.used.tables
+            && staging <= self.sizes.staging - self.used.staging
+            && results <= self.sizes.results - self.used.results
     }
 
     /// The first address for logits.
@@ -163,24 +210,13 @@ impl<'w> Wave<'w> {
 
     /// A stretch of staging.
     fn stage(&mut self, len: usize) -> Option<u64> {
-        let at = self.staging_used;
-        let end = at.checked_add(len)?.checked_next_multiple_of(ALIGN)?;
-        if end > self.sizes.staging {
-            return None;
-        }
-        self.staging_used = end;
+        let at = take(&mut self.used.staging, len, self.sizes.staging)?;
         Some(self.logits() + (self.sizes.logits + at) as u64)
     }
 
     /// A stretch of the tables: its offset, the same in pinned and in device memory.
     fn reserve(&mut self, len: usize) -> Option<usize> {
-        let at = self.tables_used;
-        let end = at.checked_add(len)?.checked_next_multiple_of(ALIGN)?;
-        if end > TABLES_LEN {
-            return None;
-        }
-        self.tables_used = end;
-        Some(at)
+        take(&mut self.used.tables, len, TABLES_LEN)
     }
 
     /// Puts an order that was admitted, and for which there is room, into an idle wave. Copies of
@@ -194,8 +230,8 @@ impl<'w> Wave<'w> {
             self.started_ns = clock::monotonic_ns();
         }
         let (entries, outs) = (self.entries.len(), self.outs.len());
-        flight.results = self.tables_used;
-        let placed = self.place(&mut flight, around);
+        flight.results = self.used.results;
+        let placed = self.place(&flight, around);
         if placed == Ok(false) {
             self.entries.truncate(entries);
             self.outs.truncate(outs);
@@ -207,70 +243,58 @@ impl<'w> Wave<'w> {
     }
 
     /// Lays out an order's rows and replies; false where something does not fit.
-    fn place(&mut self, flight: &mut Flight<'w>, around: &mut Around<'_>) -> Result<bool, Fault> {
+    fn place(&mut self, flight: &Flight<'w>, around: &mut Around<'_>) -> Result<bool, Fault> {
         let lent = &flight.lent;
         let Ok(job) = lent.payload().and_then(|bytes| Job::check(lent.order(), bytes)) else {
             return Ok(false);
         };
-        let shape = shape(&job.work, around.head);
-        let as_came = around.head.is_some_and(|head| head.product(shape.dtype).is_some());
-        let Some(key) = Key::of(&shape, as_came) else { return Ok(false) };
-        let Some((rows, stride)) = self.bring(&job, &key, flight.leased.as_ref(), around.host)?
-        else {
-            return Ok(false);
-        };
+        let Some(shape) = around.model.shape(&job.work) else { return Ok(false) };
+        let product = around.model.head.is_some_and(|head| head.product(shape.dtype).is_some());
+        let Some(key) = Key::of(&shape).map(|key| key.by(product)) else { return Ok(false) };
+        let brought = self.bring(&job, &key, flight.leased.as_ref(), around.host)?;
+        let Some((rows, stride)) = brought else { return Ok(false) };
         let (_, area) = lent.places();
         let mut written = 0;
         for chunk in reply::chunks(&job.work) {
-            let Some(mut layout) = Layout::of(&shape, &chunk) else { return Ok(false) };
-            if let Layout::Coded(_) = layout {
-                layout = Layout::TopK(plain_sets(&shape, &chunk));
-                let Some(at) = self.results(layout.end()) else { return Ok(false) };
-                if chunk.index == 0 {
-                    flight.results = at;
-                }
-                self.enter(key, &layout, &chunk, (rows, stride), self.memory.address() + at as u64);
+            let first = rows + u64::from(chunk.first_row) * stride;
+            let from = |row: u32| first + u64::from(row) * stride;
+            if let Some(results) = Results::of(&shape, &chunk) {
+                let at = self.results(results.len());
+                let between = self.stage(results.between());
+                let (Some(at), Some(between)) = (at, between) else { return Ok(false) };
+                self.enter(key, &chunk, |row| results.entry(from(row), at, between, row));
                 continue;
             }
+            let Some(layout) = Layout::of(&shape, &chunk) else { return Ok(false) };
             let len = layout.end();
             let Some(place) = part(area, written + HEADER_LEN, len) else { return Ok(false) };
             let reply = match around.host.reply(place) {
                 Some(direct) => direct,
                 None => {
-                    let Some(from) = self.stage(len) else { return Ok(false) };
-                    self.outs.push(Out { to: place.cast(), from, len });
-                    from
+                    let Some(staged) = self.stage(len) else { return Ok(false) };
+                    self.outs.push(Out { to: place.cast(), from: staged, len });
+                    staged
                 }
             };
-            self.enter(key, &layout, &chunk, (rows, stride), reply);
+            self.enter(key, &chunk, |row| Entry::of(&layout, from(row), reply, row));
             written += around.authors.frame_len(flight.author, shape.operation, len);
         }
         Ok(true)
     }
 
-    /// Room for results that the host codes: the device writes them to the mirror of the tables,
-    /// and they are copied to the tables themselves.
-    fn results(&mut self, len: usize) -> Option<usize> {
-        let at = self.reserve(len)?;
-        let whole = self.tables.start();
-        let to = part(NonNull::slice_from_raw_parts(whole, TABLES_LEN), at, len)?.cast();
-        self.outs.push(Out { to, from: self.memory.address() + at as u64, len });
-        Some(at)
+    /// Room for results that the host codes: the device writes them to its own memory, and they are
+    /// copied to pinned memory.
+    fn results(&mut self, len: usize) -> Option<u64> {
+        let from = self.stage(len)?;
+        let at = take(&mut self.used.results, len, self.sizes.results)?;
+        let whole = NonNull::slice_from_raw_parts(self.results.start(), self.sizes.results);
+        self.outs.push(Out { to: part(whole, at, len)?.cast(), from, len });
+        Some(from)
     }
 
-    /// Enters the rows of a chunk, which lie `stride` apart from `rows` on.
-    fn enter(
-        &mut self,
-        key: Key,
-        layout: &Layout,
-        chunk: &Chunk,
-        (rows, stride): (u64, u64),
-        reply: u64,
-    ) {
-        let first = u64::from(chunk.first_row);
-        let entries = (0..chunk.rows).filter_map(|row| {
-            Entry::of(layout, rows + (first + u64::from(row)) * stride, reply, row)
-        });
+    /// Enters the rows of a chunk.
+    fn enter(&mut self, key: Key, chunk: &Chunk, entry: impl Fn(u32) -> Option<Entry>) {
+        let entries = (0..chunk.rows).filter_map(entry);
         self.entries.extend(entries.map(|entry| (key, entry)));
     }
 
@@ -334,7 +358,7 @@ impl<'w> Wave<'w> {
         }
         // SAFETY: the tables are written, and not again before the wave is done; their mirror in
         // this wave's memory is as long.
-        unsafe { self.stream.copy_in(base, self.tables.start(), self.tables_used) }?;
+        unsafe { self.stream.copy_in(base, self.tables.start(), self.used.tables) }?;
         // SAFETY: every address in the tables lies in this wave's memory, in the weights, or in
         // slots that are lent to us until this wave is done; the scratch is this wave's.
         unsafe { steps.launch(&self.stream, base + TABLES_LEN as u64) }?;
@@ -372,8 +396,9 @@ impl<'w> Wave<'w> {
         let mut flights = self.empty();
         for mut flight in flights.drain(..) {
             beat();
-            let results = self.tables.bytes_mut().get_mut(flight.results..).unwrap_or_default();
-            let answer = sign(&mut flight, around, &turn, results);
+            let results = self.results.bytes_mut().get_mut(flight.results..).unwrap_or_default();
+            let finish = Finish { results, stream: &self.stream };
+            let answer = sign(&mut flight, around, &turn, finish);
             flight.lent.complete(turn.outcome(answer))?;
         }
         self.flights = flights;
@@ -382,11 +407,22 @@ impl<'w> Wave<'w> {
 
     /// Takes all orders out; the wave is idle afterwards.
     pub(super) fn empty(&mut self) -> Vec<Flight<'w>> {
-        (self.tables_used, self.staging_used, self.armed) = (0, 0, false);
+        (self.used, self.armed) = (Need::default(), false);
         self.entries.clear();
         self.outs.clear();
         core::mem::take(&mut self.flights)
     }
+}
+
+/// Takes `len` bytes of `whole` behind those that are `used`: their offset.
+fn take(used: &mut usize, len: usize, whole: usize) -> Option<usize> {
+    let at = *used;
+    let end = at.checked_add(len)?.checked_next_multiple_of(ALIGN)?;
+    if end > whole {
+        return None;
+    }
+    *used = end;
+    Some(at)
 }
 
 /// `len` bytes of an area, from `at` on.

@@ -123,7 +123,7 @@ fn comp_no_basis_no_coding_that_needs_one() {
 }
 
 /// What the sample's hidden states teach, as workers are offered it.
-fn learned() -> &'static (Basis, SharedFile) {
+pub(crate) fn learned() -> &'static (Basis, SharedFile) {
     static LEARNED: OnceLock<(Basis, SharedFile)> = OnceLock::new();
     LEARNED.get_or_init(|| {
         let rows = tensor("hidden.safetensors", "hidden.f16");

@@ -81,7 +81,7 @@ fn card_a_device_that_does_not_start_is_said() {
 fn card_less_device_memory_means_fewer_waves() {
     let asks = asks();
     let expected = expected(&asks, None);
-    for (fail, waves) in [("alloc:2", "1 waves"), ("alloc:3", "2 waves"), ("pin:2", "1 waves")] {
+    for (fail, waves) in [("alloc:2", "1 waves"), ("alloc:3", "2 waves"), ("pin:3", "1 waves")] {
         let mut rig = Rig::process("cuda", None, &[("FAKE_CUDA_FAIL", fail)]);
         let (_, text) = ready(&rig);
         assert!(text.contains(waves) && text.contains("do not fit"), "{text}");

@@ -1,12 +1,16 @@
 //! Tensors that another process lends on the device: computed where they lie, or refused.
 
 use super::{answer, signed};
-use crate::support::{BULK, Request, Rig, tensor};
+use crate::{
+    coded::learned,
+    support::{BULK, Request, Rig, sample, tensor},
+};
+use link::SharedFile;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     process::{Child, Command, Stdio},
 };
-use wire::{Dtype, ErrorCode, payload::TensorWork};
+use wire::{Coding, Dtype, ErrorCode, payload::TensorWork};
 use worker::{Args, Choice, cuda::Loan};
 
 /// Set in a process that shall lend a tensor instead of running tests.
@@ -19,7 +23,7 @@ fn lender_process() {
     if std::env::var_os(AS_LENDER).is_none() {
         return;
     }
-    let loan = Loan::new(0, &tensor("hidden.safetensors", "hidden.f16")).expect("a device");
+    let loan = Loan::new(0, &lent()).expect("a device");
     let hex: String = loan.handle().iter().map(|byte| format!("{byte:02x}")).collect();
     println!("\nhandle {hex}");
     std::io::stdout().flush().expect("heard");
@@ -28,7 +32,15 @@ fn lender_process() {
     std::process::exit(0);
 }
 
-/// An inference engine that lends 256 hidden rows of 384 f16.
+/// Hidden rows, and one that is not finite.
+fn lent() -> Vec<u8> {
+    let mut bytes = tensor("hidden.safetensors", "hidden.f16");
+    let odd = [0x7E00_u16, 0x7C00, 0x3C00, 0xFC00, 0x0001, 0x8000];
+    bytes.extend(odd.iter().cycle().take(384).flat_map(|bits| bits.to_le_bytes()));
+    bytes
+}
+
+/// An inference engine that lends 257 hidden rows of 384 f16, the last of which is not finite.
 struct Engine {
     child: Child,
     handle: [u8; 64],
@@ -110,13 +122,62 @@ fn comp_a_lent_tensor_is_compressed_where_it_lies() {
     assert_eq!(signed(&auto, 1), ("cuda".into(), "the rows are on the device".into()));
 }
 
+/// COMP: answers to lent rows can be coded, too: what is coded from the device's results, what the
+/// device codes, and a row that the host reads once more because it is carried as it is.
+#[test]
+fn comp_answers_to_lent_rows_are_coded() {
+    let engine = Engine::start();
+    let (lent, basis) = (lent(), &learned().1);
+    let steps = TensorWork::topk(Dtype::F16, 5, 384, 20, Dtype::F16).coded(Coding::SetSteps, 0.9);
+    let head = TensorWork::lm_head(Dtype::F32, 3, 384, 100, Dtype::F16);
+    let hidden = |coding, quality, rows| TensorWork::hidden(Dtype::F16, rows, 384, coding, quality);
+    let cases = [
+        (BULK, steps, 0),
+        (BULK + 1, head.coded(Coding::SetSteps, 0.0), 0),
+        (BULK + 2, hidden(Coding::Int8Group, 0.0, 7), 250),
+        (BULK + 3, hidden(Coding::Int8Channel, 0.0, 7), 250),
+        (BULK + 4, hidden(Coding::Rotated, 0.125, 7), 250),
+        (BULK + 5, hidden(Coding::Pca, 0.0, 7), 250),
+    ];
+    let args = Args { backend: Choice::Cpu, ..Args::default() };
+    let weights = SharedFile::load(&sample("lm_head.safetensors")).expect("weights");
+    let mut cpu = Rig::offer(args, Some(&weights), |offer| offer.basis = Some(basis.fd()));
+    for backend in ["cuda", "auto"] {
+        let mut rig = Rig::process_learned(backend, Some(&weights), Some(basis), &[]);
+        for (slot, work, row) in cases {
+            let size = Dtype::from_code(work.dtype).expect("a type").size();
+            let (from, row_len) = (row * 768, 384 * size);
+            let rows = &lent[from..][..work.rows as usize * row_len];
+            cpu.load(slot, &Request::new(work, rows));
+            let lease = engine.lease(from as u64, row_len as u64, 0);
+            rig.load(slot, &Request::new(work.leased(), &lease));
+        }
+        let slots = cases.map(|(slot, ..)| slot);
+        cpu.run(&slots);
+        rig.run_all(&slots);
+        for slot in slots {
+            assert_eq!(answer(&rig, slot), answer(&cpu, slot), "{backend}, slot {slot}");
+            assert_eq!(signed(&rig, slot).0, "cuda");
+        }
+        let coded = rig.reply(BULK + 4).coded.expect("coded rows");
+        assert_eq!(coded.row(6).len(), 1 + 768, "carried as it is");
+        // No kernel codes these, and no CPU reads them.
+        rig.load(
+            BULK,
+            &Request::new(hidden(Coding::Int8Centred, 0.0, 1).leased(), &engine.lease(0, 768, 0)),
+        );
+        rig.run(&[BULK]);
+        assert_eq!(rig.status(BULK), Some(ErrorCode::NoCapableWorker));
+    }
+}
+
 /// Leases that leave their allocation, name no allocation, or mean another device are refused one
 /// by one, and the device goes on.
 #[test]
 fn comp_bad_leases_are_refused() {
     let engine = Engine::start();
     let work = TensorWork::int8(Dtype::F16, 4, 384);
-    let whole = 256 * 768;
+    let whole = 257 * 768;
     let cases = [
         (engine.lease(whole - 4 * 768, 768, 0), None),
         (engine.lease(whole - 4 * 768 + 2, 768, 0), Some(ErrorCode::BadRequest)),

@@ -1,6 +1,7 @@
 //! The unmodified worker process with a driver that has no device: same answers as the CPU's, and
 //! no order lost or doubled when something fails.
 
+mod codings;
 mod failures;
 mod leases;
 mod timing;
@@ -122,7 +123,8 @@ fn answer(rig: &Rig, slot: u32) -> Vec<String> {
             let echo = reply.echo.map(|echo| echo.data.to_vec());
             let coded = reply.coded.map(|coded| {
                 let rows: Vec<_> = (0..coded.rows as usize).map(|row| coded.row(row)).collect();
-                format!("{:?} {} {} {rows:x?} {:?}", coded.coding, coded.k, coded.cols, coded.flags)
+                let shape = (coded.coding, coded.k, coded.cols, coded.data.len());
+                format!("{shape:?} {:x?} {rows:x?} {:?}", coded.basis, coded.flags)
             });
             format!("{place:?} {sets:?} {block:?} {echo:?} {coded:?}")
         })
@@ -132,7 +134,11 @@ fn answer(rig: &Rig, slot: u32) -> Vec<String> {
 /// What one core answers.
 pub(crate) fn expected(asks: &[Ask], weights: Option<&str>) -> Vec<Vec<String>> {
     let args = Args { backend: Choice::Cpu, ..Args::default() };
-    let mut rig = Rig::start(args, weights);
+    told(Rig::start(args, weights), asks)
+}
+
+/// What a worker that completes in order answers.
+fn told(mut rig: Rig, asks: &[Ask]) -> Vec<Vec<String>> {
     let slots = load(&mut rig, asks);
     rig.run(&slots);
     slots.iter().map(|slot| answer(&rig, *slot)).collect()
@@ -173,6 +179,7 @@ fn comp_the_device_gives_the_bits_of_the_cpu() {
         assert_eq!(backend, "cuda");
         assert!(text.contains("Fake 0, 132 MiB of device memory"), "{text}");
         assert!(text.contains("segment pinned"), "{text}");
+        assert!(text.contains("24 MiB of pinned memory"), "{text}");
         compare(&mut rig, &asks, &expected, seed);
         assert_eq!(signed(&rig, 0), ("cuda".into(), "asked for".into()));
         assert_eq!(signed(&rig, 3).0, "cpu", "an echo needs no device");

@@ -128,6 +128,16 @@ impl Rig {
         weights: Option<&SharedFile>,
         variables: &[(&str, &str)],
     ) -> Self {
+        Self::process_learned(backend, weights, None, variables)
+    }
+
+    /// The same, with a basis.
+    pub(crate) fn process_learned(
+        backend: &str,
+        weights: Option<&SharedFile>,
+        basis: Option<&'static SharedFile>,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let start = |theirs: UnixStream| {
             let child = Command::new(std::env::current_exe().expect("this program"))
                 .args(["--exact", "support::worker_process", "--nocapture"])
@@ -139,7 +149,7 @@ impl Rig {
                 .spawn();
             Worker::Process(child.expect("a process"))
         };
-        Self::begin(start, weights, |_| {})
+        Self::begin(start, weights, |offer| offer.basis = basis.map(SharedFile::fd))
     }
 
     fn begin(

@@ -1,6 +1,6 @@
 //! The cheapest coding of hidden rows that reaches a ratio of signal to noise.
 
-use super::{Chosen, figures, spread};
+use super::{Chosen, as_written, figures, short, spread};
 use crate::{
     coded::{Decoded, Decoder},
     compress::ask::{Ask, Coded},
@@ -16,8 +16,8 @@ use wire::{
 
 /// Elements that are sampled at most: rotating wide rows takes time.
 const ELEMENTS_MAX: u64 = 1 << 18;
-/// Steps are tried in eighths of an octave, so that they have short names.
-const STEPS: i32 = 8;
+/// Steps are tried in thirty-seconds of an octave, under a fifth of a dB.
+const STEPS: i32 = 32;
 
 /// The rows that a choice is made on.
 #[derive(Debug)]
@@ -94,7 +94,9 @@ impl Samples {
 
     /// The coarsest step that reaches the target, by halving: the error grows with the step.
     fn coarsest(&self, target: f64, basis: Option<&Basis>) -> Result<Found, Option<Found>> {
-        let step = |place: i32| 2.0_f32.powf(place as f32 / STEPS as f32);
+        let step = |place: i32| {
+            short(2.0_f32.powf(place as f32 / STEPS as f32), 3).clamp(STEP_MIN, STEP_MAX)
+        };
         let measure = |place| self.measure(Coding::Rotated, step(place), basis).map_err(|_| None);
         let [mut low, mut high] =
             [STEP_MIN, STEP_MAX].map(|end| (end.log2() * STEPS as f32).round() as i32);
@@ -157,7 +159,7 @@ impl Samples {
         ]);
         predicted["coding"] = coding.name().into();
         if coding == Coding::Rotated {
-            predicted["step"] = quality.into();
+            predicted["step"] = as_written(quality);
         }
         predicted["rows_sampled"] = self.len().into();
         Chosen { ask, predicted }
@@ -206,7 +208,12 @@ mod tests {
         for target in [45.0, 36.0, 28.0, 15.0] {
             let chosen = samples.choose(target, None, Some(&basis)).expect("reachable").predicted;
             let bytes = chosen["bytes_per_row"].as_f64().expect("a number");
-            assert!(chosen["snr_db"].as_f64().expect("a number") >= target, "{chosen}");
+            let reached = chosen["snr_db"].as_f64().expect("a number");
+            assert!(reached >= target, "{chosen}");
+            // The dial is fine enough not to pay for much more than was asked for.
+            let rotated = chosen["coding"] == "rotated";
+            assert!(!rotated || reached < target + 0.5, "{target}: {chosen}");
+            assert!(rotated || target > 40.0, "the dial is cheapest here: {chosen}");
             assert!(bytes <= last, "{target}: {chosen}");
             last = bytes;
         }

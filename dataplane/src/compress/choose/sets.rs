@@ -1,6 +1,6 @@
 //! The cheapest top-k set whose KL stays under a target.
 
-use super::{Chosen, SAMPLED, figures, spread};
+use super::{Chosen, SAMPLED, as_written, figures, short, spread};
 use crate::{
     compress::ask::{Ask, Coded},
     judge::{self, with_rest},
@@ -184,7 +184,7 @@ impl Samples {
     /// a row that is sure of itself needs few.
     fn least_mass(&self, coding: Coding, target: f64) -> Option<Found> {
         let measure = |place: u32| {
-            let mass = 1.0 - 10_f32.powf(-(place as f32) / MASSES as f32);
+            let mass = short(1.0 - 10_f32.powf(-(place as f32) / MASSES as f32), 5);
             self.measure(coding, self.cap, mass).filter(|found| meets(found, target))
         };
         let (mut low, mut high) = (1, MASSES_MAX);
@@ -250,7 +250,7 @@ impl Samples {
         predicted["coding"] = coding.name().into();
         predicted["k"] = k.into();
         if mass > 0.0 {
-            predicted["mass"] = mass.into();
+            predicted["mass"] = as_written(mass);
         }
         predicted["rows_sampled"] = self.rows.len().into();
         Chosen { ask, predicted }

@@ -1,12 +1,12 @@
 //! Rotated, rounded to steps of the row's size, entropy-coded (C22 to C25).
 
-use super::{Scratch, plain, project, unproject};
+use super::{Projected, Scratch, plain, project, unproject};
 use crate::basis::Basis;
 use crate::models::{Choice, sixteenths};
 use crate::range::{RangeReader, RangeWriter};
 use crate::{Fault, Full};
 use half::bf16;
-use kernels::{Row, rotation};
+use kernels::{Element, Row, rotation};
 
 /// The first byte of a row in steps.
 const STEPS: u8 = 0;
@@ -41,21 +41,36 @@ pub(super) fn encode(
     out: &mut [u8],
     scratch: &mut Scratch,
 ) -> Result<(usize, u8), Fault> {
-    let width = row.len();
-    let (rms, seen) = project(row, basis, width, scratch);
+    let (rms, flags) = project(row, basis, row.len(), scratch);
+    let Scratch { rotated, codes, .. } = scratch;
+    let projected = Projected { components: rotated, rms, flags };
+    if let Some(done) = in_steps(&projected, row.element(), basis, quality, out, codes) {
+        return Ok(done);
+    }
+    Ok((plain::encode(row, &mut scratch.row, out)?, flags))
+}
+
+/// Writes a row in steps; `None` where it has to be carried as it is.
+pub(super) fn in_steps(
+    projected: &Projected<'_>,
+    element: Element,
+    basis: &Basis,
+    quality: f32,
+    out: &mut [u8],
+    codes: &mut [i16],
+) -> Option<(usize, u8)> {
+    let &Projected { components, rms, flags } = projected;
     let step = step(quality, rms);
     let usable = step.is_finite() && (step > 0.0 || rms == 0.0);
-    if seen == 0 && usable && scratch.rotated.iter().all(|y| y.is_finite()) {
-        rotation::steps(&scratch.rotated, step, &mut scratch.codes);
-        let as_it_is = 1 + width * row.element().size();
-        let room = as_it_is.min(out.len());
-        // There is no room for this where the row as it is would be shorter.
-        if let Ok(len) = pack(&scratch.codes, step, quality, basis, &mut out[..room]) {
-            let zero = if rms == 0.0 { wire::flags::ZERO } else { 0 };
-            return Ok((len, zero));
-        }
+    if flags != 0 || !usable || !components.iter().all(|y| y.is_finite()) {
+        return None;
     }
-    Ok((plain::encode(row, &mut scratch.row, out)?, seen))
+    rotation::steps(components, step, codes);
+    let as_it_is = 1 + components.len() * element.size();
+    let room = as_it_is.min(out.len());
+    // There is no room for this where the row as it is would be shorter.
+    let len = pack(codes, step, quality, basis, out.get_mut(..room)?).ok()?;
+    Some((len, if rms == 0.0 { wire::flags::ZERO } else { 0 }))
 }
 
 /// Writes the codes of a row whose coefficients were rounded elsewhere, by
