@@ -269,7 +269,7 @@ proptest! {
         seed in any::<u32>(),
         odd in 0_usize..80,
     ) {
-        let basis = basis(width);
+        let the_basis = basis(width);
         let mut state = seed;
         let mut rows: Vec<f32> = (0..count * width)
             .map(|_| {
@@ -287,7 +287,7 @@ proptest! {
             let mut seen = vec![0; count];
             let room =
                 hidden::Room { data: &mut data, start: 3, ends: &mut ends, flags: &mut seen };
-            let basis = Some(&basis);
+            let basis = Some(&the_basis);
             let end =
                 hidden::encode_rows(coding, Row::F32(&rows), width, basis, 0.125, room, scratch)
                     .expect("room");
@@ -296,11 +296,11 @@ proptest! {
             hidden::decode_rows(coding, from, width, basis, &mut back, scratch).expect("rows");
             let mut start = 3;
             for (number, row) in rows.chunks(width).enumerate() {
-                let (alone, alone_seen) = coded(coding, row, basis.expect("one"));
+                let (alone, alone_seen) = coded(coding, row, &the_basis);
                 prop_assert_eq!(&alone[..], &data[start..ends[number] as usize]);
                 prop_assert_eq!(alone_seen, seen[number]);
                 start = ends[number] as usize;
-                let restored = restored(coding, &alone, width, basis.expect("one")).expect("a row");
+                let restored = restored(coding, &alone, width, &the_basis).expect("a row");
                 let bits = |row: &[f32]| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                 prop_assert_eq!(bits(&restored), bits(&back[number * width..][..width]));
             }
