@@ -71,6 +71,7 @@ impl<'a> BitReader<'a> {
     ///
     /// `pending` may hold more than it is said to be filled with: the next bits, which are then
     /// put there once more.
+    #[inline(always)]
     fn fill(&mut self) {
         if let Some(eight) = self.bytes.first_chunk::<8>() {
             self.pending |= u64::from_le_bytes(*eight) << self.filled;
@@ -127,6 +128,7 @@ impl<'a> BitReader<'a> {
     /// Some zeros, a one, then as many bits as there were zeros and `order` (at most 31) more: what
     /// comes to at most 56 bits. Gives the number of zeros, and the bits; `None`, with nothing
     /// taken, if there are not as many bits, or it is longer.
+    #[inline(always)]
     pub(crate) fn take_short(&mut self, order: u32) -> Option<(u32, u64)> {
         self.fill();
         let zeros = self.pending.trailing_zeros();

@@ -14,13 +14,18 @@
 //! costs 3.6% relative error. `pca` drops what lies outside the kept components, which on other
 //! text than it learned from is a lot: measure before use. Nothing chooses it by itself.
 //!
+//! Rows that are rotated are best coded and restored together, by [`encode_rows`] and
+//! [`decode_rows`]: the rotation is then read once for [`BATCH`] rows. The bytes are the same.
+//!
 //! A row that is not finite, and one that would not become shorter, is carried by `rotated` as it
 //! is. The other codings code NaN as 0 and infinities as the largest code, with a flag.
 
 mod plain;
 mod rotated;
+mod rows;
 
-use crate::basis::Basis;
+use crate::basis::{Basis, BasisId};
+use crate::models::Choice;
 use crate::{Coding, Fault, Full};
 use half::f16;
 use kernels::int8::{self, centred, channel, group};
@@ -28,6 +33,7 @@ use kernels::{Element, Row, lmhead, rotation};
 use wire::Dtype;
 
 pub use rotated::{pack, step};
+pub use rows::{BATCH, Coded, Room, decode_rows, encode_rows};
 
 /// The quality that `rotated` has if nobody says otherwise.
 pub const QUALITY: f32 = 0.125;
@@ -39,9 +45,47 @@ pub struct Scratch {
     rotated: Vec<f32>,
     codes: Vec<i16>,
     scales: Vec<f16>,
+    /// Rows of a batch, centred and rotated.
+    centred: Vec<f32>,
+    turned: Vec<f32>,
+    choices: Choices,
+}
+
+/// The distribution of each channel, and the basis and quality that they are for.
+#[derive(Clone, Debug, Default)]
+struct Choices {
+    of: Option<(BasisId, i32)>,
+    all: Vec<Choice>,
+}
+
+impl Choices {
+    fn find(&mut self, basis: &Basis, quality: i32) -> &[Choice] {
+        if self.of != Some((basis.id(), quality)) {
+            self.all.clear();
+            let spread = basis.parts().spread.iter();
+            self.all.extend(spread.map(|spread| Choice::of(*spread, quality)));
+            self.of = Some((basis.id(), quality));
+        }
+        &self.all
+    }
 }
 
 impl Scratch {
+    /// Room for rows of up to `width` entries, and for [`BATCH`] of them at a time.
+    #[must_use]
+    pub fn for_rows(width: usize) -> Self {
+        let mut scratch = Self::new(width);
+        scratch.grow_rows(width, BATCH);
+        scratch
+    }
+
+    fn grow_rows(&mut self, width: usize, count: usize) {
+        self.grow(width);
+        self.centred.resize(width * count, 0.0);
+        self.turned.resize(width * count, 0.0);
+        self.choices.all.reserve(width);
+    }
+
     /// Room for rows of up to `width` entries.
     #[must_use]
     pub fn new(width: usize) -> Self {
@@ -141,9 +185,10 @@ pub fn encode_projected(
         return Err(Fault::Length);
     }
     if coding == Coding::Pca {
-        return finish_pca(projected, out).map(Some);
+        return write_pca(projected.components, projected.flags, out).map(Some);
     }
-    Ok(rotated::in_steps(projected, element, basis, quality, out, &mut scratch.codes))
+    scratch.grow(projected.components.len());
+    Ok(rotated::in_steps(projected, element, basis, quality, out, scratch))
 }
 
 /// Writes a row as it is, which is what `rotated` does with rows that are not finite or would not
@@ -297,11 +342,11 @@ fn project(row: Row<'_>, basis: &Basis, count: usize, scratch: &mut Scratch) -> 
     center
 }
 
-/// The row whose rotated form is in the scratch.
-fn unproject(basis: &Basis, out: &mut [f32], scratch: &Scratch) -> Result<(), Fault> {
+/// The rows with these components.
+fn unproject(basis: &Basis, rotated: &[f32], out: &mut [f32]) -> Result<(), Fault> {
     let (matrix, mean) = (Row::F32(basis.transposed()), Some(&basis.parts().mean[..]));
     let weights = lmhead::Weights::new(matrix, basis.width(), mean).ok_or(Fault::Basis)?;
-    lmhead::logits(&scratch.rotated, &weights, out).map_err(|_| Fault::Length)
+    lmhead::logits(rotated, &weights, out).map_err(|_| Fault::Length)
 }
 
 fn encode_pca(
@@ -311,30 +356,34 @@ fn encode_pca(
     scratch: &mut Scratch,
 ) -> Result<(usize, u8), Fault> {
     let rank = basis.parts().rank as usize;
-    let (rms, flags) = project(row, basis, rank, scratch);
-    let components = scratch.rotated.get(..rank).unwrap_or_default();
-    finish_pca(&Projected { components, rms, flags }, out)
+    let (_, flags) = project(row, basis, rank, scratch);
+    write_pca(scratch.rotated.get(..rank).unwrap_or_default(), flags, out)
 }
 
-fn finish_pca(projected: &Projected<'_>, out: &mut [u8]) -> Result<(usize, u8), Fault> {
-    let &Projected { components, flags, .. } = projected;
-    let len = 4 + components.len();
+/// Writes what a row has of the kept components.
+fn write_pca(kept: &[f32], flags: u8, out: &mut [u8]) -> Result<(usize, u8), Fault> {
+    let len = 4 + kept.len();
     let (scale_to, codes) = out.get_mut(..len).ok_or(Full)?.split_at_mut(4);
-    let (scale, of_codes) = int8::quantize(Row::F32(components), as_codes(codes));
+    let (scale, of_codes) = int8::quantize(Row::F32(kept), as_codes(codes));
     scale_to.copy_from_slice(&scale.to_le_bytes());
     Ok((len, flags | of_codes))
 }
 
 fn decode_pca(
-    mut bytes: &[u8],
+    bytes: &[u8],
     basis: &Basis,
     out: &mut [f32],
     scratch: &mut Scratch,
 ) -> Result<(), Fault> {
-    let rank = basis.parts().rank as usize;
+    read_pca(bytes, basis, &mut scratch.rotated)?;
+    unproject(basis, &scratch.rotated, out)
+}
+
+/// A row's components: 0 for those that were dropped.
+fn read_pca(mut bytes: &[u8], basis: &Basis, rotated: &mut [f32]) -> Result<(), Fault> {
     let scale = row_scale(&mut bytes)?;
-    let codes = exactly(bytes, rank)?;
-    scratch.rotated.fill(0.0);
-    int8::dequantize(codes, scale, &mut scratch.rotated);
-    unproject(basis, out, scratch)
+    let codes = exactly(bytes, basis.parts().rank as usize)?;
+    rotated.fill(0.0);
+    int8::dequantize(codes, scale, rotated);
+    Ok(())
 }

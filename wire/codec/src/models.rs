@@ -56,56 +56,107 @@ const HALF_STEP: [u32; COUNT] = [
 /// The most magnitudes that have shares of their own.
 const LARGEST: usize = 64;
 
+/// The most symbols: 0, [`LARGEST`] on each side, and two for what is beyond.
+const SYMBOLS: usize = 2 * LARGEST + 3;
+
+/// Shares that begin a search for a symbol together.
+const SEARCH_BITS: u32 = 3;
+
 /// Shares of the codes of a channel: 0, then 1, -1, 2, -2, ..., then all larger ones, then all
 /// smaller ones.
 #[derive(Debug)]
 struct Model {
-    /// Where the shares of each begin, ascending from 0, and 4096 at the end.
-    starts: Vec<u16>,
+    /// Where the shares of each begin, ascending from 0; 4096 at the end and after it.
+    starts: [u16; SYMBOLS + 1],
     /// The largest magnitude with shares of its own.
     largest: u32,
+    /// By code, from -[`LARGEST`] - 1 on: where its shares begin, and how many there are.
+    of_code: [[u16; 2]; 2 * LARGEST + 3],
+    /// By the upper bits of a share: the symbol that owns the first share with these.
+    first: [u8; 1 << (12 - SEARCH_BITS)],
 }
 
 impl Model {
     fn new(half_step: u32) -> Self {
-        let half_step = u64::from(half_step);
-        let step = (half_step * half_step) >> 32;
-        // Shares of what is above k on one side: SHARES * x / (1 + x), rounded.
-        let mut beyond = Vec::with_capacity(LARGEST + 1);
-        let mut x = half_step;
-        while beyond.len() <= LARGEST {
-            let whole = (1 << 32) + x;
-            beyond.push(((u64::from(SHARES) * x + whole / 2) / whole) as u32);
-            if beyond.last().is_some_and(|shares| *shares <= 1) {
-                break;
-            }
-            x = (x * step) >> 32;
-        }
-        // Every code has a share: from the last on, each has one more at least.
-        let mut least = 1;
-        for shares in beyond.iter_mut().rev() {
-            *shares = (*shares).max(least);
-            least = *shares + 1;
-        }
-        let mut starts = vec![0, (SHARES - 2 * beyond.first().copied().unwrap_or(1)) as u16];
-        let mut end = starts.last().copied().unwrap_or(0);
+        let beyond = beyond(half_step);
+        let largest = beyond.len() - 1;
+        let mut starts = [SHARES as u16; SYMBOLS + 1];
         let pairs = beyond.windows(2).map(|pair| pair.iter().copied());
         let differences = pairs.filter_map(|mut pair| Some(pair.next()? - pair.next()?));
         let last = beyond.last().copied();
-        for shares in differences.chain(last).flat_map(|shares| [shares, shares]) {
+        let sides = differences.chain(last).flat_map(|shares| [shares, shares]);
+        let zero = SHARES - 2 * beyond.first().copied().unwrap_or(1);
+        let mut end = 0;
+        for (start, shares) in starts.iter_mut().zip(std::iter::once(zero).chain(sides)) {
+            *start = end;
             end += shares as u16;
-            starts.push(end);
         }
-        Self { starts, largest: beyond.len() as u32 - 1 }
+        let mut model = Self {
+            starts,
+            largest: largest as u32,
+            of_code: [[0; 2]; 2 * LARGEST + 3],
+            first: [0; 1 << (12 - SEARCH_BITS)],
+        };
+        for (place, shares) in model.of_code.iter_mut().enumerate() {
+            let code = place as i32 - LARGEST as i32 - 1;
+            let magnitude = code.unsigned_abs().min(largest as u32 + 1) as usize;
+            let symbol = (2 * magnitude).saturating_sub(usize::from(code > 0));
+            if let Some([start, end]) = model.starts.get(symbol..symbol + 2) {
+                *shares = [*start, *end - *start];
+            }
+        }
+        for (place, first) in model.first.iter_mut().enumerate() {
+            let share = (place << SEARCH_BITS) as u16;
+            *first = (model.starts.partition_point(|start| *start <= share) - 1) as u8;
+        }
+        model
     }
 
-    /// Where a symbol's shares begin, and how many it has.
-    fn shares(&self, symbol: usize) -> Result<(u32, u32), Fault> {
-        match self.starts.get(symbol..symbol + 2) {
-            Some([start, end]) => Ok((u32::from(*start), u32::from(*end - *start))),
-            _ => Err(Fault::Invalid),
+    /// Where the shares of a code begin, and how many there are.
+    #[inline(always)]
+    fn shares(&self, code: i32) -> (u32, u32) {
+        const FURTHEST: i32 = LARGEST as i32 + 1;
+        let place = (code.clamp(-FURTHEST, FURTHEST) + FURTHEST) as usize;
+        let [start, count] = self.of_code[place];
+        (u32::from(start), u32::from(count))
+    }
+
+    /// The symbol that owns a share (below 4096), where its shares begin, and how many there are.
+    #[inline(always)]
+    fn symbol(&self, share: u32) -> (usize, u32, u32) {
+        let mut symbol = usize::from(self.first[(share >> SEARCH_BITS) as usize]);
+        loop {
+            let (start, end) = (u32::from(self.starts[symbol]), u32::from(self.starts[symbol + 1]));
+            if share < end {
+                return (symbol, start, end - start);
+            }
+            symbol += 1;
         }
     }
+}
+
+/// Shares of what is above each magnitude on one side, as far as there is something (C20).
+fn beyond(half_step: u32) -> Vec<u32> {
+    let half_step = u64::from(half_step);
+    let step = (half_step * half_step) >> 32;
+    // SHARES * x / (1 + x), rounded.
+    let mut beyond = Vec::with_capacity(LARGEST + 1);
+    let mut x = half_step;
+    while beyond.len() <= LARGEST {
+        let whole = (1 << 32) + x;
+        beyond.push(((u64::from(SHARES) * x + whole / 2) / whole) as u32);
+        if beyond.last().is_some_and(|shares| *shares <= 1) {
+            break;
+        }
+        x = (x * step) >> 32;
+    }
+    // Every code has a share: from the last on, each has one more at least.
+    let mut least = 1;
+    for shares in beyond.iter_mut().rev() {
+        *shares = (*shares).max(least);
+        least = *shares + 1;
+    }
+    beyond
 }
 
 fn models() -> &'static [Model] {
@@ -140,38 +191,58 @@ impl Choice {
         Self { model, raw }
     }
 
+    #[inline(always)]
     pub(crate) fn put(&self, code: i16, to: &mut RangeWriter<'_>) -> Result<(), Full> {
         let code = i32::from(code);
-        let (high, low) = (code >> self.raw, (code & ((1 << self.raw) - 1)) as u32);
-        let magnitude = high.unsigned_abs();
-        let beyond = magnitude.saturating_sub(self.model.largest);
-        let negative = usize::from(high < 0);
-        let symbol = match magnitude.min(self.model.largest + 1) {
-            0 => 0,
-            near => 2 * near as usize - 1 + negative,
-        };
-        let (start, count) = self.model.shares(symbol).map_err(|_| Full)?;
+        let high = code >> self.raw;
+        let (start, count) = self.model.shares(high);
         to.put(start, count)?;
-        if beyond > 0 {
+        if high.unsigned_abs() > self.model.largest || self.raw > 0 {
+            return self.put_rest(code, to);
+        }
+        Ok(())
+    }
+
+    /// What the symbol does not say.
+    #[cold]
+    #[inline(never)]
+    fn put_rest(&self, code: i32, to: &mut RangeWriter<'_>) -> Result<(), Full> {
+        let magnitude = (code >> self.raw).unsigned_abs();
+        if magnitude > self.model.largest {
             // Exp-Golomb of what it has beyond the first: the number of bits, then the bits.
+            let beyond = magnitude - self.model.largest;
             let bits = beyond.ilog2();
             to.put_bits(bits, 4)?;
             to.put_bits(beyond - (1 << bits), bits)?;
         }
-        to.put_bits(low, self.raw)
+        to.put_bits((code & ((1 << self.raw) - 1)) as u32, self.raw)
     }
 
+    #[inline(always)]
     pub(crate) fn take(&self, from: &mut RangeReader<'_>) -> Result<i16, Fault> {
-        let share = from.share()?;
-        let symbol = self.model.starts.partition_point(|start| u32::from(*start) <= share) - 1;
-        let (start, count) = self.model.shares(symbol)?;
+        let (symbol, start, count) = self.model.symbol(from.share()?);
         from.take(start, count);
-        let mut magnitude = symbol.div_ceil(2) as u32;
+        let magnitude = symbol.div_ceil(2) as u32;
+        let negative = symbol > 0 && symbol.is_multiple_of(2);
+        if magnitude > self.model.largest || self.raw > 0 {
+            return self.take_rest(magnitude, negative, from);
+        }
+        // At most 64.
+        Ok(if negative { -(magnitude as i16) } else { magnitude as i16 })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_rest(
+        &self,
+        mut magnitude: u32,
+        negative: bool,
+        from: &mut RangeReader<'_>,
+    ) -> Result<i16, Fault> {
         if magnitude > self.model.largest {
             let bits = from.take_bits(4)?;
             magnitude = self.model.largest + (1 << bits) + from.take_bits(bits)?;
         }
-        let negative = symbol > 0 && symbol.is_multiple_of(2);
         let high = if negative { -(magnitude as i32) } else { magnitude as i32 };
         let code = i64::from(high) << self.raw | i64::from(from.take_bits(self.raw)?);
         i16::try_from(code).map_err(|_| Fault::Invalid)
@@ -185,10 +256,19 @@ mod tests {
     #[test]
     fn every_distribution_shares_out_all_and_gives_every_code_something() {
         for model in models() {
-            assert_eq!(model.starts.first(), Some(&0));
-            assert_eq!(model.starts.last(), Some(&(SHARES as u16)));
-            assert!(model.starts.is_sorted_by(|a, b| a < b), "{model:?}");
-            assert_eq!(model.starts.len() as u32, 2 * (model.largest + 1) + 2);
+            let symbols = 2 * (model.largest as usize + 1) + 1;
+            assert_eq!(model.starts[0], 0);
+            assert!(model.starts[symbols..].iter().all(|start| *start == SHARES as u16));
+            assert!(model.starts[..=symbols].is_sorted_by(|a, b| a < b), "{model:?}");
+            for share in 0..SHARES {
+                let (symbol, start, count) = model.symbol(share);
+                assert!((start..start + count).contains(&share) && symbol < symbols);
+                let near = symbol.div_ceil(2) as i32;
+                let code = if symbol % 2 == 0 { -near } else { near };
+                assert_eq!(model.shares(code), (start, count));
+                let further = code + code.signum();
+                assert!(near as u32 <= model.largest || model.shares(further) == (start, count));
+            }
         }
     }
 
@@ -198,7 +278,7 @@ mod tests {
             let model = &models()[number];
             let mut variance = 0.0;
             for k in 1..=model.largest {
-                let (_, count) = model.shares(2 * k as usize).expect("shares");
+                let (_, count) = model.shares(-(k as i32));
                 variance += f64::from(2 * count * k * k) / f64::from(SHARES);
             }
             // Rounding to whole steps adds a twelfth, where steps are small.

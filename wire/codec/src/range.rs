@@ -27,14 +27,22 @@ impl<'a> RangeWriter<'a> {
     }
 
     /// The symbol that owns the shares from `start` to `start + count`; `count` is not 0.
+    #[inline(always)]
     pub(crate) fn put(&mut self, start: u32, count: u32) -> Result<(), Full> {
         let share = self.range >> SHARE_BITS;
         self.advance(share * start);
         self.range = share * count;
-        while self.range < LOW_RANGE {
-            self.put_byte()?;
-            self.range <<= 8;
+        // Whole zero bytes at the front of the range: none, one or two, as it is 2^12 or more.
+        let bytes = self.range.leading_zeros() / 8;
+        if let Some(four) = self.out.get_mut(self.at..).and_then(|rest| rest.first_chunk_mut()) {
+            // No branch by how many are final: the others are written again.
+            *four = self.low.to_be_bytes();
+            self.at += bytes as usize;
+            self.low <<= 8 * bytes;
+        } else {
+            (0..bytes).try_for_each(|_| self.put_byte())?;
         }
+        self.range <<= 8 * bytes;
         Ok(())
     }
 
@@ -50,16 +58,23 @@ impl<'a> RangeWriter<'a> {
         Ok(())
     }
 
+    #[inline(always)]
     fn advance(&mut self, by: u32) {
         let (low, carry) = self.low.overflowing_add(by);
         self.low = low;
         if carry {
-            // A carry ends at the latest in the first byte: low never passes 1 as a fraction.
-            for byte in self.out.get_mut(..self.at).unwrap_or_default().iter_mut().rev() {
-                *byte = byte.wrapping_add(1);
-                if *byte != 0 {
-                    break;
-                }
+            self.carry();
+        }
+    }
+
+    /// A carry ends at the latest in the first byte: low never passes 1 as a fraction.
+    #[cold]
+    #[inline(never)]
+    fn carry(&mut self) {
+        for byte in self.out.get_mut(..self.at).unwrap_or_default().iter_mut().rev() {
+            *byte = byte.wrapping_add(1);
+            if *byte != 0 {
+                break;
             }
         }
     }
@@ -101,36 +116,49 @@ impl<'a> RangeReader<'a> {
             return Err(Fault::Invalid);
         }
         let mut reader = Self { bytes, code: 0, range: u32::MAX };
-        (0..4).for_each(|_| reader.take_byte());
+        reader.take_bytes(4);
         Ok(reader)
     }
 
-    fn take_byte(&mut self) {
-        let byte = match self.bytes {
-            [byte, rest @ ..] => {
-                self.bytes = rest;
-                *byte
-            }
-            [] => 0,
+    /// Takes `count` (0 to 4) bytes into the code; zeros beyond the end.
+    #[inline(always)]
+    fn take_bytes(&mut self, count: u32) {
+        let next = if let Some(four) = self.bytes.first_chunk::<4>() {
+            self.bytes = self.bytes.get(count as usize..).unwrap_or_default();
+            *four
+        } else {
+            self.last_bytes(count)
         };
-        self.code = self.code << 8 | u32::from(byte);
+        let wide = u64::from(self.code) << 32 | u64::from(u32::from_be_bytes(next));
+        self.code = ((wide << (8 * count)) >> 32) as u32;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn last_bytes(&mut self, count: u32) -> [u8; 4] {
+        let mut next = [0; 4];
+        next.iter_mut().zip(self.bytes).for_each(|(to, from)| *to = *from);
+        self.bytes = self.bytes.get(count as usize..).unwrap_or_default();
+        next
     }
 
     /// The share that comes next: of the symbol that owns it. To be followed by `take`.
+    #[inline(always)]
     pub(crate) fn share(&self) -> Result<u32, Fault> {
         let share = self.code / (self.range >> SHARE_BITS);
         if share < SHARES { Ok(share) } else { Err(Fault::Invalid) }
     }
 
-    /// Takes the symbol that owns the shares from `start` to `start + count`.
+    /// Takes the symbol that owns the shares from `start` to `start + count`; `count` is not 0.
+    #[inline(always)]
     pub(crate) fn take(&mut self, start: u32, count: u32) {
         let share = self.range >> SHARE_BITS;
         self.code = self.code.wrapping_sub(share * start);
         self.range = share * count;
-        while self.range < LOW_RANGE && self.range > 0 {
-            self.take_byte();
-            self.range <<= 8;
-        }
+        // The range was 2^24 or more: now it is 2^12 or more.
+        let bytes = self.range.leading_zeros() / 8;
+        self.take_bytes(bytes);
+        self.range <<= 8 * bytes;
     }
 
     /// `width` (0 to 32) bits.

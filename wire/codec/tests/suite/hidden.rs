@@ -300,6 +300,68 @@ proptest! {
     }
 
     #[test]
+    fn rows_in_a_batch_are_rows_alone(
+        width in 1_usize..40,
+        count in 0_usize..70,
+        seed in any::<u32>(),
+        odd in 0_usize..80,
+    ) {
+        let the_basis = basis(width);
+        let mut state = seed;
+        let mut rows: Vec<f32> = (0..count * width)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / 1e6 - 8.0
+            })
+            .collect();
+        if let Some(row) = rows.get_mut(odd * width) {
+            *row = f32::NAN;
+        }
+        let scratch = &mut hidden::Scratch::for_rows(width);
+        for coding in CODINGS {
+            let worst = 3 + count * hidden::worst_len(coding, width as u32, Dtype::F32);
+            let (mut data, mut ends) = (vec![0xEE; worst], vec![0; count]);
+            let mut seen = vec![0; count];
+            let room =
+                hidden::Room { data: &mut data, start: 3, ends: &mut ends, flags: &mut seen };
+            let basis = Some(&the_basis);
+            let end =
+                hidden::encode_rows(coding, Row::F32(&rows), width, basis, 0.125, room, scratch)
+                    .expect("room");
+            let mut back = vec![7.0; rows.len()];
+            let from = hidden::Coded { data: &data[..end], start: 3, ends: &ends };
+            hidden::decode_rows(coding, from, width, basis, &mut back, scratch).expect("rows");
+            let mut start = 3;
+            for (number, row) in rows.chunks(width).enumerate() {
+                let (alone, alone_seen) = coded(coding, row, &the_basis);
+                prop_assert_eq!(&alone[..], &data[start..ends[number] as usize]);
+                prop_assert_eq!(alone_seen, seen[number]);
+                start = ends[number] as usize;
+                let restored = restored(coding, &alone, width, &the_basis).expect("a row");
+                let bits = |row: &[f32]| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                prop_assert_eq!(bits(&restored), bits(&back[number * width..][..width]));
+            }
+            prop_assert_eq!(start, end);
+            // Ends out of order, a row cut off, and too little room.
+            if count > 1 {
+                let from = hidden::Coded { data: &data[..end - 1], start: 3, ends: &ends };
+                let cut = hidden::decode_rows(coding, from, width, basis, &mut back, scratch);
+                prop_assert_eq!(cut, Err(Fault::Length));
+                let mut few = vec![0; count - 1];
+                let room =
+                    hidden::Room { data: &mut data, start: 0, ends: &mut few, flags: &mut seen };
+                let rows = Row::F32(&rows);
+                let got = hidden::encode_rows(coding, rows, width, basis, 0.125, room, scratch);
+                prop_assert_eq!(got, Err(Fault::Room));
+                ends.reverse();
+                let from = hidden::Coded { data: &data[..end], start: 3, ends: &ends };
+                let fault = hidden::decode_rows(coding, from, width, basis, &mut back, scratch);
+                prop_assert!(fault.is_err());
+            }
+        }
+    }
+
+    #[test]
     fn a_row_with_a_bit_flipped_is_a_row_or_refused(
         row in prop::collection::vec(-9.0_f32..9.0, 24),
         bit in any::<prop::sample::Index>(),
