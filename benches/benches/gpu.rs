@@ -78,13 +78,17 @@ fn int8(bench: &Bench, lines: &mut Vec<Line>) -> Result<(), Fault> {
 fn lm_head(bench: &mut Bench, lines: &mut Vec<Line>) -> Result<(), Fault> {
     bench.weigh(VOCABULARY, WIDTH)?;
     let weights = f64::from(VOCABULARY) * f64::from(WIDTH) * 2.0;
-    let (operation, dtype) = (Operation::LmHead, Dtype::F32);
-    for rows in [1, 8, 64] {
-        let case = Case { operation, dtype, rows, cols: VOCABULARY, k: K };
-        let what = format!("lm-head + top-{K}, {rows} x {WIDTH} to {VOCABULARY}, bf16 weights");
-        let seconds = bench.steady(&case, Travel::FromHost, 10)?;
-        // One pass over the weights, whatever the number of rows.
-        lines.push(Line { what, seconds, bytes: weights, rows });
+    let operation = Operation::LmHead;
+    // Hidden rows of the weights' type go to the library, f32 ones to our kernel.
+    let ways = [(Dtype::F32, "our kernel"), (Dtype::Bf16, "cuBLASLt")];
+    for (dtype, how) in ways.into_iter().take(1 + usize::from(bench.has_library())) {
+        for rows in [1, 8, 64] {
+            let case = Case { operation, dtype, rows, cols: VOCABULARY, k: K };
+            let what = format!("lm-head + top-{K}, {rows} x {WIDTH} to {VOCABULARY}, {how}");
+            let seconds = bench.steady(&case, Travel::FromHost, 10)?;
+            // One pass over the weights, whatever the number of rows.
+            lines.push(Line { what, seconds, bytes: weights, rows });
+        }
     }
     Ok(())
 }

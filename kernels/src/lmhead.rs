@@ -216,8 +216,10 @@ impl Project<'_, '_> {
                 *weights = T::load(s, &vectors[place]);
             }
             if R == 1 {
-                for ahead in next.iter().skip(place * WIDTH).step_by(width) {
-                    s.prefetch(ahead);
+                for column in 0..C {
+                    if let Some(ahead) = next.get(column * width + place * WIDTH) {
+                        s.prefetch(ahead);
+                    }
                 }
             }
             for (hidden, (vectors, _)) in hidden.iter_mut().zip(&rows) {

@@ -67,17 +67,19 @@ impl<'a> BitReader<'a> {
         Self { bytes, pending: 0, filled: 0 }
     }
 
-    /// At least 32 bits, if there are as many.
+    /// At least 56 bits, if there are as many.
+    ///
+    /// `pending` may hold more than it is said to be filled with: the next bits, which are then
+    /// put there once more.
     fn fill(&mut self) {
-        if let Some((four, rest)) = self.bytes.split_first_chunk::<4>()
-            && self.filled < 32
-        {
-            self.pending |= u64::from(u32::from_le_bytes(*four)) << self.filled;
-            self.filled += 32;
-            self.bytes = rest;
+        if let Some(eight) = self.bytes.first_chunk::<8>() {
+            self.pending |= u64::from_le_bytes(*eight) << self.filled;
+            self.bytes = self.bytes.get(((63 - self.filled) / 8) as usize..).unwrap_or_default();
+            self.filled |= 56;
+            return;
         }
         while let [byte, rest @ ..] = self.bytes
-            && self.filled < 32
+            && self.filled < 56
         {
             self.pending |= u64::from(*byte) << self.filled;
             self.filled += 8;
@@ -120,6 +122,21 @@ impl<'a> BitReader<'a> {
             }
             self.drop_bits(zeros);
         }
+    }
+
+    /// Some zeros, a one, then as many bits as there were zeros and `order` (at most 31) more: what
+    /// comes to at most 56 bits. Gives the number of zeros, and the bits; `None`, with nothing
+    /// taken, if there are not as many bits, or it is longer.
+    pub(crate) fn take_short(&mut self, order: u32) -> Option<(u32, u64)> {
+        self.fill();
+        let zeros = self.pending.trailing_zeros();
+        let width = 2 * zeros + 1 + order;
+        if width > self.filled.min(56) {
+            return None;
+        }
+        let low = self.pending >> (zeros + 1) & ((1 << (zeros + order)) - 1);
+        self.drop_bits(width);
+        Some((zeros, low))
     }
 
     /// Nothing may be left but the zeros that fill the last byte.

@@ -24,20 +24,24 @@ impl Code {
     /// The code that writes `numbers` in the fewest bits, and that number of bits. Of equal ones
     /// fixed width is taken before Rice, Rice before Exp-Golomb, a smaller parameter before a
     /// larger.
-    pub(crate) fn best(numbers: impl Iterator<Item = u32> + Clone) -> (Self, u64) {
-        let (mut count, mut all, mut sum) = (0_u64, 0, 0_u64);
-        for number in numbers.clone() {
-            count += 1;
-            all |= number;
-            sum += u64::from(number);
-        }
+    pub(crate) fn best(numbers: &[u32]) -> (Self, u64) {
+        let count = numbers.len() as u64;
+        let all = numbers.iter().fold(0, |all, number| all | number);
+        let sum: u64 = numbers.iter().map(|number| u64::from(*number)).sum();
         let width = u32::BITS - all.leading_zeros();
         let mut best = (Self::Fixed(width), count * u64::from(width));
         // The best parameter lies near the logarithm of the mean.
         let middle = sum.checked_div(count).map_or(0, |mean| u64::BITS - mean.leading_zeros());
         let near = middle.saturating_sub(4)..(middle + 2).min(width.max(1)).min(31);
+        // Where the sum has 32 bits, so have all sums here, and numbers below 2^23 are exact in f32
+        // with a power of two below that added.
+        let small = u32::try_from(sum).is_ok() && width <= 23;
         for order in near.clone() {
-            let quotients: u64 = numbers.clone().map(|number| u64::from(number >> order)).sum();
+            let quotients = if small {
+                u64::from(numbers.iter().map(|number| number >> order).sum::<u32>())
+            } else {
+                numbers.iter().map(|number| u64::from(number >> order)).sum()
+            };
             let bits = quotients + count * u64::from(order + 1);
             let fits = all >> order <= UNARY_MAX;
             if fits && bits < best.1 {
@@ -45,7 +49,15 @@ impl Code {
             }
         }
         for order in near {
-            let bits = numbers.clone().map(|number| golomb_bits(number, order)).sum();
+            let logarithms = if small {
+                u64::from(
+                    numbers.iter().map(|number| logarithm(number + (1 << order))).sum::<u32>(),
+                )
+            } else {
+                let exact = |number: &u32| u64::from((u64::from(*number) + (1 << order)).ilog2());
+                numbers.iter().map(exact).sum()
+            };
+            let bits = 2 * logarithms + count - count * u64::from(order);
             if bits < best.1 {
                 best = (Self::Golomb(order), bits);
             }
@@ -72,23 +84,66 @@ impl Code {
         }
     }
 
-    pub(crate) fn put(self, number: u32, to: &mut BitWriter<'_>) -> Result<(), Full> {
+    /// Writes one number.
+    #[inline(always)]
+    fn put(self, number: u32, to: &mut BitWriter<'_>) -> Result<(), Full> {
         match self {
             Self::Fixed(width) => to.put(number, width),
             Self::Rice(order) => {
-                to.put_unary(number >> order)?;
-                to.put(number & ((1 << order) - 1), order)
+                let (high, low) = (number >> order, number & ((1 << order) - 1));
+                if high + 1 + order <= 32 {
+                    let whole = (1 | u64::from(low) << 1) << high;
+                    return to.put(whole as u32, high + 1 + order);
+                }
+                to.put_unary(high)?;
+                to.put(low, order)
             }
             Self::Golomb(order) => {
                 let x = u64::from(number) + (1 << order);
                 let bits = x.ilog2();
-                to.put_unary(bits - order)?;
-                to.put((x - (1 << bits)) as u32, bits)
+                let (zeros, low) = (bits - order, x - (1 << bits));
+                if zeros + 1 + bits <= 32 {
+                    return to.put(((1 | low << 1) << zeros) as u32, zeros + 1 + bits);
+                }
+                to.put_unary(zeros)?;
+                to.put(low as u32, bits)
             }
         }
     }
 
-    pub(crate) fn take(self, from: &mut BitReader<'_>) -> Result<u32, Fault> {
+    /// Writes all numbers.
+    pub(crate) fn put_all(self, numbers: &[u32], to: &mut BitWriter<'_>) -> Result<(), Full> {
+        // Which code it is, is asked once.
+        let mut numbers = numbers.iter();
+        match self {
+            Self::Fixed(width) => numbers.try_for_each(|n| Self::Fixed(width).put(*n, to)),
+            Self::Rice(order) => numbers.try_for_each(|n| Self::Rice(order).put(*n, to)),
+            Self::Golomb(order) => numbers.try_for_each(|n| Self::Golomb(order).put(*n, to)),
+        }
+    }
+
+    /// Reads `count` numbers and hands each over.
+    pub(crate) fn take_all(
+        self,
+        count: usize,
+        from: &mut BitReader<'_>,
+        mut each: impl FnMut(u32) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        for _ in 0..count {
+            let number = if let Self::Golomb(order) = self
+                && let Some((zeros, low)) = from.take_short(order)
+            {
+                let number = (1 << (zeros + order) | low) - (1 << order);
+                u32::try_from(number).map_err(|_| Fault::Invalid)?
+            } else {
+                self.take(from)?
+            };
+            each(number)?;
+        }
+        Ok(())
+    }
+
+    fn take(self, from: &mut BitReader<'_>) -> Result<u32, Fault> {
         match self {
             Self::Fixed(width) => from.take(width),
             Self::Rice(order) => {
@@ -107,10 +162,10 @@ impl Code {
     }
 }
 
-const fn golomb_bits(number: u32, order: u32) -> u64 {
-    let x = number as u64 + (1 << order);
-    let bits = x.ilog2();
-    (2 * bits - order + 1) as u64
+/// Rounded down, of a number from 1 to 2^24: the exponent of an exact f32.
+#[inline(always)]
+const fn logarithm(x: u32) -> u32 {
+    ((x as i32 as f32).to_bits() >> 23) - 127
 }
 
 /// Appends one LEB128 number to the bytes written so far.
@@ -142,21 +197,24 @@ mod tests {
     use proptest::prelude::*;
 
     fn check(numbers: &[u32]) {
-        let (best, bits) = Code::best(numbers.iter().copied());
+        let (best, bits) = Code::best(numbers);
         for code in [best, Code::Golomb(0), Code::Golomb(30), Code::Fixed(32)] {
             assert_eq!(Code::from_byte(code.byte()), Ok(code));
             let mut out = vec![0; 64 + 10 * numbers.len()];
             let mut writer = BitWriter::new(&mut out);
-            numbers.iter().for_each(|number| code.put(*number, &mut writer).expect("room"));
+            code.put_all(numbers, &mut writer).expect("room");
             let len = writer.finish().expect("room");
             if code == best {
                 assert_eq!(len as u64, bits.div_ceil(8));
             }
             let mut reader = BitReader::new(&out[..len]);
-            for number in numbers {
-                assert_eq!(code.take(&mut reader), Ok(*number), "{code:?}");
-            }
-            assert_eq!(reader.finish(), Ok(()));
+            let mut read = Vec::new();
+            let push = |number| {
+                read.push(number);
+                Ok(())
+            };
+            assert_eq!(code.take_all(numbers.len(), &mut reader, push), Ok(()), "{code:?}");
+            assert_eq!((&read[..], reader.finish()), (numbers, Ok(())), "{code:?}");
         }
     }
 
@@ -175,9 +233,9 @@ mod tests {
                 && let Ok(code) = Code::from_byte(*first)
             {
                 let mut reader = BitReader::new(rest);
-                for _ in 0..20 {
-                    let _ = code.take(&mut reader);
-                }
+                let _ = code.take_all(20, &mut reader, |_| Ok(()));
+                let mut alone = BitReader::new(rest);
+                let _ = (0..20).try_for_each(|_| code.take(&mut alone).map(|_| ()));
             }
         }
     }

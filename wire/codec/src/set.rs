@@ -18,14 +18,15 @@
 //! A row that holds an infinity or has an infinite maximum is written with f16 values in every
 //! coding but `plain`.
 
+mod balance;
 mod steps;
 mod values;
 
 use crate::bits::{BitReader, BitWriter};
 use crate::numbers::{Code, put_leb128, take_leb128};
 use crate::{Coding, Fault, Full};
+use balance::Balance;
 use kernels::probability;
-use std::cmp::Ordering;
 use values::{Kind, Model};
 
 /// Entries in the first tier of `set-tiered`.
@@ -62,7 +63,7 @@ pub struct SetBuf {
     pub log_sum: f32,
     /// [`wire::flags`].
     pub flags: u8,
-    entries: Vec<Entry>,
+    keys: Vec<u64>,
 }
 
 impl SetBuf {
@@ -73,7 +74,7 @@ impl SetBuf {
         Self {
             indices: Vec::with_capacity(k_max),
             values: Vec::with_capacity(k_max),
-            entries: Vec::with_capacity(k_max),
+            keys: Vec::with_capacity(k_max),
             ..Self::default()
         }
     }
@@ -90,24 +91,31 @@ impl SetBuf {
 /// What encoding needs besides its output. Made once, grows to the largest k that it meets.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    entries: Vec<Entry>,
+    /// Indices in their upper halves, the bits of values in the lower.
+    keys: Vec<u64>,
+    /// By index within a tier, as all that follows.
+    values: Vec<f32>,
+    gaps: Vec<u32>,
     codes: Vec<u32>,
+    balance: Balance,
 }
 
 impl Scratch {
     /// Room for sets of up to `k_max` entries.
     #[must_use]
     pub fn new(k_max: usize) -> Self {
-        let k_max = k_max.min(K_MAX);
-        Self { entries: Vec::with_capacity(k_max), codes: Vec::with_capacity(k_max) }
+        let mut scratch = Self::default();
+        scratch.resize(k_max.min(K_MAX));
+        scratch
     }
-}
 
-/// An entry on its way.
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry {
-    index: u32,
-    value: f32,
+    fn resize(&mut self, count: usize) {
+        self.keys.reserve(count);
+        self.values.resize(count, 0.0);
+        self.gaps.resize(count, 0);
+        self.codes.resize(count, 0);
+        self.balance.resize(count);
+    }
 }
 
 /// Bytes before the bits: kind and flags, count, maximum, normaliser, and for each of two tiers the
@@ -148,70 +156,46 @@ pub fn encode(
         return Err(Full);
     }
     let count = if mass > 0.0 { enough(set, all, mass) } else { all };
-    let Scratch { entries, codes } = scratch;
+    scratch.resize(count);
+    let Scratch { keys, values, gaps, codes, balance } = scratch;
+    let kind = kind.suited(set.max, set.values.get(..count).unwrap_or_default());
+    keys.clear();
     let kept = set.indices.iter().zip(set.values).take(count);
-    entries.clear();
-    entries.extend(kept.map(|(index, value)| Entry { index: *index, value: *value }));
-    let kind = kind.suited(set, entries);
-    let (first, second) = entries.split_at_mut(kind.first_tier(count));
-    let [first, second] = [sorted(first, cols)?, sorted(second, cols)?];
-    let models = [Model::fit(kind, 0, set, first), Model::fit(kind, 1, set, second)];
+    keys.extend(kept.map(|(index, value)| u64::from(*index) << 32 | u64::from(value.to_bits())));
+    let best = kind.first_tier(count);
+    let tiers = [0..best, best..count];
 
     let mut head = Head { out, at: 0 };
     head.put(&[(set.flags & wire::flags::ALL) | kind.code() << 5])?;
     put_leb128(count as u32, head.out, &mut head.at)?;
     head.put(&set.max.to_le_bytes())?;
     head.put(&set.log_sum.to_le_bytes())?;
-    codes.clear();
     let mut ways = [(Code::Fixed(0), Code::Fixed(0)); 2];
-    for ((tier, model), (of_gaps, of_values)) in [first, second].iter().zip(&models).zip(&mut ways)
-    {
+    for ((number, tier), way) in tiers.iter().enumerate().zip(&mut ways) {
         if tier.is_empty() {
             continue;
         }
-        *of_gaps = Code::best(gaps(tier)).0;
+        let parts = (keys.get_mut(tier.clone()), values.get_mut(tier.clone()));
+        let (Some(keys), Some(values)) = parts else { continue };
+        let parts = (gaps.get_mut(tier.clone()), codes.get_mut(tier.clone()));
+        let (Some(gaps), Some(codes)) = parts else { continue };
+        in_order(keys, cols, gaps, values)?;
+        let of_gaps = Code::best(gaps).0;
         head.put(&[of_gaps.byte()])?;
-        let start = codes.len();
-        codes.extend(tier.iter().map(|entry| model.code(entry.value)));
-        let tier_codes = codes.get_mut(start..).unwrap_or_default();
-        balance(set, model, tier, tier_codes);
-        *of_values = model.put_head(tier_codes, &mut head)?;
+        let exact = if kind == Kind::F32 { &[] } else { balance.exact(set, values) };
+        let model = Model::fit(kind, number, set.max, values, exact);
+        model.codes(values, codes);
+        balance.run(set, &model, values, codes);
+        *way = (of_gaps, model.put_head(codes, &mut head)?);
     }
 
     let Head { out, at } = head;
     let mut bits = BitWriter::new(out.get_mut(at..).ok_or(Full)?);
-    let mut codes = codes.iter();
-    for (tier, (of_gaps, of_values)) in [first, second].into_iter().zip(ways) {
-        gaps(tier).try_for_each(|gap| of_gaps.put(gap, &mut bits))?;
-        codes.by_ref().take(tier.len()).try_for_each(|code| of_values.put(*code, &mut bits))?;
+    for (tier, (of_gaps, of_values)) in tiers.into_iter().zip(ways) {
+        of_gaps.put_all(gaps.get(tier.clone()).unwrap_or_default(), &mut bits)?;
+        of_values.put_all(codes.get(tier).unwrap_or_default(), &mut bits)?;
     }
     Ok(at + bits.finish()?)
-}
-
-/// Rounds some values the other way, so that the set keeps the probability that it had (C8).
-///
-/// A reader takes what the set lacks to 1 as the probability of all else. Where little is left, the
-/// errors of a few large entries would change it by a large part.
-fn balance(set: &Set<'_>, model: &Model, tier: &[Entry], numbers: &mut [u32]) {
-    let Some(last_but_one) = model.last_but_one() else { return };
-    let probability = |value| probability::of(value, set.max, set.log_sum);
-    let mut excess = 0.0;
-    for (entry, number) in tier.iter().zip(&*numbers) {
-        excess += probability(model.value(*number)) - probability(entry.value);
-    }
-    for (entry, number) in tier.iter().zip(numbers) {
-        let value = model.value(*number);
-        let other = match value.total_cmp(&entry.value) {
-            Ordering::Greater if excess > 0.0 && *number <= last_but_one => *number + 1,
-            Ordering::Less if excess < 0.0 && *number > 0 => *number - 1,
-            _ => continue,
-        };
-        let without = excess + probability(model.value(other)) - probability(value);
-        if without.abs() < excess.abs() {
-            excess = without;
-            *number = other;
-        }
-    }
 }
 
 /// Where the bytes before the bits are written.
@@ -241,22 +225,20 @@ fn enough(set: &Set<'_>, all: usize, mass: f32) -> usize {
     all
 }
 
-/// A tier by index, if its indices differ and are below `cols`.
-fn sorted(tier: &mut [Entry], cols: u32) -> Result<&[Entry], Full> {
-    tier.sort_unstable_by_key(|entry| entry.index);
-    let rising = tier.is_sorted_by(|a, b| a.index < b.index);
-    let inside = tier.last().is_none_or(|last| last.index < cols);
-    if rising && inside { Ok(tier) } else { Err(Full) }
-}
-
-/// The first index, then how many indices lie between each and the one before it.
-fn gaps(tier: &[Entry]) -> impl Iterator<Item = u32> + Clone {
-    let mut next = 0;
-    tier.iter().map(move |entry| {
-        let gap = entry.index.wrapping_sub(next);
-        next = entry.index.wrapping_add(1);
-        gap
-    })
+/// Sorts a tier by index, if its indices differ and are below `cols`, and takes it apart.
+///
+/// A gap is the first index, then how many indices lie between each and the one before it (C6).
+fn in_order(keys: &mut [u64], cols: u32, gaps: &mut [u32], values: &mut [f32]) -> Result<(), Full> {
+    keys.sort_unstable();
+    let (mut next, mut rising) = (0_u64, true);
+    for ((key, gap), value) in keys.iter().zip(gaps).zip(values) {
+        let index = key >> 32;
+        rising &= index >= next;
+        *gap = index.wrapping_sub(next) as u32;
+        *value = f32::from_bits(*key as u32);
+        next = index + 1;
+    }
+    if rising && next <= u64::from(cols) { Ok(()) } else { Err(Full) }
 }
 
 /// Reads a row that takes all of `bytes` into `to`.
@@ -298,39 +280,59 @@ pub fn decode(
         }
     }
     let mut bits = BitReader::new(rest);
-    to.entries.clear();
+    to.keys.clear();
     for ((of_gaps, model, of_values), len) in tiers.into_iter().zip([best, count - best]) {
-        let start = to.entries.len();
-        let mut next = 0_u32;
-        for _ in 0..len {
-            let index = next.checked_add(of_gaps.take(&mut bits)?).ok_or(Fault::Bounds)?;
+        let (start, mut next) = (to.keys.len(), 0_u32);
+        let keys = &mut to.keys;
+        of_gaps.take_all(len, &mut bits, |gap| {
+            let index = next.checked_add(gap).ok_or(Fault::Bounds)?;
             if index >= cols {
                 return Err(Fault::Bounds);
             }
             next = index + 1;
-            to.entries.push(Entry { index, value: 0.0 });
-        }
-        for entry in to.entries.get_mut(start..).unwrap_or_default() {
-            entry.value = model.read(of_values.take(&mut bits)?)?;
-        }
+            keys.push(u64::from(index));
+            Ok(())
+        })?;
+        let mut keys = keys.iter_mut().skip(start);
+        of_values.take_all(len, &mut bits, |number| {
+            let value = model.read(number)?;
+            // There are as many keys as numbers.
+            if let Some(key) = keys.next() {
+                *key |= u64::from(descending(value)) << 32;
+            }
+            Ok(())
+        })?;
     }
     bits.finish()?;
     finish(to, best)
 }
 
+/// Bits that ascend where values descend, by IEEE 754's total order.
+const fn descending(value: f32) -> u32 {
+    let bits = value.to_bits();
+    if bits >> 31 == 0 { !bits & 0x7FFF_FFFF } else { bits }
+}
+
+/// The value of such bits.
+const fn value_of(descending: u32) -> f32 {
+    let negative = descending >> 31 == 1;
+    f32::from_bits(if negative { descending } else { !descending & 0x7FFF_FFFF })
+}
+
 /// Puts the entries in order and gives them out.
 fn finish(to: &mut SetBuf, best: usize) -> Result<(), Fault> {
-    if best < to.entries.len() {
-        to.entries.sort_unstable_by_key(|entry| entry.index);
-        if !to.entries.is_sorted_by(|a, b| a.index < b.index) {
+    if best < to.keys.len() {
+        // Each tier rises, but both may name the same index.
+        to.keys.sort_unstable_by_key(|key| *key as u32);
+        if !to.keys.is_sorted_by(|a, b| (*a as u32) < *b as u32) {
             return Err(Fault::Invalid);
         }
     }
-    to.entries.sort_unstable_by(|a, b| b.value.total_cmp(&a.value).then(a.index.cmp(&b.index)));
+    to.keys.sort_unstable();
     to.indices.clear();
     to.values.clear();
-    to.indices.extend(to.entries.iter().map(|entry| entry.index));
-    to.values.extend(to.entries.iter().map(|entry| entry.value));
+    to.indices.extend(to.keys.iter().map(|key| *key as u32));
+    to.values.extend(to.keys.iter().map(|key| value_of((*key >> 32) as u32)));
     Ok(())
 }
 

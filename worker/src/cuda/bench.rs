@@ -89,6 +89,12 @@ impl Bench {
         Ok(())
     }
 
+    /// True where cuBLASLt multiplies hidden rows of the weights' own type.
+    #[must_use]
+    pub fn has_library(&self) -> bool {
+        self.head.as_ref().is_some_and(Head::has_library)
+    }
+
     /// Seconds of one run of a case among `count` in a row, by the device's clock.
     ///
     /// # Errors

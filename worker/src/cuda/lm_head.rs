@@ -63,7 +63,8 @@ impl Head {
             matrix.fill(at, part)?;
             at += part.len();
         }
-        Ok(Self { matrix, bias: None, dtype, width, vocabulary, product: None })
+        let product = Product::open(context, &matrix, dtype, width, vocabulary);
+        Ok(Self { matrix, bias: None, dtype, width, vocabulary, product })
     }
 
     /// What multiplies hidden rows of this type, if it is not our own kernel.

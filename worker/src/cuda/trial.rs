@@ -33,7 +33,7 @@ pub enum Travel {
 pub struct Case {
     /// What.
     pub operation: Operation,
-    /// Element type of the rows.
+    /// Element type of the rows. Hidden rows of another type than the weights' are f32.
     pub dtype: Dtype,
     /// Rows.
     pub rows: u32,
@@ -92,10 +92,12 @@ impl<'a> Trial<'a> {
         let work = case.work();
         let chunk = reply::chunks(&work).next().ok_or_else(Fault::no_room)?;
         let layout = Layout::of(&work, &chunk).ok_or_else(Fault::no_room)?;
-        let key = Key::of(&work, false).ok_or_else(Fault::no_room)?;
+        let product = head.is_some_and(|head| head.product(case.dtype).is_some());
+        let key = Key::of(&work).map(|key| key.by(product)).ok_or_else(Fault::no_room)?;
         let logits = if key.is_head() { lm_head::logits_len(case.cols as usize) } else { 0 };
         let row_len = match head {
-            Some(head) if key.is_head() => head.width() as usize * 4,
+            Some(head) if key.is_widened() => head.width() as usize * 4,
+            Some(head) if key.is_head() => head.width() as usize * 2,
             _ => case.cols as usize * case.dtype.size(),
         };
         let rows_len = (row_len * case.rows as usize).next_multiple_of(256);
@@ -103,7 +105,7 @@ impl<'a> Trial<'a> {
         let fixed = TABLES_LEN + SCRATCH_LEN + logits;
         let memory = DeviceMemory::new(context, fixed + rows_len + reply_len)?;
         let mut host = PinnedMemory::new(context, rows_len.max(reply_len).min(PATTERN))?;
-        make_up(if key.is_head() { Dtype::F32 } else { case.dtype }, host.bytes_mut());
+        make_up(if key.is_widened() { Dtype::F32 } else { case.dtype }, host.bytes_mut());
         let rows_at = memory.address() + fixed as u64;
         let mut trial = Self {
             stream: Stream::new(context)?,

@@ -21,6 +21,7 @@ fn bench_process() {
         (Operation::TopK, Dtype::Bf16),
         (Operation::Int8, Dtype::F16),
         (Operation::LmHead, Dtype::F32),
+        (Operation::LmHead, Dtype::Bf16),
     ] {
         let case = Case { operation, dtype, rows: 3, cols: 300, k: 10 };
         for travel in [Travel::Resident, Travel::FromHost] {
@@ -34,10 +35,15 @@ fn bench_process() {
 
 #[test]
 fn cases_can_be_timed() {
-    let status = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "cuda::timing::bench_process", "--nocapture"])
-        .env(AS_BENCH, "yes")
-        .env("LD_LIBRARY_PATH", fake_cuda::folder())
-        .status();
-    assert!(status.expect("a process").success());
+    for library in [false, true] {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command
+            .args(["--exact", "cuda::timing::bench_process", "--nocapture"])
+            .env(AS_BENCH, "yes")
+            .env("LD_LIBRARY_PATH", fake_cuda::folder());
+        if library {
+            command.env("FAKE_CUDA_BLAS", "1");
+        }
+        assert!(command.status().expect("a process").success());
+    }
 }

@@ -13,10 +13,9 @@
 //! kept.)
 
 use super::values::below;
-use super::{Entry, Head, Set, take};
+use super::{Head, take};
 use crate::numbers::{Code, put_leb128, take_leb128};
 use crate::{Fault, Full};
-use kernels::probability;
 
 /// Nats per zone.
 const ZONE: f32 = 1.5;
@@ -44,16 +43,16 @@ impl Steps {
     /// but still deserve their value, which f16 then gives.
     pub(super) const FURTHEST: f32 = 120.0;
 
-    pub(super) fn fit(set: &Set<'_>, entries: &[Entry]) -> Self {
+    /// For the values of a row with this maximum, whose probabilities are known.
+    pub(super) fn fit(max: f32, values: &[f32], probabilities: &[f64]) -> Self {
         let (mut allowed, mut zones) = (0.0, [0.0; COARSER as usize + 1]);
-        for entry in entries {
-            let p = probability::of(entry.value, set.max, set.log_sum);
-            let spacing = f64::from(f16_spacing(entry.value));
+        for (value, p) in values.iter().zip(probabilities) {
+            let spacing = f64::from(f16_spacing(*value));
             allowed += p * spacing * spacing;
-            let distance = below(set.max, entry.value);
+            let distance = below(max, *value);
             // The best entry has distance 0 and no error.
             if distance > 0.0
-                && let Some(zone) = zones.get_mut(zone_of(distance, COARSER) as usize)
+                && let Some(zone) = zones.get_mut(zone_of(distance) as usize)
             {
                 *zone += p;
             }
@@ -70,18 +69,20 @@ impl Steps {
     }
 
     /// Numbers before a zone: three halves of 2^fine, 2^(fine - 1), ... added up.
+    #[inline(always)]
     const fn before(self, zone: u32) -> u32 {
         3 * ((1 << self.fine) - (1 << (self.fine - zone)))
     }
 
-    fn step(self, zone: u32) -> f32 {
-        2.0_f32.powi(zone as i32 - self.fine as i32)
-    }
-
+    /// The number of a distance of 0 to [`Steps::FURTHEST`], in steps that `fit` chose.
+    #[inline(always)]
     pub(super) fn code(self, distance: f32) -> u32 {
-        let zone = zone_of(distance, self.coarser);
-        let inside = (distance - ZONE * zone as f32) / self.step(zone);
-        self.before(zone) + inside.round_ties_even() as u32
+        /// Adding it rounds to an integer, ties to even, which is then in the low bits.
+        const ROUNDER: f32 = 12_582_912.0;
+        let zone = zone_of(distance);
+        let inside = (distance - ZONE * zone as i32 as f32) * power(self.fine as i32 - zone as i32);
+        // At most 120 * 2^10.
+        self.before(zone) + ((inside + ROUNDER).to_bits() & 0x3F_FFFF)
     }
 
     /// The number that was written as `lacking`.
@@ -89,10 +90,21 @@ impl Steps {
         self.top.checked_sub(lacking).ok_or(Fault::Invalid)
     }
 
+    /// The last zone that is not behind a number: before(zone) <= number where 2^(fine - zone) is
+    /// not below 2^fine - number / 3.
+    #[inline(always)]
+    const fn zone_at(self, number: u32) -> u32 {
+        let least = (1_u32 << self.fine).saturating_sub(number / 3);
+        let bits = u32::BITS - least.saturating_sub(1).leading_zeros();
+        let zone = self.fine - bits;
+        if zone < self.coarser { zone } else { self.coarser }
+    }
+
+    #[inline(always)]
     pub(super) fn distance(self, number: u32) -> f32 {
-        let zone =
-            (1..=self.coarser).take_while(|zone| self.before(*zone) <= number).count() as u32;
-        ZONE * zone as f32 + (number - self.before(zone)) as f32 * self.step(zone)
+        let zone = self.zone_at(number);
+        let inside = number - self.before(zone);
+        ZONE * zone as i32 as f32 + inside as i32 as f32 * power(zone as i32 - self.fine as i32)
     }
 
     pub(super) fn put_head(self, codes: &mut [u32], head: &mut Head<'_>) -> Result<Code, Full> {
@@ -100,7 +112,7 @@ impl Steps {
         codes.iter_mut().for_each(|code| *code = top - *code);
         head.put(&[(self.fine | self.coarser << 4) as u8])?;
         put_leb128(top, head.out, &mut head.at)?;
-        let code = Code::best(codes.iter().copied()).0;
+        let code = Code::best(codes).0;
         head.put(&[code.byte()])?;
         Ok(code)
     }
@@ -117,10 +129,21 @@ impl Steps {
     }
 }
 
-/// Zones before a distance, at most `last`.
-fn zone_of(distance: f32, last: u32) -> u32 {
-    // Exact: ZONE and its small multiples are.
-    (1..=last).take_while(|zone| distance >= ZONE * *zone as f32).count() as u32
+/// Zones before a distance, at most [`COARSER`].
+#[inline(always)]
+fn zone_of(distance: f32) -> u32 {
+    let mut zone = 0;
+    for begun in 1..=COARSER {
+        // Exact: ZONE and its small multiples are.
+        zone += u32::from(distance >= ZONE * begun as f32);
+    }
+    zone
+}
+
+/// 2^exponent, for exponents of normal numbers.
+#[inline(always)]
+const fn power(exponent: i32) -> f32 {
+    f32::from_bits(((exponent + 127) as u32) << 23)
 }
 
 /// What lies between neighbouring f16 numbers at `x`.
@@ -128,5 +151,39 @@ fn f16_spacing(x: f32) -> f32 {
     const DIGITS: i32 = 10;
     const LOWEST: i32 = -14;
     let exponent = (x.to_bits() >> 23 & 0xFF) as i32 - 127;
-    2.0_f32.powi(exponent.max(LOWEST) - DIGITS)
+    power(exponent.max(LOWEST) - DIGITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_in_the_last_zone_that_begins_at_or_before_it() {
+        for fine in 0..16 {
+            for coarser in 0..=fine {
+                let steps = Steps { fine, coarser, top: 0xFFFF };
+                for number in (0..0x1_0000).step_by(1 + fine as usize % 3) {
+                    let begun = (1..=coarser).take_while(|zone| steps.before(*zone) <= number);
+                    assert_eq!(steps.zone_at(number), begun.count() as u32, "{steps:?} {number}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_number_is_found_as_the_rule_says() {
+        for fine in FINE_MIN..=FINE_MAX {
+            let steps = Steps { fine, coarser: COARSER, top: 0 };
+            for place in 0..240_000_u32 {
+                let distance = place as f32 / 2000.0 + f32::EPSILON;
+                let zone = (distance / ZONE).floor().min(COARSER as f32);
+                let step = 2.0_f32.powi(zone as i32 - fine as i32);
+                let inside = ((distance - ZONE * zone) / step).round_ties_even();
+                let number = steps.before(zone as u32) + inside as u32;
+                assert_eq!(steps.code(distance), number, "{steps:?} {distance}");
+                assert!((steps.distance(number) - distance).abs() <= step / 2.0 + 1e-5);
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Values of a set as small numbers, by the distance of each to the row's maximum.
 
 use super::steps::Steps;
-use super::{BEST, Entry, Head, Set, take};
+use super::{BEST, Head, take};
 use crate::numbers::Code;
 use crate::{Coding, Fault, Full};
 use half::{bf16, f16};
@@ -53,16 +53,17 @@ impl Kind {
     }
 
     /// This kind, or f16 for a row whose values only that can hold (C7).
-    pub(super) fn suited(self, set: &Set<'_>, entries: &[Entry]) -> Self {
-        let distances = || entries.iter().map(|entry| set.max - entry.value);
+    pub(super) fn suited(self, max: f32, values: &[f32]) -> Self {
+        // One comparison each and no way out: the compiler makes vectors of it.
+        let within = |most: f32| {
+            max.is_finite() && values.iter().fold(true, |all, value| all & (max - value <= most))
+        };
         let holds = match self {
             Self::F32 | Self::F16 => true,
-            Self::Bf16 => set.max.is_finite() && distances().all(|d| d <= BF16_FURTHEST),
+            Self::Bf16 => within(BF16_FURTHEST),
             // Codes times an f16 scale of at most 65504.
-            Self::U8 | Self::Tiered => {
-                set.max.is_finite() && distances().all(|d| d <= f16::MAX.to_f32())
-            }
-            Self::Steps => set.max.is_finite() && distances().all(|d| d <= Steps::FURTHEST),
+            Self::U8 | Self::Tiered => within(f16::MAX.to_f32()),
+            Self::Steps => within(Steps::FURTHEST),
         };
         if holds { self } else { Self::F16 }
     }
@@ -91,10 +92,15 @@ pub(super) enum Model {
 }
 
 impl Model {
-    /// The model of a tier, by index; `entries` are its.
-    pub(super) fn fit(kind: Kind, tier: usize, set: &Set<'_>, entries: &[Entry]) -> Self {
-        let max = set.max;
-        let distances = || entries.iter().map(|entry| below(max, entry.value));
+    /// The model of a tier, by number, from its values and their probabilities.
+    pub(super) fn fit(
+        kind: Kind,
+        tier: usize,
+        max: f32,
+        values: &[f32],
+        probabilities: &[f64],
+    ) -> Self {
+        let distances = || values.iter().map(|value| below(max, *value));
         let furthest = || distances().fold(0.0, f32::max);
         match (kind, tier) {
             (Kind::F32, _) => Self::F32,
@@ -109,12 +115,33 @@ impl Model {
                 let scale = round_up((furthest() - base.to_f32()).max(0.0) / 4.0);
                 Self::Pair { max, base, scale }
             }
-            (Kind::Steps, _) => Self::Steps { max, steps: Steps::fit(set, entries) },
+            (Kind::Steps, _) => Self::Steps { max, steps: Steps::fit(max, values, probabilities) },
+        }
+    }
+
+    /// The numbers for values.
+    pub(super) fn codes(&self, values: &[f32], to: &mut [u32]) {
+        let pairs = values.iter().zip(to);
+        if let Self::Steps { max, steps } = *self {
+            // What is asked for each value otherwise is asked once.
+            pairs.for_each(|(value, to)| *to = steps.code(below(max, *value)));
+        } else {
+            pairs.for_each(|(value, to)| *to = self.code(*value));
+        }
+    }
+
+    /// The values for numbers.
+    pub(super) fn values(&self, numbers: &[u32], to: &mut [f32]) {
+        let pairs = numbers.iter().zip(to);
+        if let Self::Steps { max, steps } = *self {
+            pairs.for_each(|(number, to)| *to = max - steps.distance(*number) + 0.0);
+        } else {
+            pairs.for_each(|(number, to)| *to = self.value(*number));
         }
     }
 
     /// The number for a value.
-    pub(super) fn code(&self, value: f32) -> u32 {
+    fn code(&self, value: f32) -> u32 {
         match *self {
             Self::F32 => value.to_bits(),
             Self::F16 { max } => u32::from(narrow(reference(max, value)).to_bits()),
@@ -133,6 +160,7 @@ impl Model {
     }
 
     /// The value that was written as `code`.
+    #[inline]
     pub(super) fn read(&self, code: u32) -> Result<f32, Fault> {
         let number = match self {
             Self::Steps { steps, .. } => steps.number(code)?,
@@ -143,7 +171,7 @@ impl Model {
     }
 
     /// The value for a number.
-    pub(super) fn value(&self, code: u32) -> f32 {
+    fn value(&self, code: u32) -> f32 {
         let value = match *self {
             Self::F32 => f32::from_bits(code),
             Self::F16 { max } => from_reference(max, f16::from_bits(code as u16).to_f32()),
