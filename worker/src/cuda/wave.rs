@@ -5,7 +5,7 @@
 //! the host. Its device memory:
 //!
 //! ```text
-//!   | tables (mirror of the pinned ones) | scratch | logits of a tile | rows, replies, results ... |
+//!   | tables (mirror of the pinned ones) | scratch | a tile of logits | rows, replies, results |
 //! ```
 
 use super::{
