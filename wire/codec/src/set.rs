@@ -7,7 +7,7 @@
 //! | coding | values | error of a value |
 //! | --- | --- | --- |
 //! | `plain` | f32 | none |
-//! | `set-f16`, `set-bf16` | max - value | 2^-11, 2^-8 of the distance to the maximum |
+//! | `set-f16`, `set-bf16` | max - value | 2^-10, 2^-7 of the distance to the maximum |
 //! | `set-u8` | 256 steps over the row's range | 1/255 of the range |
 //! | `set-tiered` | the [`BEST`] best as `set-u8`, the rest in 4 steps | a quarter of their range |
 //! | `set-steps` | steps that are fine where probability is | a step: a quarter nat at most |

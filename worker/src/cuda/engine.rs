@@ -11,6 +11,7 @@ use super::{
     steps::{Key, Steps},
     trial::{Case, Trial},
     wave::{Around, Flight, Need, Shapes, Sizes, TABLES_LEN, Wave},
+    widen::Columns,
 };
 use crate::{
     cpu::{Cpu, Desk},
@@ -19,7 +20,7 @@ use crate::{
 use kernels::cuda::Tuning;
 use link::{LinkFault, Segment, door::Door};
 use std::{collections::VecDeque, rc::Rc, sync::Arc};
-use wire::{Dtype, ErrorCode, Operation, Source, Work};
+use wire::{ErrorCode, Operation, Source, Work};
 
 /// Waves of one worker: one copies, one computes, one is finished by the host.
 const WAVES: usize = 3;
@@ -43,6 +44,7 @@ pub(super) struct Engine<'w> {
     lenders: Lenders,
     head: Option<Head>,
     learned: Option<Learned>,
+    columns: Option<Columns>,
     kernels: Kernels,
     host: Host,
     tuning: Tuning,
@@ -64,6 +66,8 @@ impl<'w> Engine<'w> {
         let host = Host::register(&context, segment);
         let projection = cpu.projection();
         let head = projection.map(|projection| Head::new(&context, projection)).transpose()?;
+        let width = head.as_ref().map(Head::width);
+        let columns = width.map(|width| Columns::new(&context, width)).transpose()?;
         let learned = cpu.basis().map(|basis| Learned::new(&context, basis)).transpose()?;
         let layout = segment.layout();
         let slot = (layout.bulk_request as usize).saturating_add(layout.bulk_reply as usize);
@@ -83,7 +87,19 @@ impl<'w> Engine<'w> {
             }
         }
         let lenders = Lenders::new(ordinal);
-        Ok(Self { waves, oldest: 0, sizes, lenders, head, learned, kernels, host, tuning, context })
+        Ok(Self {
+            waves,
+            oldest: 0,
+            sizes,
+            lenders,
+            head,
+            learned,
+            columns,
+            kernels,
+            host,
+            tuning,
+            context,
+        })
     }
 
     /// For people: memory, waves, and how bytes come to the device.
@@ -92,7 +108,8 @@ impl<'w> Engine<'w> {
         let waves = self.waves.len();
         let head = self.head.as_ref().map_or(0, Head::len);
         let basis = self.learned.as_ref().map_or(0, Learned::len);
-        let all = waves * self.sizes.total() + head + basis;
+        let columns = self.columns.as_ref().map_or(0, Columns::len);
+        let all = waves * self.sizes.total() + head + basis + columns;
         let mut text = format!(
             "{} MiB of device memory: {waves} waves of {} MiB",
             mib(all),
@@ -104,13 +121,13 @@ impl<'w> Engine<'w> {
         if head > 0 {
             text.push_str(&format!(", weights of {} MiB", mib(head)));
         }
-        if self.head.as_ref().is_some_and(Head::has_library) {
-            text.push_str(", product by cuBLASLt");
-        }
         if basis > 0 {
             text.push_str(&format!(", a basis of {} MiB", mib(basis)));
         }
         text.push_str(&format!("; {} MiB of pinned memory", mib(waves * self.sizes.pinned())));
+        if self.head.as_ref().is_some_and(Head::has_library) {
+            text.push_str(", product by cuBLASLt");
+        }
         text.push_str(&format!("; {}", self.host.describe()));
         text
     }
@@ -123,27 +140,17 @@ impl<'w> Engine<'w> {
 
     /// True where the device can compute it.
     pub(super) fn fits(&self, work: &Work) -> bool {
-        let Some(shape) = self.shapes().shape(work) else { return false };
+        let model = shapes(self.head.as_ref(), self.learned.as_ref(), self.columns.as_ref());
+        let Some(shape) = model.shape(work) else { return false };
         let Need { tables, staging, results } = Need::of(&shape, work.cols);
-        let computed = match Key::of(&shape) {
-            // Hidden rows for our kernel are widened by the host; those that it cannot read have to
-            // be wide.
-            Some(key) if key.is_head() => {
-                let wide = work.source == Source::Inline || work.dtype == Dtype::F32;
-                let product = |head: &Head| wide || head.product(work.dtype).is_some();
-                self.head.as_ref().is_some_and(product)
-            }
+        let computed = match Key::of(&shape, false) {
+            Some(key) if key.is_head() => self.head.is_some(),
             key => key.is_some(),
         };
         computed
             && tables <= TABLES_LEN
             && staging <= self.sizes.staging
             && results <= self.sizes.results
-    }
-
-    /// What the shapes of answers depend on.
-    fn shapes(&self) -> Shapes<'_> {
-        Shapes { head: self.head.as_ref(), learned: self.learned.as_ref() }
     }
 
     /// A case to be timed, on memory of its own.
@@ -166,7 +173,7 @@ impl<'w> Engine<'w> {
         (authors, coder): Desk<'_>,
     ) -> Result<(), Fault> {
         let count = self.waves.len();
-        let model = Shapes { head: self.head.as_ref(), learned: self.learned.as_ref() };
+        let model = shapes(self.head.as_ref(), self.learned.as_ref(), self.columns.as_ref());
         for step in 0..count {
             if queue.is_empty() {
                 return Ok(());
@@ -196,7 +203,7 @@ impl<'w> Engine<'w> {
                 return Err(Fault::no_room());
             }
             let mut steps = Steps::new(&self.kernels, self.tuning, self.head.as_ref());
-            steps.learned = self.learned.as_ref();
+            (steps.learned, steps.columns) = (model.learned, model.columns);
             wave.launch(&mut steps)?;
         }
         Ok(())
@@ -208,7 +215,7 @@ impl<'w> Engine<'w> {
         (authors, coder): Desk<'_>,
         beat: &dyn Fn(),
     ) -> Result<Result<usize, Fault>, LinkFault> {
-        let model = Shapes { head: self.head.as_ref(), learned: self.learned.as_ref() };
+        let model = shapes(self.head.as_ref(), self.learned.as_ref(), self.columns.as_ref());
         let mut count = 0;
         for _ in 0..self.waves.len() {
             let Some(wave) = self.waves.get_mut(self.oldest) else { break };
@@ -244,4 +251,13 @@ impl<'w> Engine<'w> {
         let flights: Vec<_> = self.waves.iter_mut().flat_map(Wave::empty).collect();
         flights.into_iter()
     }
+}
+
+/// What the shapes of answers depend on.
+fn shapes<'a>(
+    head: Option<&'a Head>,
+    learned: Option<&'a Learned>,
+    columns: Option<&'a Columns>,
+) -> Shapes<'a> {
+    Shapes { head, learned, columns }
 }

@@ -5,8 +5,8 @@ use kernels::cuda::MODULES;
 use std::rc::Rc;
 use wire::Dtype;
 
-/// The modules that a worker launches from. What receivers do is not among them.
-const USED: [&str; 4] = ["topk", "int8", "center", "project"];
+/// The modules that a worker launches from. `restore` is for the kernel that widens lent rows.
+const USED: [&str; 5] = ["topk", "int8", "center", "project", "restore"];
 
 /// One kernel for each type of element, in the order f32, f16, bf16.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,7 @@ pub(super) struct Kernels {
     pub(super) int8_group: ByDtype,
     pub(super) center: ByDtype,
     pub(super) project: ByDtype,
+    pub(super) scatter_topk: Function,
     /// Keeps the functions loaded.
     _modules: Modules,
 }
@@ -70,6 +71,7 @@ impl Kernels {
             int8_group: ByDtype::find(&modules, "int8_group")?,
             center: ByDtype::find(&modules, "center")?,
             project: ByDtype::find(&modules, "project")?,
+            scatter_topk: modules.function("scatter_topk")?,
             _modules: modules,
         })
     }

@@ -68,7 +68,22 @@ pub(super) fn table(engine: &Engine<'_>, cpu: &Cpu<'_>) -> Result<Table, Fault> 
     });
     let on_device = [device(Operation::Int8, 1, COLS[0])?, device(Operation::Int8, 1, COLS[1])?];
     let int8 = costs(bytes, coded, on_device);
-    Ok(Table { topk, int8, lm_head: lm_head(engine, cpu)?.unwrap_or_default() })
+    let lm_head = lm_head(engine, cpu)?.unwrap_or_default();
+    Ok(Table { topk, int8, lm_head, product: product(cpu) })
+}
+
+/// One core's nanoseconds for a multiplication of a row by the basis, over its first components.
+fn product(cpu: &Cpu<'_>) -> f64 {
+    let Some(basis) = cpu.basis().filter(|basis| basis.has_rotation()) else { return 0.0 };
+    let width = basis.width();
+    let part = width.min(PART);
+    let matrix = Row::F32(basis.parts().rotation.get(..part * width).unwrap_or_default());
+    let Some(weights) = lmhead::Weights::new(matrix, width, None) else { return 0.0 };
+    let (row, mut out) = (vec![0.5; width], vec![0.0; part]);
+    let seconds = quickest(|| {
+        let _ = lmhead::logits(&row, &weights, &mut out);
+    });
+    seconds * 1e9 / (part * width) as f64
 }
 
 /// Hidden rows are counted as the 16-bit numbers that they mostly are.

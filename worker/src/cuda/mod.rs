@@ -8,7 +8,8 @@
 //! - `wave`: orders under way together; `steps`: their launches, rows of one shape in one;
 //!   `finish`: their frames, once the device is done, coded from `results` where the length of a
 //!   row depends on its content.
-//! - `lent`: device memory of other processes, for orders that bring a lease instead of rows.
+//! - `lent`: device memory of other processes, for orders that bring a lease instead of rows;
+//!   `widen`: such rows for a projection.
 //! - `lm_head`: the projection's weights on the device; `lt`: its product by cuBLASLt; `learned`:
 //!   the basis for hidden rows.
 //! - `route`: which orders go where, by what `measure` finds out at the start with `trial`s.
@@ -35,6 +36,7 @@ mod route;
 mod steps;
 mod trial;
 mod wave;
+mod widen;
 
 pub use bench::Bench;
 pub use devices::{Closed, Device, devices};

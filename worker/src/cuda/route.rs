@@ -3,9 +3,13 @@
 //! Each side's time for an operation is a straight line over the bytes of rows: a fixed part and a
 //! part per byte, laid through measurements at two sizes. The fixed part of the device is shared by
 //! the orders that travel together. Given the lines, every choice here is arithmetic.
+//!
+//! Coded answers are counted as plain ones: sets as top-k or lm-head, hidden rows as int8. What the
+//! host does to code them it does on either side, so it cancels out. Where rows are projected, the
+//! product is added to the core's time; the device's is small beside the way there.
 
 use crate::authors::{AuthorId, Authors};
-use wire::{Operation, Source, Work};
+use wire::{Coding, Operation, Source, Work};
 
 /// Time over bytes: `fixed + per_byte * bytes`, nanoseconds, neither part negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -40,6 +44,8 @@ pub(super) struct Table {
     pub(super) topk: Costs,
     pub(super) int8: Costs,
     pub(super) lm_head: Costs,
+    /// One core's nanoseconds for a multiplication by the basis; 0 without one.
+    pub(super) product: f64,
 }
 
 /// A side, and who signs.
@@ -53,6 +59,7 @@ pub(super) enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
     operation: Operation,
+    coding: Coding,
     /// Power of two of the bytes.
     magnitude: u32,
     device: bool,
@@ -87,8 +94,9 @@ impl Route {
         authors: &mut Authors,
     ) -> Place {
         if !fits {
-            let reason = match work.operation {
-                Operation::TopK | Operation::Int8 | Operation::LmHead => {
+            let reason = match (work.operation, work.coding) {
+                (Operation::Hidden, Coding::Int8Centred) => "the device does not compute this",
+                (Operation::TopK | Operation::Int8 | Operation::LmHead | Operation::Hidden, _) => {
                     "larger than a wave of the device"
                 }
                 _ => "the device does not compute this",
@@ -104,6 +112,7 @@ impl Route {
         let (cpu, device) = expected(&table, work, orders);
         let known = Known {
             operation: work.operation,
+            coding: work.coding,
             magnitude: work.data_len.max(1).ilog2(),
             device: device < cpu,
         };
@@ -123,7 +132,7 @@ impl Route {
 /// Nanoseconds of one core and of the device.
 fn expected(table: &Table, work: &Work, orders: usize) -> (f64, f64) {
     let costs = match work.operation {
-        Operation::Int8 => table.int8,
+        Operation::Int8 | Operation::Hidden => table.int8,
         Operation::LmHead => table.lm_head,
         _ => table.topk,
     };
@@ -131,7 +140,9 @@ fn expected(table: &Table, work: &Work, orders: usize) -> (f64, f64) {
     // The core starts anew with every row, the device with every wave.
     let rows = f64::from(work.rows.max(1));
     let fixed = if work.operation == Operation::LmHead { 1.0 } else { rows };
-    let cpu = costs.cpu.fixed * fixed + costs.cpu.per_byte * bytes;
+    let projected = matches!(work.coding, Coding::Rotated | Coding::Pca);
+    let product = if projected { rows * f64::from(work.cols).powi(2) * table.product } else { 0.0 };
+    let cpu = costs.cpu.fixed * fixed + costs.cpu.per_byte * bytes + product;
     (cpu, costs.device.at(bytes, orders as f64))
 }
 
@@ -175,7 +186,7 @@ mod tests {
             cpu: Line { fixed: 2_000.0, per_byte: 0.07 },
             device: Line { fixed: 12_000.0, per_byte: 0.02 },
         };
-        Table { topk: costs, int8: costs, lm_head: costs }
+        Table { topk: costs, int8: costs, lm_head: costs, product: 0.05 }
     }
 
     #[test]
@@ -203,6 +214,19 @@ mod tests {
         assert!(matches!(place(1, 1_000, 64), Place::Device(_)), "company shares the way");
         assert!(matches!(place(64, 1_000, 1), Place::Device(_)));
         assert_eq!(place(1, 131_072, 1), place(1, 131_073, 1), "one author for like sizes");
+    }
+
+    /// A row of 1,000 entries stays where it is quantised and goes where it is projected.
+    #[test]
+    fn hidden_rows_are_counted_as_int8_and_their_product_on_top() {
+        let mut authors = Authors::new(0);
+        let mut route = Route::by_cost(table());
+        let mut place = |coding| {
+            let work = Work { coding, ..work(Operation::Hidden, 1, 1_000) };
+            route.place(&work, 1, true, &mut authors)
+        };
+        assert!(matches!(place(Coding::Int8Group), Place::Cpu(_)));
+        assert!(matches!(place(Coding::Rotated), Place::Device(_)));
     }
 
     #[test]

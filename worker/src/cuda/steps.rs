@@ -8,11 +8,12 @@ use super::{
     lt::WORKSPACE_LEN,
     results::row_len,
     wave::SCRATCH_LEN,
+    widen::Columns,
 };
 use core::cmp::Ordering;
 use kernels::cuda::{
-    ROWS_MAX, RowJob, TopKJob, Tuning, center_plan, int8_channel_plan, int8_group_plan,
-    int8_row_plan, project_plan, topk_plan,
+    ROWS_MAX, RowJob, ScatterJob, TopKJob, Tuning, center_plan, dense_plan, int8_channel_plan,
+    int8_group_plan, int8_row_plan, project_plan, topk_plan,
 };
 use wire::{
     Coding, Dtype, Operation, Work,
@@ -39,17 +40,19 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// The key of rows of this shape; `None` for what no kernel computes.
-    pub(super) const fn of(shape: &Work) -> Option<Self> {
+    /// The key of rows of this shape; `None` for what no kernel computes. `product` says that a
+    /// library multiplies hidden rows of their type.
+    pub(super) const fn of(shape: &Work, product: bool) -> Option<Self> {
         let &Work { operation, coding, dtype, values, cols, k, .. } = shape;
         // The host codes sets, from values as they are computed.
         let values = if coding.is_set() { Dtype::F32 } else { values };
-        let set = Self { operation, coding: Coding::Plain, dtype, values, cols, k, as_came: false };
+        let as_came = false;
+        let set = Self { operation, coding: Coding::Plain, dtype, values, cols, k, as_came };
         let row = Self { values: Dtype::F32, k: 0, ..set };
         match (operation, coding) {
             (Operation::TopK, _) => Some(set),
             // Logits are f32, whatever the hidden rows were.
-            (Operation::LmHead, _) => Some(Self { dtype: Dtype::F32, ..set }),
+            (Operation::LmHead, _) => Some(Self { dtype: Dtype::F32, as_came: product, ..set }),
             (Operation::Int8, _) => Some(row),
             (Operation::Hidden, Coding::Int8Channel | Coding::Int8Group) => {
                 Some(Self { coding, ..row })
@@ -61,23 +64,25 @@ impl Key {
         }
     }
 
+    /// The key of rows that are only widened. Such steps come first.
+    pub(super) const fn of_widening(dtype: Dtype, cols: u32) -> Self {
+        let (operation, coding) = (Operation::Echo, Coding::Plain);
+        Self { operation, coding, dtype, values: Dtype::F32, cols, k: 0, as_came: false }
+    }
+
     pub(super) const fn is_head(&self) -> bool {
         matches!(self.operation, Operation::LmHead)
     }
 
-    /// The same, its logits made by the library where there is a `product` for its rows.
-    pub(super) const fn by(self, product: bool) -> Self {
-        Self { as_came: product && self.is_head(), ..self }
-    }
-
-    /// True where the host makes f32 of the rows.
+    /// True where f32 is made of the rows.
     pub(super) const fn is_widened(&self) -> bool {
         self.is_head() && !self.as_came
     }
 
     const fn rank(&self) -> (u8, u8, u8, u8, u32, u32, bool) {
         let Self { operation, coding, dtype, values, cols, k, as_came } = self;
-        (operation.code(), coding.code(), dtype.code(), values.code(), *cols, *k, *as_came)
+        let codes = (operation.code(), coding.code(), dtype.code(), values.code());
+        (codes.0, codes.1, codes.2, codes.3, *cols, *k, *as_came)
     }
 }
 
@@ -103,6 +108,8 @@ pub(super) enum Entry {
         center: RowJob,
         out: u64,
     },
+    /// A row to be widened.
+    Widen(ScatterJob),
 }
 
 impl Entry {
@@ -155,6 +162,16 @@ impl Entry {
     }
 }
 
+/// How the rows of a step are multiplied before the rest.
+#[derive(Clone, Copy, Debug)]
+enum Project {
+    /// By our kernel: tables of hidden rows and of their logits, or of centred rows and of their
+    /// components.
+    Kernel { rows: u64, outs: u64 },
+    /// By the library: where in `gather` the addresses of the rows begin, and the first logits.
+    Library { from: usize, logits: u64 },
+}
+
 /// One launch, or the few that belong together.
 #[derive(Clone, Copy, Debug)]
 struct Step {
@@ -162,11 +179,7 @@ struct Step {
     rows: u32,
     /// Table of jobs.
     jobs: u64,
-    /// Tables of rows to project and of what becomes of them: hidden rows and their logits, or
-    /// centred rows and their components.
-    project: Option<(u64, u64)>,
-    /// For the library: where in `gather` the addresses of the rows begin, and the first logits.
-    library: Option<(usize, u64)>,
+    project: Option<Project>,
 }
 
 /// The launches of a wave, planned and then made.
@@ -176,6 +189,7 @@ pub(super) struct Steps<'a> {
     pub(super) tuning: Tuning,
     pub(super) head: Option<&'a Head>,
     pub(super) learned: Option<&'a Learned>,
+    pub(super) columns: Option<&'a Columns>,
     steps: Vec<Step>,
     /// Addresses of hidden rows that are to be brought together.
     gather: Vec<u64>,
@@ -203,6 +217,7 @@ impl<'a> Steps<'a> {
             tuning,
             head,
             learned: None,
+            columns: None,
             steps: Vec::new(),
             gather: Vec::new(),
             bytes: [const { Vec::new() }; 3],
@@ -239,7 +254,7 @@ impl<'a> Steps<'a> {
     fn most(&self, key: &Key, rows: usize, logits: usize) -> usize {
         let rows = u32::try_from(rows).unwrap_or(ROWS_MAX).min(ROWS_MAX);
         let most = match key.operation {
-            Operation::Int8 | Operation::Hidden => rows,
+            Operation::Int8 | Operation::Hidden | Operation::Echo => rows,
             Operation::LmHead => {
                 let tile = logits / (key.cols as usize * 4).max(1);
                 let row = self.head.map_or(1, |head| head.width() as usize * 2);
@@ -259,7 +274,7 @@ impl<'a> Steps<'a> {
         write: &mut impl FnMut(&[u8]) -> Option<u64>,
     ) -> Option<Step> {
         let rows = u32::try_from(entries.len()).ok()?;
-        let library = key.as_came.then_some((self.gather.len(), logits));
+        let gathered = self.gather.len();
         let [jobs, from, to] = &mut self.bytes;
         [&mut *jobs, &mut *from, &mut *to].into_iter().for_each(Vec::clear);
         for (at, (_, entry)) in entries.iter().enumerate() {
@@ -275,6 +290,7 @@ impl<'a> Steps<'a> {
                     jobs.extend_from_slice(bytemuck::bytes_of(&TopKJob { row, ..*job }));
                 }
                 Entry::TopK(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
+                Entry::Widen(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
                 Entry::Row(job) => jobs.extend_from_slice(bytemuck::bytes_of(job)),
                 Entry::Project { center, out } => {
                     from.extend_from_slice(&center.codes.to_ne_bytes());
@@ -283,8 +299,13 @@ impl<'a> Steps<'a> {
                 }
             }
         }
-        let project = if from.is_empty() { None } else { Some((write(from)?, write(to)?)) };
-        Some(Step { key: *key, rows, jobs: write(jobs)?, project, library })
+        let mut project = None;
+        if key.is_head() && key.as_came {
+            project = Some(Project::Library { from: gathered, logits });
+        } else if !from.is_empty() {
+            project = Some(Project::Kernel { rows: write(from)?, outs: write(to)? });
+        }
+        Some(Step { key: *key, rows, jobs: write(jobs)?, project })
     }
 
     /// Queues what was planned.
@@ -295,7 +316,7 @@ impl<'a> Steps<'a> {
     /// through; `scratch` is [`SCRATCH_LEN`] bytes of device memory, likewise.
     pub(super) unsafe fn launch(&self, stream: &Stream, scratch: u64) -> Result<(), Fault> {
         for step in &self.steps {
-            let &Step { key, rows, jobs, project, library } = step;
+            let &Step { key, rows, jobs, .. } = step;
             match key.operation {
                 Operation::Int8 => {
                     let kernel = find(self.kernels.int8_row.of(key.dtype))?;
@@ -305,22 +326,18 @@ impl<'a> Steps<'a> {
                     // SAFETY: as this function.
                     unsafe { stream.launch(kernel, &plan, &args) }?;
                 }
+                Operation::Echo => {
+                    let columns = self.columns.filter(|columns| columns.count() == key.cols);
+                    let args = columns.ok_or_else(Fault::no_room)?.args(jobs, key.dtype);
+                    let plan = planned(dense_plan(rows, key.cols, self.tuning))?;
+                    // SAFETY: as this function; there are as many columns as the rows have.
+                    unsafe { stream.launch(self.kernels.scatter_topk, &plan, &args) }?;
+                }
                 // SAFETY: as this function.
                 Operation::Hidden => unsafe { self.hidden(stream, step) }?,
                 _ => {
-                    if let (Some((hidden, logits)), Some(head)) = (project, self.head) {
-                        let plan = planned(project_plan(rows, key.cols, self.tuning))?;
-                        let args = head.args(hidden, rows, logits);
-                        let kernel = find(self.kernels.project.of(head.dtype()))?;
-                        // SAFETY: as this function; the weights have the shape that `args` states.
-                        unsafe { stream.launch(kernel, &plan, &args) }?;
-                    }
-                    if let (Some((from, logits)), Some(head)) = (library, self.head) {
-                        let hidden = self.gather.get(from..).unwrap_or_default();
-                        let hidden = hidden.get(..rows as usize).unwrap_or_default();
-                        // SAFETY: as this function.
-                        unsafe { multiply(stream, head, hidden, logits, scratch) }?;
-                    }
+                    // SAFETY: as this function.
+                    unsafe { self.logits(stream, step, scratch) }?;
                     // SAFETY: as this function.
                     unsafe { self.topk(stream, &key, rows, jobs, scratch) }?;
                 }
@@ -329,12 +346,36 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
+    /// Queues the product of lm-head, where a step begins with it.
+    ///
+    /// # Safety
+    /// As [`Steps::launch`].
+    unsafe fn logits(&self, stream: &Stream, step: &Step, scratch: u64) -> Result<(), Fault> {
+        let &Step { key, rows, project, .. } = step;
+        match (project, self.head) {
+            (Some(Project::Kernel { rows: hidden, outs }), Some(head)) => {
+                let plan = planned(project_plan(rows, key.cols, self.tuning))?;
+                let args = head.args(hidden, rows, outs);
+                let kernel = find(self.kernels.project.of(head.dtype()))?;
+                // SAFETY: as this function; the weights have the shape that `args` states.
+                unsafe { stream.launch(kernel, &plan, &args) }
+            }
+            (Some(Project::Library { from, logits }), Some(head)) => {
+                let hidden = self.gather.get(from..).unwrap_or_default();
+                let hidden = hidden.get(..rows as usize).unwrap_or_default();
+                // SAFETY: as this function.
+                unsafe { multiply(stream, head, hidden, logits, scratch) }
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Queues a step of hidden rows.
     ///
     /// # Safety
     /// As [`Steps::launch`].
     unsafe fn hidden(&self, stream: &Stream, step: &Step) -> Result<(), Fault> {
-        let &Step { key, rows, jobs, project, .. } = step;
+        let &Step { key, rows, jobs, project } = step;
         let (all, cols) = (Arg::U64(jobs), Arg::U32(key.cols));
         if key.coding == Coding::Int8Group {
             let kernel = find(self.kernels.int8_group.of(key.dtype))?;
@@ -345,7 +386,7 @@ impl<'a> Steps<'a> {
         // Without a basis, or with one for other rows, no such step is planned.
         let learned = self.learned.filter(|learned| learned.width() == key.cols);
         let learned = learned.ok_or_else(Fault::no_room)?;
-        let Some((centred, outs)) = project else {
+        let Some(Project::Kernel { rows: centred, outs }) = project else {
             let kernel = find(self.kernels.int8_channel.of(key.dtype))?;
             let plan = planned(int8_channel_plan(rows, key.cols, self.tuning))?;
             let args = [all, cols, learned.mean(), learned.scale()];

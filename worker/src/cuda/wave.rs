@@ -5,7 +5,7 @@
 //! the host. Its device memory:
 //!
 //! ```text
-//!   | tables (mirror of the pinned ones) | scratch | a tile of logits | rows, replies, results |
+//!   | tables (mirror of the pinned ones) | scratch | logits of a tile | rows, replies, results |
 //! ```
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     lm_head::Head,
     results::{ALIGN, Results},
     steps::{Entry, Key, Steps},
+    widen::Columns,
 };
 use crate::{
     authors::{AuthorId, Authors},
@@ -25,10 +26,11 @@ use crate::{
     job::{Job, Turn},
 };
 use core::ptr::NonNull;
+use kernels::cuda::ScatterJob;
 use link::{Lent, LinkFault, door::Door};
 use std::rc::Rc;
 use wire::{
-    HEADER_LEN, Operation, Work,
+    Dtype, HEADER_LEN, Operation, Source, Work,
     reply::{self, Chunk, Layout},
 };
 
@@ -84,13 +86,15 @@ pub(super) struct Around<'a> {
     pub(super) model: Shapes<'a>,
 }
 
-/// What the shape of an answer depends on besides its order.
+/// What the shape of an answer, and of what it is made from, depends on besides its order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shapes<'a> {
     /// The projection, where there is one.
     pub(super) head: Option<&'a Head>,
     /// What hidden rows are coded with, where there is something.
     pub(super) learned: Option<&'a Learned>,
+    /// For hidden rows that the host cannot widen for the projection.
+    pub(super) columns: Option<&'a Columns>,
 }
 
 /// Where something is copied back from.
@@ -131,14 +135,20 @@ impl Need {
     /// Of an order whose answer has this shape, whatever is direct. `cols` are those of its rows.
     pub(super) fn of(shape: &Work, cols: u32) -> Self {
         let rows = shape.rows as usize;
-        let head = shape.operation == Operation::LmHead;
-        let widened = if head { cols as usize * 4 } else { 0 };
+        let cols = cols as usize;
+        // The host widens rows into the tables, the device into its own memory by one more job.
+        let (widened, on_device) = match (shape.operation, shape.source) {
+            (Operation::LmHead, Source::Inline) => (cols * 4, 0),
+            (Operation::LmHead, Source::CudaIpc) => (size_of::<ScatterJob>(), cols * 4),
+            _ => (0, 0),
+        };
         let tables = rows.saturating_mul(ROW_TABLES + widened).saturating_add(ORDER_TABLES);
         let mut need = Self { tables, staging: 0, results: 0 };
         let mut add = |len: usize| {
             need.staging = need.staging.saturating_add(len).saturating_add(ALIGN);
         };
         add(shape.data_len as usize);
+        add(rows.saturating_mul(on_device));
         let mut results = 0_usize;
         for chunk in reply::chunks(shape) {
             match Results::of(shape, &chunk) {
@@ -248,11 +258,13 @@ impl<'w> Wave<'w> {
         let Ok(job) = lent.payload().and_then(|bytes| Job::check(lent.order(), bytes)) else {
             return Ok(false);
         };
-        let Some(shape) = around.model.shape(&job.work) else { return Ok(false) };
-        let product = around.model.head.is_some_and(|head| head.product(shape.dtype).is_some());
-        let Some(key) = Key::of(&shape).map(|key| key.by(product)) else { return Ok(false) };
-        let brought = self.bring(&job, &key, flight.leased.as_ref(), around.host)?;
-        let Some((rows, stride)) = brought else { return Ok(false) };
+        let model = around.model;
+        let Some(shape) = model.shape(&job.work) else { return Ok(false) };
+        let as_came = model.head.is_some_and(|head| head.product(shape.dtype).is_some());
+        let Some(key) = Key::of(&shape, as_came) else { return Ok(false) };
+        let Some((rows, stride)) = self.bring(&job, &key, flight.leased.as_ref(), around)? else {
+            return Ok(false);
+        };
         let (_, area) = lent.places();
         let mut written = 0;
         for chunk in reply::chunks(&job.work) {
@@ -305,17 +317,20 @@ impl<'w> Wave<'w> {
         job: &Job<'_>,
         key: &Key,
         leased: Option<&Leased>,
-        host: &Host,
+        around: &Around<'_>,
     ) -> Result<Option<(u64, u64)>, Fault> {
         let stride = job.row_len() as u64;
         if let Some(leased) = leased {
+            if key.is_widened() && job.work.dtype != Dtype::F32 {
+                return Ok(self.widen_there(&job.work, leased, around.model.columns));
+            }
             return Ok(Some((leased.rows, leased.stride)));
         }
         if key.is_widened() {
             return Ok(self.widen(job).map(|rows| (rows, u64::from(job.work.cols) * 4)));
         }
         let place = NonNull::from(job.data);
-        if let Some(direct) = host.rows(place) {
+        if let Some(direct) = around.host.rows(place) {
             return Ok(Some((direct, stride)));
         }
         let Some(to) = self.stage(place.len()) else { return Ok(None) };
@@ -337,6 +352,25 @@ impl<'w> Wave<'w> {
             job.row(number)?.widen(place);
         }
         Some(self.memory.address() + at as u64)
+    }
+
+    /// Lent rows as f32 in staging, once the device has widened them: where, and how far apart.
+    fn widen_there(
+        &mut self,
+        work: &Work,
+        leased: &Leased,
+        columns: Option<&Columns>,
+    ) -> Option<(u64, u64)> {
+        let columns = columns.filter(|columns| columns.count() == work.cols)?;
+        let stride = u64::from(work.cols) * 4;
+        let to = self.stage(usize::try_from(u64::from(work.rows) * stride).ok()?)?;
+        let key = Key::of_widening(work.dtype, work.cols);
+        let entries = (0..u64::from(work.rows)).map(|row| {
+            let from = leased.rows + row * leased.stride;
+            (key, Entry::Widen(columns.job(from, to + row * stride)))
+        });
+        self.entries.extend(entries);
+        Some((to, stride))
     }
 
     /// Queues everything: tables, kernels, copies back, and the event behind them.

@@ -134,6 +134,8 @@ fn comp_answers_to_lent_rows_are_coded() {
     let cases = [
         (BULK, steps, 0),
         (BULK + 1, head.coded(Coding::SetSteps, 0.0), 0),
+        (0, TensorWork::lm_head(Dtype::F16, 2, 384, 20, Dtype::F16), 255),
+        (1, TensorWork::lm_head(Dtype::Bf16, 3, 384, 20, Dtype::F16).coded(Coding::SetU8, 0.0), 9),
         (BULK + 2, hidden(Coding::Int8Group, 0.0, 7), 250),
         (BULK + 3, hidden(Coding::Int8Channel, 0.0, 7), 250),
         (BULK + 4, hidden(Coding::Rotated, 0.125, 7), 250),

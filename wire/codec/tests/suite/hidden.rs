@@ -2,7 +2,7 @@
 
 use codec::basis::{Basis, BasisFault, Parts};
 use codec::{BasisId, Coding, Fault, fit::Fit, hidden};
-use kernels::Row;
+use kernels::{Element, Row, lmhead, rotation};
 use proptest::prelude::*;
 use wire::{Dtype, flags};
 
@@ -126,6 +126,43 @@ fn odd_rows_have_flags_and_rotated_carries_them_as_they_are() {
     assert_eq!(seen, flags::ZERO);
     assert!(bytes.len() < 12, "{}", bytes.len());
     assert_eq!(restored(Coding::Rotated, &bytes, 16, &basis).expect("a row"), basis.parts().mean);
+}
+
+/// What a device does is the first half of coding, and what it leaves to the host the second.
+#[test]
+fn rows_that_were_projected_elsewhere_have_the_same_bytes() {
+    let basis = basis(33);
+    let parts = basis.parts();
+    let tame: Vec<f32> = (0..33).map(|i| ((i * 7) % 11) as f32 / 4.0).collect();
+    let mut odd = tame.clone();
+    odd[4] = f32::NAN;
+    let noise: Vec<f32> = (0..33).map(|i| f32::from_bits(0x7F00_0000 - i * 0x00F1_2345)).collect();
+    for row in [&tame, &odd, &noise, &parts.mean] {
+        for (coding, count) in [(Coding::Rotated, 33), (Coding::Pca, parts.rank as usize)] {
+            let (expected, expected_flags) = coded(coding, row, &basis);
+            let mut centred = vec![0.0; 33];
+            let (rms, flags) = rotation::center(Row::F32(row), Some(&parts.mean), &mut centred);
+            let mut components = vec![0.0; count];
+            let matrix = Row::F32(&parts.rotation[..count * 33]);
+            let weights = lmhead::Weights::new(matrix, 33, None).expect("whole rows");
+            lmhead::logits(&centred, &weights, &mut components).expect("room");
+            let projected = hidden::Projected { components: &components, rms, flags };
+            let (scratch, mut out) = (&mut hidden::Scratch::default(), vec![0; 200]);
+            let mut finish = |projected: &hidden::Projected<'_>| {
+                let element = Element::F32;
+                hidden::encode_projected(
+                    coding, projected, element, &basis, 0.125, &mut out, scratch,
+                )
+            };
+            let short = hidden::Projected { components: &components[1..], ..projected };
+            assert_eq!(finish(&short), Err(Fault::Length));
+            let written = finish(&projected).expect("a basis and room");
+            let (len, flags) = written.unwrap_or_else(|| {
+                (hidden::carry(Row::F32(row), &mut out, scratch).expect("room"), flags)
+            });
+            assert_eq!((&out[..len], flags), (&expected[..], expected_flags), "{coding}");
+        }
+    }
 }
 
 #[test]
