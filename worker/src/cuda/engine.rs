@@ -121,13 +121,13 @@ impl<'w> Engine<'w> {
         if head > 0 {
             text.push_str(&format!(", weights of {} MiB", mib(head)));
         }
+        if self.head.as_ref().is_some_and(Head::has_library) {
+            text.push_str(", product by cuBLASLt");
+        }
         if basis > 0 {
             text.push_str(&format!(", a basis of {} MiB", mib(basis)));
         }
         text.push_str(&format!("; {} MiB of pinned memory", mib(waves * self.sizes.pinned())));
-        if self.head.as_ref().is_some_and(Head::has_library) {
-            text.push_str(", product by cuBLASLt");
-        }
         text.push_str(&format!("; {}", self.host.describe()));
         text
     }
@@ -143,7 +143,7 @@ impl<'w> Engine<'w> {
         let model = shapes(self.head.as_ref(), self.learned.as_ref(), self.columns.as_ref());
         let Some(shape) = model.shape(work) else { return false };
         let Need { tables, staging, results } = Need::of(&shape, work.cols);
-        let computed = match Key::of(&shape, false) {
+        let computed = match Key::of(&shape) {
             Some(key) if key.is_head() => self.head.is_some(),
             key => key.is_some(),
         };

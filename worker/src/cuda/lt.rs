@@ -1,8 +1,8 @@
 //! The product of lm-head by cuBLASLt, where its library is on the host.
 //!
-//! It is loaded by name, as the driver is, and used for hidden rows of the weights' own 16-bit type,
-//! so that nothing is rounded on the way in. Sums are f32 in an order of the library's choice: near
-//! the logits of [`kernels::lmhead`], not their bits. What signs such a reply says so.
+//! It is loaded by name, as the driver is, and used for hidden rows of the weights' own 16-bit
+//! type, so that nothing is rounded on the way in. Sums are f32 in an order of the library's
+//! choice: near the logits of [`kernels::lmhead`], not their bits. What signs such a reply says so.
 
 use super::driver::{Context, DeviceMemory, Fault, Stream};
 use core::{cell::RefCell, ffi::c_void};

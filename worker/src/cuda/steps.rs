@@ -40,19 +40,17 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// The key of rows of this shape; `None` for what no kernel computes. `product` says that a
-    /// library multiplies hidden rows of their type.
-    pub(super) const fn of(shape: &Work, product: bool) -> Option<Self> {
+    /// The key of rows of this shape; `None` for what no kernel computes.
+    pub(super) const fn of(shape: &Work) -> Option<Self> {
         let &Work { operation, coding, dtype, values, cols, k, .. } = shape;
         // The host codes sets, from values as they are computed.
         let values = if coding.is_set() { Dtype::F32 } else { values };
-        let as_came = false;
-        let set = Self { operation, coding: Coding::Plain, dtype, values, cols, k, as_came };
+        let set = Self { operation, coding: Coding::Plain, dtype, values, cols, k, as_came: false };
         let row = Self { values: Dtype::F32, k: 0, ..set };
         match (operation, coding) {
             (Operation::TopK, _) => Some(set),
             // Logits are f32, whatever the hidden rows were.
-            (Operation::LmHead, _) => Some(Self { dtype: Dtype::F32, as_came: product, ..set }),
+            (Operation::LmHead, _) => Some(Self { dtype: Dtype::F32, ..set }),
             (Operation::Int8, _) => Some(row),
             (Operation::Hidden, Coding::Int8Channel | Coding::Int8Group) => {
                 Some(Self { coding, ..row })
@@ -74,6 +72,11 @@ impl Key {
         matches!(self.operation, Operation::LmHead)
     }
 
+    /// The same, its logits made by the library where there is a `product` for its rows.
+    pub(super) const fn by(self, product: bool) -> Self {
+        Self { as_came: product && self.is_head(), ..self }
+    }
+
     /// True where f32 is made of the rows.
     pub(super) const fn is_widened(&self) -> bool {
         self.is_head() && !self.as_came
@@ -81,8 +84,7 @@ impl Key {
 
     const fn rank(&self) -> (u8, u8, u8, u8, u32, u32, bool) {
         let Self { operation, coding, dtype, values, cols, k, as_came } = self;
-        let codes = (operation.code(), coding.code(), dtype.code(), values.code());
-        (codes.0, codes.1, codes.2, codes.3, *cols, *k, *as_came)
+        (operation.code(), coding.code(), dtype.code(), values.code(), *cols, *k, *as_came)
     }
 }
 
@@ -375,7 +377,7 @@ impl<'a> Steps<'a> {
     /// # Safety
     /// As [`Steps::launch`].
     unsafe fn hidden(&self, stream: &Stream, step: &Step) -> Result<(), Fault> {
-        let &Step { key, rows, jobs, project } = step;
+        let &Step { key, rows, jobs, project, .. } = step;
         let (all, cols) = (Arg::U64(jobs), Arg::U32(key.cols));
         if key.coding == Coding::Int8Group {
             let kernel = find(self.kernels.int8_group.of(key.dtype))?;

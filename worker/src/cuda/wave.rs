@@ -260,11 +260,10 @@ impl<'w> Wave<'w> {
         };
         let model = around.model;
         let Some(shape) = model.shape(&job.work) else { return Ok(false) };
-        let as_came = model.head.is_some_and(|head| head.product(shape.dtype).is_some());
-        let Some(key) = Key::of(&shape, as_came) else { return Ok(false) };
-        let Some((rows, stride)) = self.bring(&job, &key, flight.leased.as_ref(), around)? else {
-            return Ok(false);
-        };
+        let product = model.head.is_some_and(|head| head.product(shape.dtype).is_some());
+        let Some(key) = Key::of(&shape).map(|key| key.by(product)) else { return Ok(false) };
+        let brought = self.bring(&job, &key, flight.leased.as_ref(), around)?;
+        let Some((rows, stride)) = brought else { return Ok(false) };
         let (_, area) = lent.places();
         let mut written = 0;
         for chunk in reply::chunks(&job.work) {
