@@ -41,7 +41,7 @@ impl Coder {
         let width = basis.as_ref().map_or(0, Basis::width);
         Self {
             sets: set::Scratch::new(K_MAX as usize),
-            hidden: hidden::Scratch::new(width),
+            hidden: hidden::Scratch::for_rows(width),
             basis,
             indices: vec![0; K_MAX as usize].into(),
             values: vec![0.0; K_MAX as usize].into(),
@@ -79,12 +79,22 @@ impl Coder {
         Some(&piece[..piece.len().min(FETCH_PIECE as usize)])
     }
 
-    /// Writes a hidden row as the next row.
-    pub(crate) fn hidden(&mut self, rows: &mut Rows<'_>, row: Row<'_>) -> Result<(), ErrorCode> {
-        let CodedReply { coding, quality, .. } = rows.layout;
-        let (basis, scratch) = (self.basis.as_ref(), &mut self.hidden);
-        let write = |out: &mut [u8]| hidden::encode(coding, row, basis, quality, out, scratch);
-        rows.push(write)
+    /// Writes hidden rows, `[n, cols]`, as the next rows.
+    pub(crate) fn hidden(&mut self, rows: &mut Rows<'_>, batch: Row<'_>) -> Result<(), ErrorCode> {
+        let CodedReply { coding, cols, quality, .. } = rows.layout;
+        let (basis, width) = (self.basis.as_ref(), cols as usize);
+        let too_long = ErrorCode::ReplyTooLong;
+        let to = hidden::Room {
+            data: rows.data,
+            start: rows.len,
+            ends: rows.ends.get_mut(rows.row..).ok_or(too_long)?,
+            flags: rows.flags.get_mut(rows.row..).ok_or(too_long)?,
+        };
+        let scratch = &mut self.hidden;
+        rows.len = hidden::encode_rows(coding, batch, width, basis, quality, to, scratch)
+            .map_err(refusal)?;
+        rows.row += batch.len() / width.max(1);
+        Ok(())
     }
 
     /// Writes a hidden row of `element`s, projected elsewhere, as the next row. False where it has

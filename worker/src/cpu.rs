@@ -7,7 +7,7 @@ use crate::{
     lm_head::{LmHead, Tag},
     weights::Projection,
 };
-use codec::Basis;
+use codec::{Basis, hidden::BATCH};
 use kernels::{Level, Row, int8, topk::TopK};
 use link::{Lent, LinkFault};
 use wire::{
@@ -249,13 +249,17 @@ impl<'w> Cpu<'w> {
         mut rows: Rows<'_>,
         beat: &dyn Fn(),
     ) -> Result<CodedReply, ErrorCode> {
-        for number in (chunk.first_row as usize..).take(chunk.rows as usize) {
-            beat();
-            if job.work.operation == Operation::Hidden {
-                let row = job.row(number).ok_or(ErrorCode::BadRequest)?;
-                self.coder.hidden(&mut rows, row)?;
-                continue;
+        let all = chunk.first_row as usize..(chunk.first_row + chunk.rows) as usize;
+        if job.work.operation == Operation::Hidden {
+            for first in all.clone().step_by(BATCH) {
+                beat();
+                let batch = job.rows(first..all.end.min(first + BATCH));
+                self.coder.hidden(&mut rows, batch.ok_or(ErrorCode::BadRequest)?)?;
             }
+            return Ok(self.coder.finish(rows));
+        }
+        for number in all {
+            beat();
             let row = logits(&mut self.head, job, rest, number).ok_or(ErrorCode::BadRequest)?;
             let k = job.work.k as usize;
             let (indices, values) = self.coder.room(k);

@@ -1,6 +1,7 @@
 //! One order, checked: what every backend does before it computes, and after.
 
 use crate::clock;
+use core::ops::Range;
 use kernels::{Element, Row, cast};
 use link::Lent;
 use wire::{Dtype, ErrorCode, Operation, Order, Outcome, Work, reply, request, work::K_MAX};
@@ -98,9 +99,14 @@ impl<'a> Job<'a> {
 
     /// A row of floating-point numbers, in place.
     pub(crate) fn row(&self, number: usize) -> Option<Row<'a>> {
+        self.rows(number..number.checked_add(1)?)
+    }
+
+    /// Neighbouring rows as one, in place.
+    pub(crate) fn rows(&self, numbers: Range<usize>) -> Option<Row<'a>> {
         let len = self.row_len();
-        let bytes = self.data.get(number.checked_mul(len)?..)?.get(..len)?;
-        Row::from_bytes(element(self.work.dtype)?, bytes)
+        let place = numbers.start.checked_mul(len)?..numbers.end.checked_mul(len)?;
+        Row::from_bytes(element(self.work.dtype)?, self.data.get(place)?)
     }
 }
 

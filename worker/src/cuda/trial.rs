@@ -93,7 +93,7 @@ impl<'a> Trial<'a> {
         let chunk = reply::chunks(&work).next().ok_or_else(Fault::no_room)?;
         let layout = Layout::of(&work, &chunk).ok_or_else(Fault::no_room)?;
         let product = head.is_some_and(|head| head.product(case.dtype).is_some());
-        let key = Key::of(&work, product).ok_or_else(Fault::no_room)?;
+        let key = Key::of(&work).map(|key| key.by(product)).ok_or_else(Fault::no_room)?;
         let logits = if key.is_head() { lm_head::logits_len(case.cols as usize) } else { 0 };
         let row_len = match head {
             Some(head) if key.is_widened() => head.width() as usize * 4,
