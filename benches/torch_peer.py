@@ -1,13 +1,16 @@
-"""PyTorch on the shapes of `cargo bench -p benches --bench gpu`, for comparison in the same session.
+"""PyTorch on the shapes of our benches, for comparison in the same session.
 
-    python3 benches/torch_peer.py [--json]
+    python3 benches/torch_peer.py [--json]           # beside cargo bench -p benches --bench gpu
+    python3 benches/torch_peer.py --cpu [--json]     # beside cargo bench -p kernels -- topk
 
-Rows lie on the device. Times are the device's, over runs that follow each other, as for the
-"resident" lines there. Without PyTorch or a device it says so and ends well.
+On a device, rows lie there, and times are the device's, over runs that follow each other, as for
+the "resident" lines of our bench. With --cpu one thread computes, times are medians, "cold" walks
+through more rows than the caches hold. Without PyTorch or a device it says so and ends well.
 """
 
 import json
 import sys
+import time
 
 COUNT = 50
 VOCABULARY = 131_072
@@ -61,6 +64,30 @@ def lm_head(torch, rows):
     return {"matmul + topk": steady(torch, run)}
 
 
+def median(run, rows):
+    """Median seconds of a run over each of the rows."""
+    seconds = []
+    for row in rows:
+        start = time.perf_counter()
+        run(row)
+        seconds.append(time.perf_counter() - start)
+    return sorted(seconds)[len(seconds) // 2]
+
+
+def on_cpu(torch):
+    torch.set_num_threads(1)
+    rows = torch.randn(128, VOCABULARY) * 3
+    ways = {
+        "torch.topk": lambda row: torch.topk(row, K),
+        "torch.topk + torch.logsumexp": lambda row: (torch.topk(row, K), torch.logsumexp(row, 0)),
+    }
+    found = {}
+    for how, walk in (("warm", [rows[0]] * 128), ("cold", list(rows))):
+        shape = f"top-{K} of {VOCABULARY} f32, one thread, {how}"
+        found[shape] = {way: median(run, walk) for way, run in ways.items()}
+    return found
+
+
 def measure(torch):
     found = {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -78,15 +105,17 @@ def main():
     except ImportError:
         print("nothing measured: PyTorch is not installed")
         return
-    if not torch.cuda.is_available():
-        print("nothing measured: PyTorch sees no CUDA device")
+    if "--cpu" in sys.argv:
+        device, found = "CPU", on_cpu(torch)
+    elif torch.cuda.is_available():
+        device, found = torch.cuda.get_device_name(), measure(torch)
+    else:
+        print("nothing measured: PyTorch sees no CUDA device (--cpu measures one thread)")
         return
-    found = measure(torch)
     if "--json" in sys.argv:
-        device = torch.cuda.get_device_name()
         print(json.dumps({"device": device, "torch": torch.__version__, "seconds": found}, indent=2))
         return
-    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
+    print(f"{device}, PyTorch {torch.__version__}")
     for shape, ways in found.items():
         for way, seconds in ways.items():
             print(f"{shape:<44} {way:<30} {seconds * 1e6:>10.1f} us")
