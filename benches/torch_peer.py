@@ -1,4 +1,4 @@
-"""PyTorch on the shapes of our benches, for comparison in the same session.
+"""PyTorch on the shapes of our benches, for comparison in the same run.
 
     python3 benches/torch_peer.py [--json]           # beside cargo bench -p benches --bench gpu
     python3 benches/torch_peer.py --cpu [--json]     # beside cargo bench -p kernels -- topk

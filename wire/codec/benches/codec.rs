@@ -2,7 +2,7 @@
 //!
 //! - `set/*`: top-100 sets of sample rows of 30,522 logits; a row at a time.
 //! - `hidden/*`: sample rows of 384 hidden states. `restore` counts the f32 that come out, `copy`
-//!   is a plain copy of as many.
+//!   is a plain copy of as many. `hidden-32-rows/*` are the codings that rotate, many rows in a call.
 
 use codec::{
     Basis, Coding,
@@ -128,6 +128,38 @@ fn states(criterion: &mut Criterion) {
                 let row = black_box(&coded[at % coded.len()]);
                 hidden::decode(coding, row, Some(&basis), &mut restored, &mut scratch)
                     .expect("a row");
+            });
+        });
+    }
+    group.finish();
+    batches(criterion, &bytes, &basis);
+}
+
+/// Codings that rotate, 32 rows in a call; the throughput is that of all of them as f32.
+fn batches(criterion: &mut Criterion, bytes: &[u8], basis: &Basis) {
+    const ROWS: usize = hidden::BATCH;
+    let rows = Row::from_bytes(Element::F16, &bytes[..ROWS * WIDTH * 2]).expect("whole");
+    let mut group = criterion.benchmark_group("hidden-32-rows");
+    group.throughput(Throughput::Bytes((4 * ROWS * WIDTH) as u64));
+    for coding in [Coding::Rotated, Coding::Pca] {
+        let quality = if coding == Coding::Rotated { hidden::QUALITY } else { 0.0 };
+        let mut scratch = hidden::Scratch::for_rows(WIDTH);
+        let mut data = vec![0; ROWS * coding.row_max(0, WIDTH)];
+        let (mut ends, mut flags) = ([0; ROWS], [0; ROWS]);
+        group.bench_function(format!("code/{coding}"), |b| {
+            b.iter(|| {
+                let (data, ends, flags) = (&mut data[..], &mut ends[..], &mut flags[..]);
+                let to = hidden::Room { data, start: 0, ends, flags };
+                hidden::encode_rows(coding, rows, WIDTH, Some(basis), quality, to, &mut scratch)
+                    .expect("room")
+            });
+        });
+        let mut out = vec![0.0; ROWS * WIDTH];
+        group.bench_function(format!("restore/{coding}"), |b| {
+            b.iter(|| {
+                let from = hidden::Coded { data: black_box(&data), start: 0, ends: &ends };
+                hidden::decode_rows(coding, from, WIDTH, Some(basis), &mut out, &mut scratch)
+                    .expect("rows");
             });
         });
     }
