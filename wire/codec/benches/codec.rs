@@ -2,7 +2,8 @@
 //!
 //! - `set/*`: top-100 sets of sample rows of 30,522 logits; a row at a time.
 //! - `hidden/*`: sample rows of 384 hidden states. `restore` counts the f32 that come out, `copy`
-//!   is a plain copy of as many. `hidden-32-rows/*` are the codings that rotate, many rows in a call.
+//!   is a plain copy of as many. `hidden-32-rows/*` are the codings that rotate, many rows in a
+//!   call.
 
 use codec::{
     Basis, Coding,
