@@ -20,28 +20,26 @@ pub struct Order {
     /// Bytes of the request's payload, which starts behind the header in the request area.
     pub payload_len: u32,
     quality: u32,
-    k: u32,
     rows: u32,
     cols: u32,
     data_offset: u32,
     data_len: u32,
     check: u32,
+    /// Which lending of the slot this is; the outcome repeats it.
+    pub lending: u32,
+    k: u16,
     operation: u8,
     dtype: u8,
     values: u8,
     flags: u8,
-    /// Which lending of the slot this is; the outcome repeats it.
-    pub lending: u32,
     coding: u8,
     source: u8,
-    /// Zero.
-    pub reserved: [u8; 14],
 }
 
 const FLAG_STREAMING: u8 = 1;
 const FLAG_CHECK: u8 = 2;
 
-const _: () = assert!(size_of::<Order>() == 80);
+const _: () = assert!(size_of::<Order>() == 64);
 
 impl Order {
     /// An order for checked work.
@@ -67,7 +65,8 @@ impl Order {
             arrived_ns,
             payload_len,
             quality: work.quality.to_bits(),
-            k: work.k,
+            // Checked work has no larger one.
+            k: u16::try_from(work.k).unwrap_or(u16::MAX),
             rows: work.rows,
             cols: work.cols,
             data_offset: work.data_offset,
@@ -80,7 +79,6 @@ impl Order {
             lending,
             coding: work.coding.code(),
             source: work.source.code(),
-            reserved: [0; 14],
         }
     }
 
@@ -97,7 +95,7 @@ impl Order {
             source: Source::from_code(self.source).ok_or(ErrorCode::BadRequest)?,
             quality: f32::from_bits(self.quality),
             streaming: self.flags & FLAG_STREAMING != 0,
-            k: self.k,
+            k: self.k.into(),
             rows: self.rows,
             cols: self.cols,
             data_offset: self.data_offset,

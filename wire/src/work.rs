@@ -68,6 +68,8 @@ pub const COLS_MAX: u32 = 262_144;
 pub const ROWS_MAX: u32 = 65_536;
 /// Bytes of a fetched piece; only the last one is shorter.
 pub const FETCH_PIECE: u32 = 65_536;
+/// Highest number of a fetched piece, and most that the field k may hold.
+pub const PIECES_MAX: u32 = 65_535;
 /// Most elements of a leased tensor.
 pub const LEASED_MAX: u64 = 1 << 31;
 /// Coarsest step of [`Coding::Rotated`], in units of a row's root mean square.
@@ -117,6 +119,10 @@ impl Work {
         let wanted = if self.coding.serves(self.operation) { self.check_dial() } else { false };
         if !wanted {
             return Err(ErrorCode::BadRequest);
+        }
+        // Also where it means nothing: an order has 16 bits for it.
+        if self.k > PIECES_MAX {
+            return Err(ErrorCode::BadK);
         }
         match self.operation {
             Operation::Generate | Operation::Fetch => {
@@ -311,9 +317,14 @@ mod tests {
     fn a_fetch_names_a_piece_and_brings_nothing() {
         let fetch = |work: &mut Work| {
             work.operation = Operation::Fetch;
-            (work.k, work.rows, work.cols, work.data_len) = (70_000, 0, 0, 0);
+            (work.k, work.rows, work.cols, work.data_len) = (PIECES_MAX, 0, 0, 0);
         };
         assert_eq!(verdict(fetch), Ok(()));
+        let beyond = |work: &mut Work| {
+            fetch(work);
+            work.k = PIECES_MAX + 1;
+        };
+        assert_eq!(verdict(beyond), Err(ErrorCode::BadK));
         assert_eq!(verdict(|work| work.operation = Operation::Fetch), Err(ErrorCode::BadRequest));
     }
 }

@@ -24,8 +24,8 @@ use wire::{Order, Outcome};
 pub(crate) const LINE: u64 = 128;
 pub(crate) const PAGE: u64 = 4096;
 const AREA: u64 = 64;
-const TICKET: u64 = 192;
-const OUTCOME_AT: usize = 128;
+const TICKET: u64 = 128;
+const OUTCOME_AT: usize = 64;
 const WORKER_LINES: u64 = 2;
 const LANE_LINES: u64 = 5;
 

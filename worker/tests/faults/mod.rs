@@ -84,7 +84,7 @@ fn orders_that_do_not_fit_their_payload_are_refused() {
     }
     // Codes that no registry has, as raw bytes.
     rig.load(0, &echo(&[1; 64]));
-    let bytes = [0xFF_u8; 80];
+    let bytes = [0xFF_u8; 64];
     let mut order: Order = zerocopy::transmute!(bytes);
     (order.payload_len, order.deadline_ns, order.lending) = (96, 0, 0);
     rig.shard.set_order(0, &order);
