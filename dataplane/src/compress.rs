@@ -24,7 +24,7 @@ use client::Addr;
 use codec::{Coding, basis::Basis};
 use indicatif::ProgressBar;
 use outcome::{Outcome, Output};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::Instant;
 use wire::Dtype;
 
@@ -195,10 +195,8 @@ fn as_text(setup: &Setup<'_>, report: &Value) -> String {
     for (what, value) in fidelity_lines(report) {
         add(what, value);
     }
-    for (flag, count) in report["flagged_rows"].as_object().into_iter().flatten() {
-        if count != &json!(0) {
-            add(&format!("rows flagged {flag}"), count.to_string());
-        }
+    for (what, value) in flag_lines(report) {
+        add(&what, value);
     }
     add("backend", report["backend"].as_str().unwrap_or_default().to_owned());
     add(
@@ -213,6 +211,15 @@ fn as_text(setup: &Setup<'_>, report: &Value) -> String {
     );
     add("written", setup.args.out.display().to_string());
     table::plain(&rows)
+}
+
+/// How many rows have each flag that any row has, for people.
+pub(crate) fn flag_lines(report: &Value) -> Vec<(String, String)> {
+    let counts = report["flagged_rows"].as_object().into_iter().flatten();
+    counts
+        .filter(|(_, count)| count.as_u64() != Some(0))
+        .map(|(flag, count)| (format!("rows flagged {flag}"), count.to_string()))
+        .collect()
 }
 
 /// What was kept, as lines of a table.

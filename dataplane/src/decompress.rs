@@ -5,8 +5,8 @@ use crate::{
     cli::DecompressArgs,
     coded::{Block, CodedFile, Decoded, Decoder, Label},
     compress::{
-        Flagged, JUDGED, as_written, count_flags, fidelity_lines, flag_report, push_set,
-        set_columns,
+        Flagged, JUDGED, as_written, count_flags, fidelity_lines, flag_lines, flag_report,
+        push_set, set_columns,
     },
     failure::Failure,
     judge::Judge,
@@ -245,10 +245,8 @@ fn as_text(report: &Value) -> String {
     for (what, value) in fidelity_lines(report) {
         add(what, value);
     }
-    for (flag, count) in report["flagged_rows"].as_object().into_iter().flatten() {
-        if count != &json!(0) {
-            add(&format!("rows flagged {flag}"), count.to_string());
-        }
+    for (what, value) in flag_lines(report) {
+        add(&what, value);
     }
     add("time", format!("{:.2} s, {:.0} rows/s", float("seconds"), float("rows_per_second")));
     add("written", text("out"));

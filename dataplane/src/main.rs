@@ -12,6 +12,8 @@ mod control;
 mod decompress;
 mod demo;
 mod failure;
+#[cfg(test)]
+mod folder;
 mod host;
 mod judge;
 mod listen;

@@ -1,30 +1,12 @@
 //! What is written reads back; what contradicts itself is refused.
 
 use super::*;
+use crate::folder::Folder;
 use crate::tensors::{Column, PartFile, header};
 use proptest::prelude::*;
 use safetensors::Dtype as FileDtype;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 use wire::response::CodedView;
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("butterfly-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("temporary folder");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn label(rows: usize) -> Label {
     Label {

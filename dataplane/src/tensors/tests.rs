@@ -1,29 +1,13 @@
 //! The reader and the writer against the safetensors crate, and against broken files.
 
 use super::{writer::DATA_ALIGN, *};
+use crate::folder::Folder;
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use std::fs;
 
 fn samples(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../wire/samples").join(name)
-}
-
-/// A folder of its own per test, removed by the guard.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("butterfly-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("temporary folder");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]

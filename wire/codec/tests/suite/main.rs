@@ -3,8 +3,8 @@
 mod goals;
 mod golden;
 mod hidden;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the example prints what the tests do not ask")]
 mod quality;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the example")]
 mod samples;
 mod set;
