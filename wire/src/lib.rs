@@ -13,6 +13,7 @@ pub mod header;
 pub mod heartbeat;
 pub mod kind;
 pub mod lease;
+pub mod mesh;
 pub mod order;
 pub mod pack;
 pub mod payload;

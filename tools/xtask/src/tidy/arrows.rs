@@ -18,7 +18,7 @@ const fn arrows(
 }
 
 /// Every package of the workspace. `benches` may see anything and nothing may see it.
-const ARROWS: [Arrows; 14] = [
+const ARROWS: [Arrows; 16] = [
     arrows("wire", &[], &[]),
     arrows("kernels", &[], &[]),
     arrows("cuda-shim", &["kernels"], &[]),
@@ -29,6 +29,8 @@ const ARROWS: [Arrows; 14] = [
     arrows("fake-cuda", &["cuda-shim"], &[]),
     arrows("worker", &["codec", "link", "kernels", "wire"], &["fake-cuda"]),
     arrows("dataplane-core", &["wire"], &[]),
+    arrows("mesh", &["wire"], &["fleet"]),
+    arrows("fleet", &["wire"], &[]),
     arrows("dataplane-uring", &["dataplane-core", "link", "wire"], &[]),
     arrows(
         "dataplane",
@@ -39,6 +41,7 @@ const ARROWS: [Arrows; 14] = [
             "dataplane-uring",
             "kernels",
             "link",
+            "mesh",
             "wire",
             "worker",
             // `demo` loads itself with the load tool, over real sockets.
@@ -46,8 +49,8 @@ const ARROWS: [Arrows; 14] = [
         ],
         &["fake-cuda"],
     ),
-    arrows("blast", &["client", "wire", "dataplane-core", "dataplane-uring"], &[]),
-    arrows("sim", &["dataplane-core", "wire", "kernels"], &[]),
+    arrows("blast", &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh"], &[]),
+    arrows("sim", &["dataplane-core", "fleet", "kernels", "mesh", "wire"], &[]),
     arrows("xtask", &[], &[]),
 ];
 

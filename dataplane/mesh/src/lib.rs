@@ -1,0 +1,11 @@
+//! The mesh as state machines: which agents there are, how long each needs, what to send to whom
+//! and when, and what came of it. No I/O, no clock, no randomness: time and bytes come as
+//! arguments, effects go back.
+#![forbid(unsafe_code)]
+
+/// Nanoseconds of a monotonic clock: the node's where nothing else is said.
+pub type Time = u64;
+/// One millisecond of [`Time`].
+pub const MS: Time = 1_000_000;
+/// One second of [`Time`].
+pub const SECOND: Time = 1_000 * MS;
