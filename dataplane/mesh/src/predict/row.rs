@@ -17,6 +17,8 @@ const WILD: f32 = 2.5;
 /// An agent is also wild when more than this share of its last messages missed by more than 95 %
 /// of its class's do.
 const WILD_SHARE: f32 = 0.14;
+/// A shift counts for this much of that: who shifts all the time is wild.
+const WILD_SHIFT: f32 = 0.06;
 /// Messages after which an agent is experienced.
 const YOUNG: u8 = 6;
 /// The CUSUM forgives this much per message, in mean deviations...
@@ -126,8 +128,8 @@ impl Row {
     pub(crate) fn stage(&self) -> Stage {
         match self.count {
             0 => Stage::Cold,
-            1..YOUNG => Stage::Young,
             _ if self.relative > WILD || self.beyond > WILD_SHARE => Stage::Wild,
+            1..YOUNG => Stage::Young,
             _ => Stage::Warm,
         }
     }
@@ -170,6 +172,7 @@ impl Row {
         if tuning.shifts && self.count > 0 && self.shift(common, error) {
             self.rate = ratio;
             self.count = 1;
+            self.beyond += WILD_SHIFT;
             return true;
         }
         let gain = (1.0 / (f32::from(self.count) + 1.0)).max(tuning.rate_gain);
