@@ -1,6 +1,18 @@
 //! What the mesh's messages (0x01xx) are made of besides their payloads: closed registries, ids.
 
+mod ids;
+mod template;
+
+pub use ids::{MessageId, message_id};
+pub use template::{BEAT_LEN, PerAgent, Template, write_beat_reply};
+
 use crate::kind::registry;
+
+/// Most bytes of a COORDINATE's payload.
+pub const MESSAGE_MAX: usize = 16 << 10;
+
+/// Most agents of one AGENT_REGISTRATION.
+pub const REGISTRATION_MAX: usize = 256;
 
 registry! {
     /// Impedance classes (CLASS-01..06): what an agent is, and so how long it may take.
