@@ -99,3 +99,8 @@ pub const BUCKET: Time = 300 * SECOND;
 
 /// Bytes of the longest snapshot that is read: the largest fleet simulated, with room.
 pub const SNAPSHOT_BYTES: usize = 1 << 30;
+
+// Trees of nodes.
+
+/// Sectors that child nodes may have summaries of here: each takes 9 KB.
+pub const REMOTE_SECTORS: usize = 1024;

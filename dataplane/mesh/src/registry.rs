@@ -19,12 +19,14 @@ mod join;
 mod lead;
 mod names;
 mod select;
+mod snapshot;
 mod sweep;
 
 pub use beat::{Impedance, score_of};
 pub use gates::{Circuit, Gate, Place};
 pub use join::{Joined, Newcomer, RegisterFault};
 pub use select::{By, Selection, Skipped};
+pub use snapshot::SnapshotFault;
 pub use sweep::Swept;
 
 use columns::Columns;

@@ -245,7 +245,7 @@ impl Registry {
         }
     }
 
-    fn push_gone(&mut self, now: Time, handle: u32) {
+    pub(super) fn push_gone(&mut self, now: Time, handle: u32) {
         let at = handle as usize;
         let columns = &mut self.columns;
         columns.since[at] = now;
