@@ -152,6 +152,7 @@ impl Registry {
         best: &mut Vec<u32>,
     ) -> usize {
         best.clear();
+        let Some(capability) = self.capability(capability) else { return 0 };
         let wanted = count.min(self.capacity() as usize).saturating_mul(OVER_FETCH);
         let mut heap = BinaryHeap::with_capacity(wanted.min(self.len() as usize) + 1);
         for handle in self.iter() {
@@ -184,6 +185,7 @@ impl Registry {
         cluster: u32,
         capability: &str,
     ) -> Result<u32, NoCapableAgent> {
+        let capability = self.capability(capability).ok_or(NoCapableAgent { cluster })?;
         let members = self.clusters().members(cluster);
         let active = members.filter(|handle| self.state(*handle) == AgentState::Active);
         active

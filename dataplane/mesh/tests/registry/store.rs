@@ -40,7 +40,7 @@ fn grown() -> Registry {
 
 #[test]
 fn imped_13_imped_14_a_restored_registry_is_the_same_without_connections() {
-    let mut registry = grown();
+    let registry = grown();
     let now = NOW + 2 * BUCKET;
     let bytes = registry.snapshot(now);
     // The next start's clock has another origin.

@@ -89,7 +89,8 @@ proptest! {
             let of = |handle: u32| registry.seat(handle).sector() == it.sector;
             let scores = scores_of(&of);
             prop_assert_eq!(it.active, active(&of));
-            prop_assert!(near(it.mean, mean(&scores), 1e-4) && near(it.p95, p95(&scores), 0.011));
+            prop_assert!(near(it.mean, mean(&scores), 1e-4));
+            prop_assert!(near(it.p95, p95(&scores), 0.011));
             let means = summaries.clusters().iter().filter(|c| c.sector == it.sector);
             let best = means.filter_map(|c| c.mean.map(|mean| (mean, c.cluster)));
             let best = best.min_by(|a, b| a.partial_cmp(b).unwrap());
@@ -128,7 +129,8 @@ proptest! {
         prop_assert_eq!(registry.find_best("no such thing", count, limit, &mut best), 0);
         for cluster in 0..registry.clusters().count() {
             let members: Vec<u32> = registry.clusters().members(cluster).collect();
-            let scores = members.iter().filter(|it| fits(it, f32::MAX)).map(|it| registry.score(*it));
+            let fitting = members.iter().filter(|it| fits(it, f32::MAX));
+            let scores = fitting.map(|it| registry.score(*it));
             let route = registry.route_within_cluster(cluster, "gpu");
             prop_assert_eq!(route.ok().map(|it| registry.score(it)), scores.reduce(f32::min));
             prop_assert!(route.is_err() || members.contains(&route.unwrap()));
