@@ -3,6 +3,18 @@
 //! arguments, effects go back.
 #![forbid(unsafe_code)]
 
+pub mod class;
+pub mod clock;
+pub mod cluster;
+pub mod limits;
+pub mod map;
+pub mod plan;
+pub mod predict;
+pub mod profile;
+pub mod registry;
+pub mod sketch;
+pub mod summary;
+
 /// Nanoseconds of a monotonic clock: the node's where nothing else is said.
 pub type Time = u64;
 /// One millisecond of [`Time`].
