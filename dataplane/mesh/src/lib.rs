@@ -3,6 +3,11 @@
 //! arguments, effects go back.
 #![forbid(unsafe_code)]
 
+pub mod cascade;
+pub mod hlc;
+pub mod node;
+pub mod trinary;
+
 /// Nanoseconds of a monotonic clock: the node's where nothing else is said.
 pub type Time = u64;
 /// One millisecond of [`Time`].
