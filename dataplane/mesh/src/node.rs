@@ -4,11 +4,27 @@
 //! One thread owns a [`Mesh`]. It is never waited for by a shard and never waits for one: what
 //! comes late is late, and what does not come is a straggler.
 
-use crate::{Time, hlc::Hlc};
+mod agents;
+mod answers;
+mod counters;
+mod finish;
+mod gathers;
+mod intake;
+mod kpi;
+mod launch;
+mod machine;
+mod orders;
+mod tree;
+mod views;
+
+pub use counters::{MeshCounters, Visit};
+pub use kpi::Kpi;
+pub use machine::Mesh;
+
+use crate::Time;
 use wire::{
-    Kind,
     mesh::{Role, Template},
-    payload::mesh::{AgentHeartbeat, AgentRegistration, ArchivedAck, Gather},
+    payload::mesh::{AgentHeartbeat, ArchivedAck},
 };
 
 /// A connection.
@@ -216,126 +232,5 @@ impl Default for Config {
             snapshot_every: 0,
             stopwatch: || 0,
         }
-    }
-}
-
-/// The machine.
-#[derive(Debug)]
-pub struct Mesh {
-    config: Config,
-    hlc: Hlc,
-    seed: u64,
-}
-
-// The calls, in their final form; what they do is filled in below as its parts come.
-impl Mesh {
-    /// A node that knows nobody. `seed` makes ids and the keys of hashes.
-    #[must_use]
-    pub fn new(config: &Config, seed: u64) -> Self {
-        Self { config: config.clone(), hlc: Hlc::new(), seed }
-    }
-
-    /// A whole frame of the mesh that came, as the shard copied it up.
-    #[expect(clippy::too_many_arguments, reason = "one frame with where and when it came")]
-    pub fn frame(
-        &mut self,
-        now: Now,
-        from: Peer,
-        arrived: Time,
-        kind: Kind,
-        message_id: u64,
-        payload: &[u8],
-        out: &mut Effects,
-    ) {
-        let _ = (now, from, arrived, kind, message_id, payload, out, self.seed);
-    }
-
-    /// Agents announce themselves. `message_id` is the frame's.
-    pub fn register(
-        &mut self,
-        now: Now,
-        from: Peer,
-        message_id: u64,
-        registration: &AgentRegistration,
-        out: &mut Effects,
-    ) {
-        let _ = (now, from, message_id, registration, out);
-    }
-
-    /// A heartbeat that the shard has answered.
-    pub fn heartbeat(
-        &mut self,
-        now: Now,
-        from: Peer,
-        arrived: Time,
-        beat: &Beat,
-        out: &mut Effects,
-    ) {
-        let _ = (from, arrived, out);
-        self.hlc.merge(beat.hlc, now.epoch_ns);
-    }
-
-    /// An answer.
-    pub fn ack(
-        &mut self,
-        now: Now,
-        from: Peer,
-        arrived: Time,
-        ack: &AckView<'_>,
-        out: &mut Effects,
-    ) {
-        let _ = (from, arrived, out);
-        self.hlc.merge(ack.hlc, now.epoch_ns);
-    }
-
-    /// An operator, or the parent, asks for a gather. `message_id` is the frame's: the reports
-    /// repeat it.
-    pub fn gather(
-        &mut self,
-        now: Now,
-        from: Peer,
-        message_id: u64,
-        ask: &Gather,
-        out: &mut Effects,
-    ) {
-        let _ = (from, message_id, out);
-        self.hlc.merge(ask.hlc, now.epoch_ns);
-    }
-
-    /// A connection ended.
-    pub fn gone(&mut self, now: Now, from: Peer, out: &mut Effects) {
-        let _ = (now, from, out);
-    }
-
-    /// A shard is done with its part of a volley.
-    pub fn volley_done(&mut self, now: Now, report: &VolleyReport, out: &mut Effects) {
-        let _ = (now, report, out);
-    }
-
-    /// The connection to the node above is there; without [`Role::Sector`] it is not used.
-    pub fn parent_up(&mut self, now: Now, peer: Peer, out: &mut Effects) {
-        let _ = (now, peer, out);
-    }
-
-    /// The connection to the node above is gone.
-    pub fn parent_down(&mut self, now: Now, out: &mut Effects) {
-        let _ = (now, out);
-    }
-
-    /// Does what is due. Call at [`Self::next_wakeup`], or any time.
-    pub fn advance(&mut self, now: Now, out: &mut Effects) {
-        let _ = (now, out);
-    }
-
-    /// When [`Self::advance`] has something to do next.
-    #[must_use]
-    pub fn next_wakeup(&self) -> Option<Time> {
-        None
-    }
-
-    /// How it is set up.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
     }
 }
