@@ -2,7 +2,7 @@
 
 pub(crate) mod up;
 
-use crate::{Time, clock::OffsetFilter, node::Peer, sketch::Sketch};
+use crate::{Time, clock::OffsetFilter, gather::tally::clip, node::Peer, sketch::Sketch};
 use std::collections::BTreeMap;
 use wire::payload::mesh::{ArchivedMeshSummary, Bin, ClusterRow};
 
@@ -45,30 +45,30 @@ pub const CHILD_SECTORS: usize = 10_000;
 
 impl Children {
     /// Sectors below `first` are the node's own.
-    pub const fn new(first: u16) -> Self {
+    pub(crate) const fn new(first: u16) -> Self {
         Self { all: Vec::new(), sectors: Vec::new(), numbers: BTreeMap::new(), first }
     }
 
-    pub fn get(&self, handle: u32) -> Option<&Child> {
+    pub(crate) fn get(&self, handle: u32) -> Option<&Child> {
         self.all.get(handle as usize)
     }
 
-    pub fn get_mut(&mut self, handle: u32) -> Option<&mut Child> {
+    pub(crate) fn get_mut(&mut self, handle: u32) -> Option<&mut Child> {
         self.all.get_mut(handle as usize)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Child)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Child)> {
         self.all.iter().enumerate().map(|(at, child)| (at as u32, child))
     }
 
     /// The child on this connection.
-    pub fn at(&self, peer: Peer) -> Option<u32> {
+    pub(crate) fn at(&self, peer: Peer) -> Option<u32> {
         let at = self.all.iter().position(|child| child.peer == Some(peer))?;
         Some(at as u32)
     }
 
     /// A node joins, or comes back. None: there is no room, or another connection is that node.
-    pub fn join(
+    pub(crate) fn join(
         &mut self,
         now: Time,
         peer: Peer,
@@ -76,7 +76,7 @@ impl Children {
         name: &str,
         most: usize,
     ) -> Option<u32> {
-        let name = name[..name.floor_char_boundary(NAME_MAX)].to_owned();
+        let name = clip(name, NAME_MAX).to_owned();
         if let Some(at) = self.all.iter().position(|child| child.node_id == node_id) {
             let child = &mut self.all[at];
             if child.peer.is_some_and(|other| other != peer) {
@@ -109,7 +109,7 @@ impl Children {
 
     /// Takes a child's summary, sectors get numbers of ours the first time they are heard of.
     /// False: more of them than there is room for; what fits is kept.
-    pub fn summary(&mut self, now: Time, handle: u32, from: &ArchivedMeshSummary) -> bool {
+    pub(crate) fn summary(&mut self, now: Time, handle: u32, from: &ArchivedMeshSummary) -> bool {
         let Some(child) = self.all.get_mut(handle as usize) else { return false };
         child.summary_at = Some(now);
         child.clusters.clear();
@@ -138,18 +138,18 @@ impl Children {
     }
 
     /// Our number of a child's sector.
-    pub fn number(&self, child: u32, sector: u16) -> Option<u16> {
+    pub(crate) fn number(&self, child: u32, sector: u16) -> Option<u16> {
         self.numbers.get(&(child, sector)).copied()
     }
 
     /// Whose sector a number of ours is: the child and its number. None: our own, or nobody's.
-    pub fn owner(&self, number: u16) -> Option<(u32, u16)> {
+    pub(crate) fn owner(&self, number: u16) -> Option<(u32, u16)> {
         let at = number.checked_sub(self.first)?;
         self.sectors.get(usize::from(at)).copied()
     }
 
     /// Active agents and sectors that a child's last summary knew.
-    pub fn known(&self, handle: u32) -> (u32, u32) {
+    pub(crate) fn known(&self, handle: u32) -> (u32, u32) {
         let Some(child) = self.get(handle) else { return (0, 0) };
         let active = child.clusters.iter().fold(0_u32, |sum, row| sum.saturating_add(row.active));
         let sectors = self.numbers.range((handle, 0)..=(handle, u16::MAX)).count();
@@ -159,7 +159,7 @@ impl Children {
 
 /// A row out of a summary; texts are cut at their limit.
 fn row(from: &wire::payload::mesh::ArchivedClusterRow) -> ClusterRow {
-    let text = |text: &str| text[..text.floor_char_boundary(NAME_MAX)].into();
+    let text = |text: &str| clip(text, NAME_MAX).into();
     ClusterRow {
         slowest: text(&from.slowest),
         fastest: text(&from.fastest),
@@ -179,6 +179,5 @@ fn row(from: &wire::payload::mesh::ArchivedClusterRow) -> ClusterRow {
 
 /// A score as another node states it, within its range.
 fn score(value: f32) -> f32 {
-    // `max` turns NaN into 0.
-    value.max(0.0).min(crate::limits::SCORE_MAX)
+    if value.is_nan() { 0.0 } else { value.clamp(0.0, crate::limits::SCORE_MAX) }
 }

@@ -111,7 +111,7 @@ pub(crate) struct Run {
 
 impl Run {
     /// The next moment at which something is due.
-    pub fn due(&self) -> Time {
+    pub(crate) fn due(&self) -> Time {
         let stage = match self.stage {
             Stage::Preparing { until } | Stage::Prepared { until } | Stage::Closing { until } => {
                 until
@@ -123,12 +123,12 @@ impl Run {
     }
 
     /// True where nothing of the own part can change any more before the end of the phase.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.targets.open() == 0 && self.parts.iter().all(|part| part.is_done)
     }
 
     /// True where it can go on before anything is due: all that it waits for is there.
-    pub fn is_ripe(&self) -> bool {
+    pub(crate) fn is_ripe(&self) -> bool {
         let kids = || !self.kids.iter().any(Kid::is_pending);
         match self.stage {
             Stage::Preparing { .. } | Stage::Closing { .. } => kids(),
@@ -138,7 +138,7 @@ impl Run {
     }
 
     /// Keeps the worst decision.
-    pub fn note(&mut self, decision: Decision, reason: String) {
+    pub(crate) fn note(&mut self, decision: Decision, reason: String) {
         let worse = |old: &(Decision, String)| {
             crate::trinary::severity(decision) > crate::trinary::severity(old.0)
         };

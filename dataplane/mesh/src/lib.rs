@@ -3,9 +3,23 @@
 //! arguments, effects go back.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod cascade;
+pub mod child;
+pub mod class;
+pub mod clock;
+pub mod cluster;
+pub mod gather;
 pub mod hlc;
+pub mod limits;
+pub mod map;
 pub mod node;
+pub mod plan;
+pub mod predict;
+pub mod profile;
+pub mod registry;
+pub mod sketch;
+pub mod summary;
 pub mod trinary;
 
 /// Nanoseconds of a monotonic clock: the node's where nothing else is said.
@@ -14,8 +28,3 @@ pub type Time = u64;
 pub const MS: Time = 1_000_000;
 /// One second of [`Time`].
 pub const SECOND: Time = 1_000 * MS;
-
-pub mod cluster;
-pub mod limits;
-pub mod profile;
-pub mod registry;

@@ -27,7 +27,7 @@ pub(crate) struct Up {
 
 impl Up {
     /// A connection that was just made: the join is due at once.
-    pub const fn new(now: Time, peer: Peer) -> Self {
+    pub(crate) const fn new(now: Time, peer: Peer) -> Self {
         Self {
             peer,
             joined: None,
@@ -40,7 +40,7 @@ impl Up {
     }
 
     /// The parent answered the join.
-    pub const fn join(&mut self, now: Time, handle: u32, generation: u32) {
+    pub(crate) const fn join(&mut self, now: Time, handle: u32, generation: u32) {
         self.joined = Some((handle, generation));
         self.beats = 0;
         self.beat_at = now;
@@ -48,7 +48,7 @@ impl Up {
     }
 
     /// Sets when the next beat (or join) is due.
-    pub const fn beaten(&mut self, now: Time) {
+    pub(crate) const fn beaten(&mut self, now: Time) {
         let after = if self.joined.is_none() {
             REJOIN_EVERY
         } else if self.beats < FIRST_BEATS {
@@ -61,7 +61,7 @@ impl Up {
     }
 
     /// When something is due.
-    pub fn due(&self) -> Time {
+    pub(crate) fn due(&self) -> Time {
         self.beat_at.min(self.summary_at)
     }
 }

@@ -14,11 +14,11 @@ use wire::{
 };
 
 /// The dial where nobody turns it.
-pub const ON_TIME: f64 = 0.99;
+pub(crate) const ON_TIME: f64 = 0.99;
 /// The largest payload weight believed.
-pub const WEIGHT_MAX: f32 = 16.0;
+pub(crate) const WEIGHT_MAX: f32 = 16.0;
 /// The highest priority (MESHMSG-07). Priorities of conflicts are another scale (Y-16).
-pub const CRITICAL: u8 = 3;
+pub(crate) const CRITICAL: u8 = 3;
 
 /// Whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    pub const fn new(code: ErrorCode) -> Self {
+    pub(crate) const fn new(code: ErrorCode) -> Self {
         Self { code, limit: 0, actual: 0 }
     }
 
@@ -161,7 +161,7 @@ fn word(text: &str) -> Result<String, Fault> {
 
 impl Order {
     /// Checks a question.
-    pub fn new(ask: &Gather, context: &Context) -> Result<Self, Fault> {
+    pub(crate) fn new(ask: &Gather, context: &Context) -> Result<Self, Fault> {
         if ask.payload.len() > MESSAGE_MAX {
             let len = ask.payload.len();
             return Err(Fault::over(ErrorCode::TooManyTargets, MESSAGE_MAX, len));
@@ -194,8 +194,7 @@ impl Order {
             source_agent_id: ask.source_agent_id,
             at,
             window,
-            timeout: duration(ask.timeout_ns)?
-                .unwrap_or_else(|| timeout(context.node, at, window)),
+            timeout: duration(ask.timeout_ns)?.unwrap_or_else(|| timeout(context.node, at, window)),
             ttl_ms: ask.ttl_ms,
             weight: ask.payload_weight,
             dial: Dial::new(on_time).ok_or(BAD)?,
@@ -212,7 +211,7 @@ impl Order {
     }
 
     /// What the decision takes, for a phase that needs `rate` where the operator said nothing.
-    pub fn bounds(&self, rate: f32) -> Bounds {
+    pub(crate) fn bounds(&self, rate: f32) -> Bounds {
         Bounds {
             min_ready: self.min_rate.unwrap_or(rate),
             max_conflict: self.max_conflict,
@@ -222,7 +221,7 @@ impl Order {
 
     /// The window that the strategy gives where the operator gave none: with the parallel strategy
     /// (CASCADE-05) another one than the general (SCATTER-01).
-    pub fn window_least(&self) -> Time {
+    pub(crate) fn window_least(&self) -> Time {
         match (self.window, self.strategy) {
             (Some(window), _) => window,
             (None, Strategy::Parallel) => cascade::PARALLEL_WINDOW,

@@ -1,6 +1,6 @@
 //! The part that nodes below have in a gather: asked, told the moment, reported, added up.
 
-use super::{CONFLICT_ROWS, STRAGGLER_NAMES, tally::clip};
+use super::{CONFLICT_ROWS, DETAIL_MAX, STRAGGLER_NAMES, tally::clip};
 use crate::{Time, sketch};
 use wire::{
     mesh::{AgentClass, SkipReason},
@@ -48,12 +48,12 @@ pub(crate) struct Kid {
 }
 
 impl Kid {
-    pub const fn is_pending(&self) -> bool {
+    pub(crate) const fn is_pending(&self) -> bool {
         matches!(self.state, KidState::Asked | KidState::Committed)
     }
 
     /// How long its agents need.
-    pub fn lead_max(&self) -> Time {
+    pub(crate) fn lead_max(&self) -> Time {
         match (self.state, &self.prepared) {
             (KidState::Prepared, Some(prepared)) => prepared.lead_max_ns,
             _ => 0,
@@ -62,7 +62,7 @@ impl Kid {
 
     /// Its counts now. Whoever was told the moment and reported nothing has sent: what came of it
     /// is unknown, and its agents are stragglers. Whoever was not told has sent nothing.
-    pub fn counts(&self, is_final: bool) -> Counts {
+    pub(crate) fn counts(&self, is_final: bool) -> Counts {
         let prepared = self.prepared.as_ref().map(|report| report.counts);
         match (self.state, prepared, &self.report) {
             (KidState::Done, _, Some(report)) => report.counts,
@@ -91,7 +91,7 @@ impl Kid {
     }
 
     /// Why those were skipped that its reports do not speak of.
-    pub fn unsaid_skip(&self, is_final: bool) -> Option<(SkipReason, u32)> {
+    pub(crate) fn unsaid_skip(&self, is_final: bool) -> Option<(SkipReason, u32)> {
         match (self.state, &self.prepared) {
             (KidState::Prepared, Some(told)) if is_final => {
                 Some((SkipReason::Unconfirmed, told.counts.targets))
@@ -102,7 +102,7 @@ impl Kid {
     }
 
     /// What it says of skips, classes and the like: its last report, or its answer to PREPARE.
-    pub fn said(&self, is_final: bool) -> Option<&GatherReport> {
+    pub(crate) fn said(&self, is_final: bool) -> Option<&GatherReport> {
         match self.state {
             KidState::Done => self.report.as_deref(),
             KidState::Committed if !is_final && self.report.is_some() => self.report.as_deref(),
@@ -222,15 +222,15 @@ pub(crate) fn decode(from: &ArchivedGatherReport) -> GatherReport {
     };
     let phase = |row: &wire::payload::mesh::ArchivedPhaseRow| PhaseRow {
         took_ns: row.took_ns.to_native(),
-        name: clip(&row.name).into(),
+        name: clip(&row.name, DETAIL_MAX).into(),
         reached: row.reached.to_native(),
         of: row.of.to_native(),
         needed: row.needed.to_native(),
         reserved: [0; 4],
     };
     let conflict = |row: &wire::payload::mesh::ArchivedConflictRow| ConflictRow {
-        name: clip(&row.name).into(),
-        detail: clip(&row.detail).into(),
+        name: clip(&row.name, DETAIL_MAX).into(),
+        detail: clip(&row.detail, DETAIL_MAX).into(),
         context_hash: row.context_hash.to_native(),
     };
     let known_reason = |row: &SkipRow| SkipReason::from_code(row.reason).is_some();
@@ -246,10 +246,10 @@ pub(crate) fn decode(from: &ArchivedGatherReport) -> GatherReport {
         phases: from.phases.iter().take(PHASES).map(phase).collect(),
         straggler_names: {
             let names = from.straggler_names.iter().take(STRAGGLER_NAMES);
-            names.map(|name| Text::from(clip(name))).collect()
+            names.map(|name| Text::from(clip(name, DETAIL_MAX))).collect()
         },
         conflict_rows: from.conflict_rows.iter().take(CONFLICT_ROWS).map(conflict).collect(),
-        reason: clip(&from.reason).into(),
+        reason: clip(&from.reason, DETAIL_MAX).into(),
         correlation_id: from.correlation_id,
         target_ns: from.target_ns.to_native(),
         window_ns: from.window_ns.to_native(),

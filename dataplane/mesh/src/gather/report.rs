@@ -79,9 +79,8 @@ fn reached(run: &Run, registry: &Registry) -> (u32, u32) {
 }
 
 fn class_rows(run: &Run) -> Vec<ClassRow> {
-    let us = |time: Option<Time>| {
-        time.map_or(0, |time| u32::try_from(time / 1_000).unwrap_or(u32::MAX))
-    };
+    let us =
+        |time: Option<Time>| time.map_or(0, |time| u32::try_from(time / 1_000).unwrap_or(u32::MAX));
     let mut rows = [ClassRow::default(); CLASSES];
     for row in run.targets.rows() {
         let class = &mut rows[row.class as usize];

@@ -52,7 +52,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// As new, with the memory that it has.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         for sketch in [
             &mut self.earliness,
             &mut self.lateness,
@@ -73,7 +73,7 @@ impl Tally {
     }
 
     /// A target gets no message.
-    pub fn skip(&mut self, reason: SkipReason, would_need: Time, available: Time) {
+    pub(crate) fn skip(&mut self, reason: SkipReason, would_need: Time, available: Time) {
         let skips = &mut self.skips[usize::from(reason.code())];
         skips.count += 1;
         if would_need > skips.would_need {
@@ -83,17 +83,17 @@ impl Tally {
     }
 
     /// Several targets get no message.
-    pub fn skip_many(&mut self, reason: SkipReason, count: u32) {
+    pub(crate) fn skip_many(&mut self, reason: SkipReason, count: u32) {
         self.skips[usize::from(reason.code())].count += count;
     }
 
     /// Targets without a message.
-    pub fn skipped(&self) -> u32 {
+    pub(crate) fn skipped(&self) -> u32 {
         self.skips.iter().map(|skips| skips.count).sum()
     }
 
     /// The reasons that occurred.
-    pub fn skip_rows(&self) -> Vec<SkipRow> {
+    pub(crate) fn skip_rows(&self) -> Vec<SkipRow> {
         let us = |time: Time| u32::try_from(time / 1_000).unwrap_or(u32::MAX);
         let row = |(reason, skips): (&SkipReason, &Skips)| SkipRow {
             count: skips.count,
@@ -107,7 +107,7 @@ impl Tally {
     }
 
     /// An agent is READY: by the moment, or so much later.
-    pub fn ready(&mut self, class: AgentClass, ready: Time, target: Time) {
+    pub(crate) fn ready(&mut self, class: AgentClass, ready: Time, target: Time) {
         if ready <= target {
             self.in_time += 1;
             self.earliness.add(target - ready);
@@ -121,25 +121,24 @@ impl Tally {
     }
 
     /// An agent knows better. The first ones are kept with what they say.
-    pub fn quarrel(&mut self, handle: u32, detail: &str, context_hash: u64) {
+    pub(crate) fn quarrel(&mut self, handle: u32, detail: &str, context_hash: u64) {
         if self.quarrels.len() < CONFLICT_ROWS {
-            let detail = clip(detail).to_owned();
+            let detail = clip(detail, DETAIL_MAX).to_owned();
             self.quarrels.push(Quarrel { handle, detail, context_hash });
         }
     }
 }
 
-/// The start of a text that is kept.
-pub(crate) fn clip(text: &str) -> &str {
-    &text[..text.floor_char_boundary(DETAIL_MAX)]
+/// The start of a text, of at most that many bytes.
+pub(crate) fn clip(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 /// A histogram as reports carry it.
 pub(crate) fn bins(sketch: &Sketch) -> Vec<Bin> {
-    let bin = |(bin, count)| Bin {
-        bin: u32::from(bin),
-        count: u32::try_from(count).unwrap_or(u32::MAX),
-    };
+    let bin =
+        |(bin, count)| Bin { bin: u32::from(bin), count: u32::try_from(count).unwrap_or(u32::MAX) };
     sketch.bins().map(bin).collect()
 }
 

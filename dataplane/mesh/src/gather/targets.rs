@@ -52,7 +52,7 @@ pub(crate) struct Targets {
 
 impl Targets {
     /// Takes these in, in place of what was there. `capacity`: handles are below it.
-    pub fn fill(&mut self, capacity: u32, rows: impl Iterator<Item = Target>) {
+    pub(crate) fn fill(&mut self, capacity: u32, rows: impl Iterator<Item = Target>) {
         self.clear();
         self.index.resize(capacity as usize, 0);
         self.rows.extend(rows);
@@ -63,7 +63,7 @@ impl Targets {
         }
     }
 
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         for row in self.rows.drain(..) {
             if let Some(index) = self.index.get_mut(row.handle as usize) {
                 *index = 0;
@@ -72,26 +72,26 @@ impl Targets {
         self.open = 0;
     }
 
-    pub fn rows(&self) -> &[Target] {
+    pub(crate) fn rows(&self) -> &[Target] {
         &self.rows
     }
 
-    pub fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.rows.len() as u32
     }
 
-    pub const fn open(&self) -> u32 {
+    pub(crate) const fn open(&self) -> u32 {
         self.open
     }
 
     /// The row of an agent, if it is a target.
-    pub fn find(&self, handle: u32) -> Option<usize> {
+    pub(crate) fn find(&self, handle: u32) -> Option<usize> {
         let at = (*self.index.get(handle as usize)?).checked_sub(1)?;
         Some(at as usize)
     }
 
     /// Gives a waiting target its send time.
-    pub fn schedule(&mut self, at: usize, planned: &Planned, volley: u32, shard: u16) {
+    pub(crate) fn schedule(&mut self, at: usize, planned: &Planned, volley: u32, shard: u16) {
         let us = |time: Time| u32::try_from(time / 1_000).unwrap_or(u32::MAX);
         let row = &mut self.rows[at];
         debug_assert_eq!(row.state, State::Waiting);
@@ -106,7 +106,7 @@ impl Targets {
     }
 
     /// Takes a target out that waits, or whose copy never left.
-    pub fn skip(&mut self, at: usize) {
+    pub(crate) fn skip(&mut self, at: usize) {
         let row = &mut self.rows[at];
         debug_assert!(matches!(row.state, State::Waiting | State::Silent | State::Lost));
         self.open -= u32::from(row.state == State::Silent);
@@ -115,7 +115,7 @@ impl Targets {
 
     /// Moves a target on. False where it has its final answer, or none can come: the answer does
     /// not count.
-    pub fn answer(&mut self, at: usize, state: State) -> bool {
+    pub(crate) fn answer(&mut self, at: usize, state: State) -> bool {
         let row = &mut self.rows[at];
         let moves = match (row.state, state) {
             (State::Silent, State::Transit) => true,
@@ -133,7 +133,7 @@ impl Targets {
 
     /// The agent's connection is gone: no further answer can come. A TRANSIT stays one, and is not
     /// waited for; answers need the connection, so that none follows.
-    pub fn lose(&mut self, handle: u32) {
+    pub(crate) fn lose(&mut self, handle: u32) {
         let Some(at) = self.find(handle) else { return };
         let row = &mut self.rows[at];
         match row.state {
@@ -147,11 +147,6 @@ impl Targets {
             }
             _ => {}
         }
-    }
-
-    /// Targets in a state.
-    pub fn count(&self, state: State) -> u32 {
-        self.rows.iter().filter(|row| row.state == state).count() as u32
     }
 }
 

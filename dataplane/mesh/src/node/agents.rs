@@ -10,9 +10,9 @@ use crate::{
 };
 use wire::{
     ErrorCode, Kind,
+    error::Refusal,
     mesh::{AgentClass, AgentState, REGISTRATION_MAX},
     payload::mesh::{AgentRecord, AgentRegistered, AgentRegistration, Place},
-    reply::Refusal,
 };
 
 /// Heartbeats that the node expects, seconds.
@@ -88,12 +88,7 @@ impl Mesh {
         }
     }
 
-    fn admit(
-        &mut self,
-        now: Now,
-        from: Peer,
-        record: &AgentRecord,
-    ) -> Result<AgentRef, ErrorCode> {
+    fn admit(&mut self, now: Now, from: Peer, record: &AgentRecord) -> Result<AgentRef, ErrorCode> {
         let class = AgentClass::from_code(record.class).ok_or(ErrorCode::BadRequest)?;
         if let Some(agent) = self.known(from, class, record) {
             self.counters.repeated += 1;
@@ -140,10 +135,10 @@ impl Mesh {
             && self.registry.class(handle) == class
             && self.registry.state(handle) != AgentState::Offline
             && self.registry.capability_count(handle) == record.capabilities.len()
-            && record
-                .capabilities
-                .iter()
-                .all(|text| self.registry.is_capable(handle, text.as_str()));
+            && record.capabilities.iter().all(|text| {
+                let known = self.registry.capability(text.as_str());
+                known.is_some_and(|known| self.registry.is_capable(handle, known))
+            });
         same.then_some(agent)
     }
 

@@ -39,8 +39,11 @@ impl Mesh {
         let own = self.registry.verify(agent, from.into()).is_ok();
         let Some(at) = found else {
             let ended = self.ended.contains(&ack.message_id);
-            *if ended && own { &mut self.counters.after_end } else { &mut self.counters.unknown } +=
-                1;
+            *if ended && own {
+                &mut self.counters.after_end
+            } else {
+                &mut self.counters.unknown
+            } += 1;
             return;
         };
         let run = &mut self.runs[at];
@@ -98,8 +101,8 @@ impl Mesh {
             if other == 0 { None } else { clock.to_own(other, arrived) }
         };
         let within = |time: Option<Time>| time.map_or(arrived, |time| time.clamp(left, arrived));
-        let ordered = ack.ready_ns == 0
-            || (ack.received_ns <= ack.ready_ns && ack.ready_ns <= ack.sent_ns);
+        let ordered =
+            ack.ready_ns == 0 || (ack.received_ns <= ack.ready_ns && ack.ready_ns <= ack.sent_ns);
         let ready = within(own(ack.ready_ns));
         let one_way = within(own(ack.received_ns)) - left;
         let processing = ack.ready_ns.saturating_sub(ack.received_ns).min(arrived - left);

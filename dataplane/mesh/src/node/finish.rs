@@ -5,10 +5,7 @@ use crate::{
     MS, Time,
     cascade::{self, PRIORITY},
     gather::{
-        ENDED, KIDS_GRACE, PROGRESS_EVERY, Run, Stage,
-        kids::KidState,
-        report,
-        targets::State,
+        ENDED, KIDS_GRACE, PROGRESS_EVERY, Run, Stage, kids::KidState, report, targets::State,
     },
     trinary::{self, Verdict},
 };
@@ -302,7 +299,8 @@ fn skip_waiting(run: &mut Run) {
     for at in waiting {
         let human = !crate::class::is_machine(run.targets.rows()[at].class);
         let priority = run.order.strategy == Strategy::Priority;
-        let reason = if human && priority { SkipReason::OverRange } else { SkipReason::Unconfirmed };
+        let reason =
+            if human && priority { SkipReason::OverRange } else { SkipReason::Unconfirmed };
         run.targets.skip(at);
         run.tally.skip(reason, 0, 0);
     }

@@ -17,12 +17,12 @@ use crate::{
 use std::collections::BTreeMap;
 use wire::{
     ErrorCode, Kind,
+    error::Refusal,
     mesh::{Decision, SkipReason, Strategy},
     payload::{
         Text,
         mesh::{Gather, PHASE_COMMIT, PHASE_PREPARE, PhaseRow},
     },
-    reply::Refusal,
 };
 
 /// Of the time that a node has for its PREPARE, the part that it gives the nodes below.
@@ -47,8 +47,8 @@ impl Mesh {
             Ok(order) => self.begin(now, asker, order, out),
             Err(fault) => {
                 self.counters.bad_gathers += 1;
-                let refusal = Refusal::new(fault.code, Kind::Gather.code())
-                    .over(fault.limit, fault.actual);
+                let refusal =
+                    Refusal::new(fault.code, Kind::Gather.code()).over(fault.limit, fault.actual);
                 self.refuse_with(now, from, message_id, refusal, out);
             }
         }
@@ -221,11 +221,12 @@ impl Mesh {
         let until = now.node.saturating_add(within).min(run.ends_by);
         run.stage = Stage::Preparing { until };
         let only = match run.order.select {
-            Select::Sector(sector) | Select::Cluster(sector, _) => match self.children.owner(sector)
-            {
-                Some((child, theirs)) => Some((child, theirs)),
-                None => return,
-            },
+            Select::Sector(sector) | Select::Cluster(sector, _) => {
+                match self.children.owner(sector) {
+                    Some((child, theirs)) => Some((child, theirs)),
+                    None => return,
+                }
+            }
             _ => None,
         };
         let present: Vec<(u32, Peer, u32)> = self

@@ -5,7 +5,8 @@ use super::{AckView, Beat, Effect, Effects, Mesh, Now, Peer};
 use crate::{SECOND, Time, gather};
 use std::collections::BTreeMap;
 use wire::{
-    ErrorCode, Kind, Payload, PayloadFault,
+    ErrorCode, Kind, PayloadFault,
+    error::{Refusal, sentence},
     payload::{
         self, Text,
         mesh::{
@@ -14,15 +15,14 @@ use wire::{
             MeshSummary, NodeJoin,
         },
     },
-    reply::{Refusal, sentence},
 };
 
 /// Refusals that one connection is told of in a second.
-pub const REFUSALS_PER_SECOND: u32 = 8;
+const REFUSALS_PER_SECOND: u32 = 8;
 /// Frames that nobody can use after which a connection is closed: it floods, or never learns.
-pub const FAULTS_MAX: u32 = 1_000;
+const FAULTS_MAX: u32 = 1_000;
 /// Connections about which something is remembered. Beyond, faults are only counted.
-pub const BOOKS_MAX: usize = 65_536;
+const BOOKS_MAX: usize = 65_536;
 
 /// What is remembered about connections that sent something unusable.
 #[derive(Debug, Default)]
@@ -64,14 +64,8 @@ impl Books {
         if book.told <= REFUSALS_PER_SECOND { Answer::Tell } else { Answer::Nothing }
     }
 
-    pub fn forget(&mut self, peer: Peer) {
+    pub(super) fn forget(&mut self, peer: Peer) {
         self.all.remove(&peer);
-    }
-
-    /// Connections remembered.
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.all.len()
     }
 }
 
@@ -240,4 +234,3 @@ fn decode_beat(beat: &ArchivedAgentHeartbeat) -> Beat {
         ..Beat::default()
     }
 }
-

@@ -9,9 +9,9 @@ const BUCKETS: usize = 12;
 /// Cascades whose duration is kept.
 const DURATIONS: usize = 100;
 /// A prediction is accurate when it is within this (KPI-03).
-pub const ACCURATE: Time = 50 * MS;
+const ACCURATE: Time = 50 * MS;
 /// Available: at least this share of the agents is active (KPI-05).
-pub const AVAILABLE: f32 = 0.95;
+const AVAILABLE: f32 = 0.95;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {

@@ -4,12 +4,7 @@ use super::{Effect, Effects, Mesh, Now, ScheduledSend, VolleyOrder};
 use crate::{
     MS, SECOND, Time,
     cascade::{self, PRIORITY},
-    gather::{
-        Part, Run, Stage,
-        ask::Select,
-        kids::KidState,
-        targets::State,
-    },
+    gather::{Part, Run, Stage, ask::Select, kids::KidState, targets::State},
     plan::{self, Ask, Plan, Planned},
 };
 use sha2::{Digest, Sha256};
@@ -80,9 +75,9 @@ impl Mesh {
         let registry = &self.registry;
         let target = |row: &usize| {
             let handle = run.targets.rows()[*row].handle;
-            let link = registry.link(handle).map_or(0, |link| {
-                u32::from(link.shard as u8) << 24 | (link.conn & 0x00FF_FFFF)
-            });
+            let link = registry
+                .link(handle)
+                .map_or(0, |link| u32::from(link.shard as u8) << 24 | (link.conn & 0x00FF_FFFF));
             plan::Target {
                 handle,
                 queue: run.targets.rows()[*row].queue,
@@ -129,7 +124,14 @@ impl Mesh {
         end.min(level).min(run.ends_by)
     }
 
-    fn dispatch(&mut self, now: Now, run: &mut Run, rows: &[usize], plan: &Plan, out: &mut Effects) {
+    fn dispatch(
+        &mut self,
+        now: Now,
+        run: &mut Run,
+        rows: &[usize],
+        plan: &Plan,
+        out: &mut Effects,
+    ) {
         let Some(template) = self.template(now, run) else {
             return;
         };
@@ -205,7 +207,12 @@ fn rows_of(run: &Run, phase: usize) -> Vec<usize> {
     waits.filter(|(_, row)| all || Some(row.class) == class).map(|(at, _)| at).collect()
 }
 
-fn scheduled(send: &Planned, (conn, life): (u32, u32), handle: u32, generation: u32) -> ScheduledSend {
+fn scheduled(
+    send: &Planned,
+    (conn, life): (u32, u32),
+    handle: u32,
+    generation: u32,
+) -> ScheduledSend {
     let us = |time: Time| u32::try_from(time / 1_000).unwrap_or(u32::MAX);
     ScheduledSend {
         at: send.send_at,

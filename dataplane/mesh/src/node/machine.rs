@@ -1,9 +1,6 @@
 //! The machine's parts, and what time alone makes it do.
 
-use super::{
-    Config, Effect, Effects, Kpi, MeshCounters, Now, Peer, Record,
-    intake::Books,
-};
+use super::{Config, Effect, Effects, Kpi, MeshCounters, Now, Peer, Record, intake::Books};
 use crate::{
     SECOND, Time,
     child::{Children, up::Up},

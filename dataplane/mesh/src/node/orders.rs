@@ -16,7 +16,7 @@ use wire::{
 const TEXT_MAX: usize = 256;
 
 fn text(from: &str) -> wire::payload::Text {
-    from[..from.floor_char_boundary(TEXT_MAX)].into()
+    crate::gather::tally::clip(from, TEXT_MAX).into()
 }
 
 pub(super) fn circuit(from: &ArchivedCircuit) -> Circuit {

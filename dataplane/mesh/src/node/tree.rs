@@ -5,15 +5,12 @@ use crate::{
     Time,
     child::up::Up,
     gather::kids::{self, KidState},
-    limits::{BEAT_EVERY, SILENT_AFTER},
+    limits::SILENT_AFTER,
 };
 use wire::{
     ErrorCode, Kind,
     mesh::{AgentState, Role},
-    payload::{
-        Text,
-        mesh::{ArchivedMeshSummary, ArchivedNodeJoin, GatherReport, MeshSummary, NodeJoin},
-    },
+    payload::mesh::{ArchivedMeshSummary, ArchivedNodeJoin, GatherReport, MeshSummary, NodeJoin},
 };
 
 // The node below.
@@ -264,4 +261,3 @@ impl Mesh {
         }
     }
 }
-

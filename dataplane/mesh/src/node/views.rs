@@ -18,9 +18,9 @@ use wire::{
 };
 
 /// Agents in one answer, at most.
-pub const VIEW_AGENTS: usize = 4_096;
+const VIEW_AGENTS: usize = 4_096;
 /// Clusters (and sectors) in one answer, at most.
-pub const VIEW_CLUSTERS: usize = 4_096;
+const VIEW_CLUSTERS: usize = 4_096;
 
 fn ms(time: Time) -> f32 {
     (time as f64 / MS as f64) as f32
@@ -77,9 +77,11 @@ impl Mesh {
         limit: usize,
     ) -> Vec<AgentRow> {
         let registry = &self.registry;
+        let known = registry.capability(capability);
         let fits = |handle: &u32| {
             (sector == EVERY_SECTOR || registry.seat(*handle).sector() == sector)
-                && (capability.is_empty() || registry.is_capable(*handle, capability))
+                && (capability.is_empty()
+                    || known.is_some_and(|known| registry.is_capable(*handle, known)))
         };
         let mut handles: Vec<u32> = registry.iter().filter(fits).collect();
         let worst_first = |value: fn(&Self, Now, u32) -> f32| {
@@ -92,15 +94,15 @@ impl Mesh {
                 let seat = registry.seat(*handle);
                 (seat.cluster, seat.position)
             }),
-            SortBy::Impedance => handles.sort_unstable_by(worst_first(|it, _, handle| {
-                it.registry.score(handle)
-            })),
+            SortBy::Impedance => {
+                handles.sort_unstable_by(worst_first(|it, _, handle| it.registry.score(handle)))
+            }
             SortBy::Reliability => handles.sort_unstable_by(worst_first(|it, now, handle| {
                 -it.registry.reliability(now.node, handle)
             })),
-            SortBy::Drift => handles.sort_unstable_by(worst_first(|it, _, handle| {
-                it.registry.drift(handle)
-            })),
+            SortBy::Drift => {
+                handles.sort_unstable_by(worst_first(|it, _, handle| it.registry.drift(handle)))
+            }
         }
         handles.truncate(limit);
         handles.into_iter().filter_map(|handle| self.agent_row(now, handle)).collect()
