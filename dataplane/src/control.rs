@@ -220,8 +220,8 @@ impl Node {
         let (tell, finished) = unbounded_channel();
         let (links, berths) = Links::new(plan.shard_cpus.len()).map_err(no_doors)?;
         let doors = (&shard_doors[..], &worker_doors[..]);
-        let threads = Threads::start(plan, &segment, doors, &stats, &tell, berths)
-            .map_err(Failure::Setup)?;
+        let threads =
+            Threads::start(plan, &segment, doors, &stats, &tell, berths).map_err(Failure::Setup)?;
         make_room(plan);
         let mesh = match mesh::start(plan, links) {
             Ok(mesh) => mesh,
@@ -245,7 +245,7 @@ impl Node {
             node: Arc::clone(&stats),
         });
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
-        sources.push(Arc::clone(&mesh.counters));
+        sources.push(Arc::clone(&mesh.counters) as _);
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));

@@ -9,9 +9,10 @@ mod thread;
 use crate::{plan::Plan, say};
 use ::mesh::{
     SECOND,
+    clock::OffsetFilter,
     node::{Config, Mesh, Now},
+    predict::Predictor,
 };
-use dataplane_core::stats::Source;
 use link::Links;
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -31,11 +32,18 @@ const SNAPSHOT_EVERY: u64 = 60 * SECOND;
 /// apart, so that none waits for the one before it.
 const SEND_GAP: u64 = 7_000;
 
+/// What an agent takes of the node's memory: its row, its prediction, its clock, its part of the
+/// planner's lists.
+pub(crate) const BYTES_PER_AGENT: u64 = ::mesh::limits::ROW_BYTES as u64
+    + Predictor::ROW_BYTES as u64
+    + size_of::<OffsetFilter>() as u64
+    + 64;
+
 /// The thread, once started.
 #[derive(Debug)]
 pub(crate) struct Running {
     /// The machine's counters.
-    pub(crate) counters: Arc<dyn Source>,
+    pub(crate) counters: Arc<Published>,
     stop: Arc<AtomicBool>,
     door: Arc<::link::door::Door>,
     thread: JoinHandle<()>,
@@ -68,7 +76,9 @@ fn restore(mesh: &mut Mesh, now: Now, snapshot: Option<&[u8]>) {
     if mesh.restore(now, bytes) {
         say::note(format!("mesh: {} agents known from before", mesh.registry().len()));
     } else {
-        say::note("mesh: the kept registry cannot be read, or is larger than --agents; starting anew");
+        say::note(
+            "mesh: the kept registry cannot be read, or is larger than --agents; starting anew",
+        );
     }
 }
 

@@ -178,6 +178,9 @@ struct ClassState {
 }
 
 impl Predictor {
+    /// Bytes of an agent.
+    pub const ROW_BYTES: usize = size_of::<Row>();
+
     /// Room for handles below `capacity`.
     #[must_use]
     pub fn new(capacity: u32) -> Self {
