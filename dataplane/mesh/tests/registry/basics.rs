@@ -116,6 +116,7 @@ fn imped_01_a_taken_name_is_refused_and_a_lost_one_comes_back_whole() {
     let row = registry.row(3 * SECOND, first.handle).unwrap();
     assert_eq!((row.name, row.reliability, row.average), (name, 0.0, 4.0));
     assert_eq!((row.capabilities, row.score), (vec!["other".to_owned()], 31.0));
+    assert!(registry.capabilities().eq(["other"]), "nobody has the old one");
     // A silent connection does not keep its name either.
     let mut swept = Swept::default();
     registry.sweep(3 * SECOND + SILENT_AFTER, &mut swept);
@@ -241,6 +242,15 @@ fn hier_10_a_long_change_of_speed_moves_an_agent_and_a_short_one_does_not() {
     registry.sweep(10 * SECOND + MOVE_AFTER, &mut swept);
     assert_eq!((swept.moved.as_slice(), registry.seat(2).cluster), (&[2][..], 1));
     assert_eq!(registry.by_name("S00-C01-A00"), Some(agent));
+    // A lead that moves is replaced where it was, and leads where it is alone.
+    let (lead, other) = (registry.reference(0).unwrap(), registry.reference(1).unwrap());
+    for second in [70, 100, 130] {
+        registry.heartbeat(second * SECOND, lead, &slow).unwrap();
+        registry.heartbeat(second * SECOND, other, &impedance(2 * MS, 3 * MS)).unwrap();
+    }
+    registry.sweep(130 * SECOND, &mut swept);
+    assert_eq!((swept.moved.as_slice(), registry.clusters().lead(0)), (&[0][..], Some(1)));
+    assert_eq!(registry.clusters().lead(1), Some(0));
 }
 
 #[test]
