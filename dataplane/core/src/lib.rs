@@ -15,6 +15,7 @@ pub mod limits;
 pub mod memory;
 pub mod node;
 pub mod route;
+pub mod schedule;
 pub mod shard;
 pub mod slot;
 pub mod stats;
