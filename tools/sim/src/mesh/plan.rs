@@ -30,6 +30,10 @@ pub struct Plan {
     pub per_connection: u32,
     /// Virtual time that passes.
     pub duration: Time,
+    /// Measuring begins after it.
+    pub warm_up: Time,
+    /// Every so manieth message is compared with the oracle; 0 for none.
+    pub oracle_every: u32,
     /// What links, clocks and hosts are like.
     pub network: World,
     /// Which classes there are.
@@ -60,6 +64,8 @@ impl Plan {
             children: 0,
             per_connection: 1,
             duration,
+            warm_up: 0,
+            oracle_every: 0,
             network,
             mix: Mix::Source,
             period: 10 * SECOND,
@@ -83,6 +89,8 @@ impl Plan {
             children: if rng.chance(30) { rng.range(1, 3) as u32 } else { 0 },
             per_connection: rng.pick(&[1, 1, 4, 30]),
             duration: rng.range(60, 150) * SECOND,
+            warm_up: 0,
+            oracle_every: 0,
             network,
             mix: rng.pick(&[Mix::Source, Mix::Uniform, Mix::SourceWithHumans]),
             period: rng.range(3, 10) * SECOND,
