@@ -18,6 +18,7 @@ mod host;
 mod judge;
 mod listen;
 mod memory;
+mod mesh;
 mod plan;
 mod progress;
 mod say;

@@ -9,3 +9,8 @@ pub type Time = u64;
 pub const MS: Time = 1_000_000;
 /// One second of [`Time`].
 pub const SECOND: Time = 1_000 * MS;
+
+pub mod cluster;
+pub mod limits;
+pub mod profile;
+pub mod registry;

@@ -1,0 +1,253 @@
+//! What an agent knows of its own speed: rings of 100 samples, their medians, the success rate of
+//! the last hour (PROF-01..05).
+
+use crate::Time;
+use crate::limits::{BUCKET, HOUR_BUCKETS, RING};
+
+/// The last 100 samples of a duration, with their median at hand.
+///
+/// A sample is kept in 16 bits: 11 bits of mantissa over units of 256 ns, so a value comes back
+/// within 128 ns or 1/4096 of itself, whichever is more; values from 78 hours on count as 78 hours.
+#[derive(Clone, Debug)]
+pub struct Ring {
+    codes: [u16; RING],
+    /// Where the next sample goes.
+    next: u8,
+    len: u8,
+    /// The median's code, how many codes are smaller, and how many are equal.
+    middle: u16,
+    below: u8,
+    same: u8,
+}
+
+/// Nanoseconds per unit, as a shift.
+const UNIT: u32 = 8;
+/// Largest number of units.
+const UNITS: u64 = (1 << 40) - 1;
+/// Codes per power of two.
+const STEP: u32 = 2048;
+
+/// The 16-bit code of a duration; codes have the order of the durations.
+const fn encode(value: Time) -> u16 {
+    let units = if value >> UNIT > UNITS { UNITS } else { value >> UNIT };
+    let bits = u64::BITS - units.leading_zeros();
+    let shift = bits.saturating_sub(12);
+    (shift * STEP) as u16 + (units >> shift) as u16
+}
+
+/// The middle of the durations with this code.
+const fn decode(code: u16) -> Time {
+    let shift = (code as u32 / STEP).saturating_sub(1);
+    let mantissa = code as u64 - (shift * STEP) as u64;
+    (mantissa << (shift + UNIT)) + (1 << (shift + UNIT - 1))
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Ring {
+    /// An empty ring.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { codes: [0; RING], next: 0, len: 0, middle: 0, below: 0, same: 0 }
+    }
+
+    /// Samples held: at most 100.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// True before the first sample.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes a sample; the oldest of a full ring goes.
+    #[inline]
+    pub fn add(&mut self, value: Time) {
+        let code = encode(value);
+        let at = usize::from(self.next);
+        if self.len() == RING {
+            let old = self.codes[at];
+            self.below -= u8::from(old < self.middle);
+            self.same -= u8::from(old == self.middle);
+        } else {
+            self.len += 1;
+        }
+        self.codes[at] = code;
+        self.next = if at + 1 == RING { 0 } else { self.next + 1 };
+        self.below += u8::from(code < self.middle);
+        self.same += u8::from(code == self.middle);
+        self.settle();
+    }
+
+    /// Moves the median to its rank. One sample shifts ranks by one, so this looks over the codes
+    /// once at most for most samples, and not at all where samples repeat.
+    fn settle(&mut self) {
+        let held = &self.codes[..usize::from(self.len)];
+        let rank = (self.len - 1) / 2;
+        while rank < self.below {
+            let middle = self.middle;
+            let lower = held.iter().map(|code| if *code < middle { *code } else { 0 });
+            self.middle = lower.max().unwrap_or(0);
+            self.same = count(held, self.middle);
+            self.below -= self.same;
+        }
+        while rank >= self.below + self.same {
+            let middle = self.middle;
+            let upper = held.iter().map(|code| if *code > middle { *code } else { u16::MAX });
+            self.middle = upper.min().unwrap_or(0);
+            self.below += self.same;
+            self.same = count(held, self.middle);
+        }
+    }
+
+    /// The median (PROF-03): of an even number of samples the lower of the two in the middle.
+    /// None without samples.
+    #[must_use]
+    #[inline]
+    pub const fn median(&self) -> Option<Time> {
+        if self.len == 0 { None } else { Some(decode(self.middle)) }
+    }
+
+    /// Mean in nanoseconds; none without samples.
+    #[must_use]
+    pub fn mean(&self) -> Option<f64> {
+        let held = &self.codes[..self.len()];
+        let sum: u64 = held.iter().map(|code| decode(*code)).sum();
+        (!held.is_empty()).then(|| sum as f64 / held.len() as f64)
+    }
+
+    /// Coefficient of variation: standard deviation over mean, both over the samples held, without
+    /// a dimension. 0 with fewer than two samples.
+    #[must_use]
+    pub fn variation(&self) -> f32 {
+        let Some(mean) = self.mean().filter(|_| self.len > 1) else { return 0.0 };
+        let held = &self.codes[..self.len()];
+        let squares: f64 = held.iter().map(|code| (decode(*code) as f64 - mean).powi(2)).sum();
+        ((squares / held.len() as f64).sqrt() / mean) as f32
+    }
+}
+
+fn count(codes: &[u16], code: u16) -> u8 {
+    codes.iter().map(|it| u8::from(*it == code)).sum()
+}
+
+/// Successes and failures of the last hour, in twelve buckets of five minutes (PROF-04): the
+/// current bucket and the eleven before it, so 55 to 60 minutes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hourly {
+    /// Successes and failures, by bucket number modulo twelve.
+    buckets: [(u16, u16); HOUR_BUCKETS],
+    /// Number of the newest bucket.
+    newest: u32,
+}
+
+impl Hourly {
+    /// Nothing happened yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { buckets: [(0, 0); HOUR_BUCKETS], newest: 0 }
+    }
+
+    /// Counts one outcome. Where a bucket is full both its counts are halved: its ratio stays. An
+    /// outcome from before the newest bucket counts into that one.
+    pub fn count(&mut self, now: Time, success: bool) {
+        self.advance(now);
+        let bucket = &mut self.buckets[self.newest as usize % HOUR_BUCKETS];
+        if bucket.0 == u16::MAX || bucket.1 == u16::MAX {
+            *bucket = (bucket.0 / 2, bucket.1 / 2);
+        }
+        if success {
+            bucket.0 += 1;
+        } else {
+            bucket.1 += 1;
+        }
+    }
+
+    /// Successes and all outcomes of the last hour.
+    #[must_use]
+    pub fn totals(&self, now: Time) -> (u32, u32) {
+        let stale = bucket_of(now).saturating_sub(self.newest) as usize;
+        let mut totals = (0, 0);
+        for back in 0..HOUR_BUCKETS.saturating_sub(stale) {
+            let at = (self.newest as usize + HOUR_BUCKETS - back) % HOUR_BUCKETS;
+            let (good, bad) = self.buckets[at];
+            totals.0 += u32::from(good);
+            totals.1 += u32::from(good) + u32::from(bad);
+        }
+        totals
+    }
+
+    /// The success rate of the last hour, 0 to 1; none where nothing happened.
+    #[must_use]
+    pub fn rate(&self, now: Time) -> Option<f32> {
+        let (good, all) = self.totals(now);
+        (all > 0).then(|| good as f32 / all as f32)
+    }
+
+    /// The buckets from the newest back, for a snapshot.
+    pub(crate) fn newest_first(&self, now: Time) -> [(u16, u16); HOUR_BUCKETS] {
+        let mut aged = *self;
+        aged.advance(now);
+        core::array::from_fn(|back| {
+            aged.buckets[(aged.newest as usize + HOUR_BUCKETS - back) % HOUR_BUCKETS]
+        })
+    }
+
+    /// What [`Self::newest_first`] gave, as if its newest bucket were the current one.
+    pub(crate) fn restore(now: Time, newest_first: &[(u16, u16); HOUR_BUCKETS]) -> Self {
+        let mut hourly = Self { newest: bucket_of(now), ..Self::new() };
+        for (back, bucket) in newest_first.iter().enumerate() {
+            let at = (hourly.newest as usize + HOUR_BUCKETS - back) % HOUR_BUCKETS;
+            hourly.buckets[at] = *bucket;
+        }
+        hourly
+    }
+
+    fn advance(&mut self, now: Time) {
+        let current = bucket_of(now);
+        let steps = current.saturating_sub(self.newest);
+        if steps == 0 {
+            return;
+        }
+        for ahead in 1..=steps.min(HOUR_BUCKETS as u32) {
+            self.buckets[(self.newest.wrapping_add(ahead)) as usize % HOUR_BUCKETS] = (0, 0);
+        }
+        self.newest = current;
+    }
+}
+
+const fn bucket_of(now: Time) -> u32 {
+    (now / BUCKET) as u32
+}
+
+/// An agent's profile of itself: what its heartbeats report (PROF-01..05).
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// One-way latencies or round trips, as the agent samples them.
+    pub latency: Ring,
+    /// Processing times, sampled on completion.
+    pub processing: Ring,
+    /// Outcomes of the last hour.
+    pub outcomes: Hourly,
+}
+
+impl Profile {
+    /// Success rate of the last hour; 1 where nothing happened, so that a newcomer gets work.
+    #[must_use]
+    pub fn reliability(&self, now: Time) -> f32 {
+        self.outcomes.rate(now).unwrap_or(1.0)
+    }
+
+    /// Coefficient of variation of the latency.
+    #[must_use]
+    pub fn drift(&self) -> f32 {
+        self.latency.variation()
+    }
+}

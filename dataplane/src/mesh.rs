@@ -1,0 +1,3 @@
+//! The mesh of a node: the thread that runs it, its link to the shards, what it keeps.
+
+mod store;
