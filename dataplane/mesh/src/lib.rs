@@ -3,6 +3,12 @@
 //! arguments, effects go back.
 #![forbid(unsafe_code)]
 
+pub mod class;
+pub mod clock;
+pub mod plan;
+pub mod predict;
+pub mod sketch;
+
 /// Nanoseconds of a monotonic clock: the node's where nothing else is said.
 pub type Time = u64;
 /// One millisecond of [`Time`].

@@ -1,0 +1,4 @@
+//! The time that a forecast and a planned send take.
+
+/// Prints it.
+pub(crate) fn report() {}
