@@ -41,6 +41,8 @@ pub(super) struct Actor {
     /// Services begun, to know the present one.
     pub(super) services: u32,
     outcome: Outcome,
+    /// How well it knew the node's clock when the messages that it has came, at the worst.
+    pub(super) bound: Time,
     /// When its clock jumped; 0 for never.
     pub(super) stepped: Time,
     pub(super) silent_since: Time,
@@ -66,6 +68,7 @@ impl Actor {
             timer: Time::MAX,
             services: 0,
             outcome: Outcome::Ready,
+            bound: 0,
             stepped: 0,
             silent_since: 0,
             silent: false,
@@ -385,6 +388,9 @@ impl World {
             return;
         }
         let mut out = std::mem::take(&mut self.outputs);
+        let actor = &mut self.actors[agent as usize];
+        let known = if actor.agent.in_hand() == 0 { 0 } else { actor.bound };
+        actor.bound = known.max(actor.agent.clock().error_bound());
         self.actors[agent as usize].agent.order(own, order, backlog, &mut out);
         self.put_out(agent, out);
     }

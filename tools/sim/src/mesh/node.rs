@@ -3,7 +3,7 @@
 
 use super::{
     engine::Time,
-    frames::{beat_of, frame_of},
+    frames::{beat_of},
     judge::Promise,
     parts::{Down, Due, Flight, Up},
     plan::{Bug, Plan},

@@ -154,7 +154,8 @@ impl World {
         }
         let record = self.record(agent);
         let again = AgentRegistration { agents: vec![record], ..AgentRegistration::default() };
-        self.actors[agent as usize].asks_at(self.own(agent));
+        let own = self.own(agent);
+        self.actors[agent as usize].asks_at(own);
         self.send_up(conn, agent, Up::Frame(frame_of(&again, u64::from(conn), 0)));
     }
 

@@ -256,7 +256,7 @@ impl World {
             own: self.own(agent),
             ready,
             target_own: self.own_at(agent, truth.target),
-            bound: actor.agent.clock().error_bound() + SLACK,
+            bound: actor.bound + SLACK,
             stepped: actor.stepped > 0 && self.now < actor.stepped + STEP_FORGOTTEN,
             ack,
             sent: ack.origin_ns.saturating_sub(self.nodes[usize::from(truth.node)].base),
