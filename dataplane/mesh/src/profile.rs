@@ -251,3 +251,87 @@ impl Profile {
         self.latency.variation()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{MS, SECOND};
+
+    proptest! {
+        #[test]
+        fn a_code_keeps_the_order_and_4096th_parts(
+            a in any::<u64>(),
+            b in any::<u64>(),
+            shift in 0..60_u32,
+        ) {
+            let (a, b): (Time, Time) = (a >> shift, b >> shift);
+            prop_assert!(encode(a.min(b)) <= encode(a.max(b)));
+            if a < 1 << 48 {
+                let error = decode(encode(a)).abs_diff(a);
+                prop_assert!(error <= 128.max(a / 4096), "{a} came back {error} off");
+            }
+            prop_assert_eq!(encode(decode(encode(a))), encode(a));
+        }
+
+        /// Few different values, so that samples repeat; many, so that they do not.
+        #[test]
+        fn prof_01_prof_03_the_running_median_is_the_sorted_window_s(
+            samples in prop::collection::vec(prop_oneof![0..6_u64, 0..1_000_000_u64], 1..400),
+        ) {
+            let mut ring = Ring::new();
+            for (at, sample) in samples.iter().enumerate() {
+                ring.add(sample * 1000);
+                let window = &samples[(at + 1).saturating_sub(RING)..=at];
+                let mut codes: Vec<u16> = window.iter().map(|it| encode(it * 1000)).collect();
+                codes.sort_unstable();
+                prop_assert_eq!(ring.median(), Some(decode(codes[(codes.len() - 1) / 2])));
+                prop_assert_eq!(ring.len(), codes.len());
+            }
+        }
+
+        #[test]
+        fn prof_04_the_hourly_rate_counts_twelve_buckets(
+            outcomes in prop::collection::vec((0..900_u64, any::<bool>()), 1..200),
+        ) {
+            let (mut hourly, mut now, mut all) = (Hourly::new(), 0, Vec::new());
+            for (gap, success) in outcomes {
+                now += gap * SECOND;
+                hourly.count(now, success);
+                all.push((now / BUCKET, success));
+                let at = now / BUCKET;
+                let in_hour = all.iter().filter(|(bucket, _)| at - bucket < 12);
+                let good = in_hour.clone().filter(|(_, success)| *success).count() as u32;
+                prop_assert_eq!(hourly.totals(now), (good, in_hour.count() as u32));
+                let moved = Hourly::restore(7 * now, &hourly.newest_first(now));
+                prop_assert_eq!(moved.rate(7 * now), hourly.rate(now));
+            }
+            prop_assert_eq!(hourly.rate(now + 12 * BUCKET), None);
+        }
+    }
+
+    #[test]
+    fn x_15_drift_has_no_dimension() {
+        let mut profile = Profile::default();
+        assert_eq!((profile.drift(), profile.reliability(0)), (0.0, 1.0));
+        for at in 0..100 {
+            profile.latency.add(if at % 2 == 0 { 90 * MS } else { 110 * MS });
+        }
+        assert!((profile.drift() - 0.1).abs() < 1e-3, "{}", profile.drift());
+        let mut slower = Profile::default();
+        for at in 0..100 {
+            slower.latency.add(if at % 2 == 0 { 900 * MS } else { 1100 * MS });
+        }
+        assert!((slower.drift() - profile.drift()).abs() < 1e-3);
+    }
+
+    #[test]
+    fn prof_05_a_full_bucket_keeps_its_ratio() {
+        let mut hourly = Hourly::new();
+        for at in 0..300_000 {
+            hourly.count(SECOND, at % 4 != 0);
+        }
+        assert!((hourly.rate(SECOND).unwrap() - 0.75).abs() < 1e-3);
+    }
+}

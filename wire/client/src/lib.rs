@@ -10,6 +10,7 @@
 mod addr;
 mod buffer;
 mod error;
+mod mesh;
 mod metrics;
 mod receiver;
 mod sender;
@@ -18,6 +19,7 @@ mod stream;
 pub use addr::{Addr, AddrError};
 pub use buffer::Buffer;
 pub use error::{ClientError, Refusal};
+pub use mesh::{Agent, ClassPart, Cluster, Conflict, Global, Map, Phase, Report, Sector, Skip};
 pub use metrics::{Metric, Metrics};
 pub use receiver::{Receiver, Reply};
 pub use sender::Sender;

@@ -164,7 +164,7 @@ impl Row {
     fn learn_common(&mut self, common: &mut Common, tuning: &Tuning, deviation: f32, error: f32) {
         let gain = (1.0 / (common.count as f32 + 50.0)).max(COMMON_GAIN);
         common.count = common.count.saturating_add(1);
-        let clipped = deviation.abs().min(8.0 * common.spread);
+        let clipped = deviation.abs().min(tuning.spread_clip * common.spread);
         common.spread += gain * (clipped - common.spread);
         common.noise += gain * (error.abs().min(8.0 * common.noise) - common.noise);
         if tuning.spread_prior.is_finite() {
@@ -172,7 +172,8 @@ impl Row {
             let weight = f32::from(self.count).min(64.0) + tuning.spread_prior;
             let own = deviation.abs() / common.spread.max(SPREAD_LEAST);
             let pull = tuning.spread_prior / (tuning.spread_prior + 64.0) * (1.0 - self.relative);
-            self.relative += (own.min(6.0 * self.relative) - self.relative + pull) / weight;
+            self.relative +=
+                (own.min(tuning.spread_clip * self.relative) - self.relative + pull) / weight;
         }
     }
 
