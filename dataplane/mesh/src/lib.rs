@@ -3,6 +3,7 @@
 //! arguments, effects go back.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod class;
 pub mod clock;
 pub mod cluster;
