@@ -101,7 +101,8 @@ impl Links {
 
     /// Pushes what was kept, as far as there is room. True where anything moved.
     pub(crate) fn settle(&mut self) -> bool {
-        self.links.iter_mut().fold(false, |moved, link| link.settle() || moved)
+        // All of them, whatever the first says.
+        self.links.iter_mut().filter_map(|link| link.settle().then_some(())).count() > 0
     }
 
     /// Announces sleep; false where there is something to do instead. Always to be followed by

@@ -82,7 +82,7 @@ fn frames_go_up_as_they_came_short_long_and_compressed() {
         piece.chunks(333).for_each(|stretch| desk.receive(conn, stretch));
     }
     let ups: Vec<_> = desk.ups().iter().map(seen).collect();
-    let wanted = plain.iter().chain([&&short[..], &&long[..]]);
+    let wanted = plain.into_iter().chain([&short[..], &long[..]]);
     assert_eq!(ups.len(), 5);
     for (up, frame) in ups.iter().zip(wanted) {
         let header = Header::peek(frame).unwrap();
@@ -140,6 +140,7 @@ fn a_full_ring_drops_beats_and_stops_others_until_the_mesh_has_taken_something()
     let answered = desk.frames();
     assert_eq!(answered.len(), 1, "a beat is answered all the same");
     assert_eq!(answered[0].0, two);
+    desk.settle();
     let wakeup = desk.shard.next_wakeup();
     assert!(wakeup.is_none_or(|at| at > desk.now), "nothing to poll for: {wakeup:?}");
     let Some(up) = desk.end.pop() else { panic!("two are there") };
