@@ -103,7 +103,7 @@ impl World {
             (0..plan.connections()).map(|conn| Conn::new(leaf(conn), None)).collect();
         conns.extend((0..=plan.children).map(|node| Conn::new(node as u8, None)));
         conns.extend((0..plan.children).map(|child| Conn::new(0, Some(child as u8 + 1))));
-        let light = plan.agents > 100_000;
+        let light = plan.agents > 10_000;
         let actors = (0..plan.agents).map(|i| Actor::new(plan.seed, i, rng.next(), light)).collect();
         let mut operator = Operator::new(plan.seed);
         operator.names = (0..plan.agents).map(|agent| (fleet.id(agent), agent)).collect();
