@@ -183,6 +183,12 @@ fn mesh_17_x_18_an_open_circuit_stops_all_but_the_global_one_lets_priority_3_pas
     assert_eq!(chosen(&mut registry, By::All, 0).0, 40);
     assert!(registry.set_circuit(cluster, CircuitAction::Close));
     assert_eq!(chosen(&mut registry, By::All, 0).0, 70);
+    for place in [Place::Sector(0), Place::Global] {
+        assert!(registry.set_circuit(place, CircuitAction::HalfOpen));
+        assert_eq!(chosen(&mut registry, By::All, 0).0, probes, "{place:?}");
+        assert_eq!(chosen(&mut registry, By::All, 0).0, 0, "{place:?}");
+        assert!(registry.set_circuit(place, CircuitAction::Close));
+    }
     assert!(registry.set_circuit(Place::Global, CircuitAction::Open));
     assert_eq!(chosen(&mut registry, By::All, 2).0, 0);
     assert_eq!(chosen(&mut registry, By::All, 3).0, 70);
@@ -216,7 +222,9 @@ fn hier_10_a_long_change_of_speed_moves_an_agent_and_a_short_one_does_not() {
     let (slow, mut swept) = (impedance(2 * MS, 300 * MS), Swept::default());
     registry.heartbeat(10 * SECOND, agent, &slow).unwrap();
     registry.heartbeat(40 * SECOND, agent, &impedance(2 * MS, 3 * MS)).unwrap();
-    registry.heartbeat(50 * SECOND, agent, &slow).unwrap();
+    for second in [50, 70, 100] {
+        registry.heartbeat(second * SECOND, agent, &slow).unwrap();
+    }
     registry.sweep(50 * SECOND + MOVE_AFTER - 1, &mut swept);
     assert!(swept.moved.is_empty(), "the short visit does not count");
     registry.sweep(50 * SECOND + MOVE_AFTER, &mut swept);
@@ -227,7 +235,9 @@ fn hier_10_a_long_change_of_speed_moves_an_agent_and_a_short_one_does_not() {
     for number in 0..5 {
         join(&mut registry, SECOND, number, 3 * MS);
     }
-    registry.heartbeat(10 * SECOND, agent, &slow).unwrap();
+    for second in [10, 15, 20, 60] {
+        registry.heartbeat(second * SECOND, agent, &slow).unwrap();
+    }
     registry.sweep(10 * SECOND + MOVE_AFTER, &mut swept);
     assert_eq!((swept.moved.as_slice(), registry.seat(2).cluster), (&[2][..], 1));
     assert_eq!(registry.by_name("S00-C01-A00"), Some(agent));
@@ -267,8 +277,19 @@ fn hier_01_hier_02_30000_agents_fill_100_sectors_of_10_clusters_of_30() {
     // A full fleet has a seat for every kind, though not among its own.
     let other = registry.reference(4321).unwrap();
     registry.remove(SECOND, other).unwrap();
-    join(&mut registry, SECOND, 40_000, 900 * MS);
-    assert_eq!(registry.len(), 30_000);
+    let seat = registry.seat(4321);
+    let late = join(&mut registry, SECOND, 40_000, 900 * MS);
+    assert_eq!((registry.len(), registry.seat(late.handle)), (30_000, seat));
+}
+
+#[test]
+fn hier_05_a_cluster_that_everybody_left_is_there_for_another_kind() {
+    let mut registry = filled(30 * 200);
+    for handle in (5 * 30..6 * 30).chain(4000..4001) {
+        registry.remove(SECOND, registry.reference(handle).unwrap()).unwrap();
+    }
+    let late = join(&mut registry, SECOND, 9000, 900 * MS);
+    assert_eq!(registry.seat(late.handle).cluster, 5);
 }
 
 #[test]

@@ -196,6 +196,8 @@ impl World {
             prop_assert_eq!(texts, agent.capabilities.iter().copied().collect());
             prop_assert_eq!(registry.by_name(&row.name.to_string()), found);
         }
+        let held = model.agents.values().flat_map(|it| it.capabilities.iter().copied());
+        prop_assert!(registry.capabilities().eq(held.collect::<BTreeSet<_>>()));
         for state in AgentState::ALL {
             prop_assert_eq!(registry.count(*state), counts.get(state).copied().unwrap_or(0));
         }
@@ -237,7 +239,7 @@ proptest! {
     #[test]
     fn hier_09_hier_10_clust_01_imped_02_random_lives_agree_with_a_plain_model(
         steps in prop::collection::vec(step(), 1..250),
-        capacity in prop::sample::select(vec![40_u32, 64, 95]),
+        capacity in prop::sample::select(vec![60_u32, 64, 90]),
     ) {
         let mut world = World {
             now: 1000 * SECOND,
