@@ -34,6 +34,12 @@ macro_rules! registry {
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
+
+            /// The member of this name, in capitals or not.
+            #[must_use]
+            pub fn from_name(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|member| member.name().eq_ignore_ascii_case(text))
+            }
         }
 
         impl core::fmt::Display for $name {

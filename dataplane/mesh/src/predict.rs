@@ -22,6 +22,8 @@ use row::{Common, Row, Stage};
 
 /// No delay is taken to be longer than this: a day.
 const LONGEST: f32 = (24 * 3600 * SECOND) as f32;
+/// Least retransmission delay of TCP on Linux, to which a round trip is added.
+const RETRANSMISSION: f32 = 200.0e6;
 /// Weights beyond this are taken as this.
 const WEIGHT_MOST: f32 = 16.0;
 /// Queues beyond this are taken as this.
@@ -98,6 +100,11 @@ pub struct Tuning {
     /// How many messages the class's spread counts for against the agent's own. Infinite: the
     /// class's alone.
     pub spread_prior: f32,
+    /// Misses beyond this many spreads are measured in retransmission delays instead: those are
+    /// alike for all agents, however even their links are. Infinite: never.
+    pub knee: f32,
+    /// Deviations beyond this many spreads count for that many in an agent's spread.
+    pub spread_clip: f32,
     /// Misses that a pool remembers: it forgets by halves.
     pub memory: u32,
     /// Whether shifts of an agent's rate or path are looked for.
@@ -110,8 +117,10 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             rate_gain: 1.0 / 24.0,
-            owd_gain: 1.0 / 8.0,
-            spread_prior: 20.0,
+            owd_gain: 1.0 / 24.0,
+            spread_prior: 40.0,
+            knee: 4.0,
+            spread_clip: 4.0,
             memory: 32_768,
             shifts: true,
             stages: true,
@@ -119,8 +128,41 @@ impl Default for Tuning {
     }
 }
 
+/// Between misses in nanoseconds and in the units that pools count: spreads of the agent up to a
+/// knee, shares of a retransmission delay beyond it.
+struct Ruler {
+    spread: f32,
+    knee: f32,
+    beyond: f32,
+}
+
+impl Ruler {
+    fn new(tuning: &Tuning, expected: f32, owd: f32, spread: f32) -> Self {
+        let spread = (expected * spread).max(1.0);
+        let again = RETRANSMISSION + 2.0 * owd;
+        Self { spread, knee: tuning.knee, beyond: (again / 8.0).max(spread / 4.0) }
+    }
+
+    fn units(&self, miss: f32) -> f32 {
+        let plain = miss / self.spread;
+        if plain <= self.knee {
+            plain
+        } else {
+            self.knee + (miss - self.knee * self.spread) / self.beyond
+        }
+    }
+
+    fn nanoseconds(&self, units: f32) -> f32 {
+        if units <= self.knee {
+            units * self.spread
+        } else {
+            self.knee * self.spread + (units - self.knee) * self.beyond
+        }
+    }
+}
+
 /// What is known of every agent's delays. Indexed by handle; knows nothing of the registry. Fixed
-/// memory: 48 bytes per agent and 60 KB.
+/// memory: 32 bytes per agent and 80 KB.
 #[derive(Clone, Debug)]
 pub struct Predictor {
     rows: Vec<Row>,
@@ -186,7 +228,8 @@ impl Predictor {
             dial
         };
         let miss = class.pools[stage as usize].quantile(dial);
-        let lead = (owd + processing) * (1.0 + row.spread(&class.common) * miss).max(0.0);
+        let ruler = Ruler::new(&self.tuning, owd + processing, owd, row.spread(&class.common));
+        let lead = (owd + processing + ruler.nanoseconds(miss)).max(0.0);
         Forecast {
             owd: owd as Time,
             processing: processing as Time,
@@ -202,9 +245,12 @@ impl Predictor {
         let row = &mut self.rows[handle as usize];
         let class = &mut self.classes[row.class as usize];
         let base = base_processing(row.class) as f32 * seen.work.load();
-        let expected = (row.owd(&class.common) + base * row.rate(&class.common)).max(1_000.0);
-        let deviation = (seen.ready_delay as f32).min(LONGEST) / expected - 1.0;
-        class.pools[stage as usize].add(deviation / row.spread(&class.common));
+        let owd = row.owd(&class.common);
+        let expected = (owd + base * row.rate(&class.common)).max(1_000.0);
+        let ruler = Ruler::new(&tuning, expected, owd, row.spread(&class.common));
+        let miss = (seen.ready_delay as f32).min(LONGEST) - expected;
+        class.pools[stage as usize].add(ruler.units(miss));
+        let deviation = miss / expected;
         let ratio = ((seen.processing as f32).min(LONGEST) / base).max(1e-6);
         let shifted = row.learn(&mut class.common, &tuning, deviation, ratio);
         row.learn_owd(&mut class.common, &tuning, (seen.one_way as f32).min(LONGEST));
@@ -238,7 +284,7 @@ impl Predictor {
         f64::from(state.pools[Stage::Warm as usize].quantile(dial) * state.common.spread)
     }
 
-    const fn stage(&self, row: &Row) -> Stage {
+    fn stage(&self, row: &Row) -> Stage {
         if self.tuning.stages { row.stage() } else { Stage::Warm }
     }
 }

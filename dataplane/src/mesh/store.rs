@@ -2,7 +2,7 @@
 //! one file, written by a thread of its own.
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use std::{
     path::Path,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -12,12 +12,16 @@ use std::{
 const SNAPSHOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshot");
 /// Points of the map by nanoseconds since the Unix epoch.
 const HISTORY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history");
+/// Results of gathers by their time-ordered ids.
+const GATHERS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("gathers");
 const LATEST: &str = "latest";
 
 /// Points that are kept: a day of one every ten seconds.
 const HISTORY_MAX: u64 = 8_640;
+/// Results of gathers that are kept.
+const GATHERS_MAX: u64 = 10_000;
 /// Writes that may wait for the disk; more are dropped and counted, the next one makes up for them.
-const QUEUE: usize = 4;
+const QUEUE: usize = 64;
 
 /// What to write.
 #[derive(Debug)]
@@ -30,6 +34,13 @@ pub(crate) enum Write {
         at: u64,
         /// The point.
         point: Vec<u8>,
+    },
+    /// The result of a gather: a GATHER_REPORT's payload.
+    Gather {
+        /// Its id.
+        id: [u8; 16],
+        /// The payload.
+        report: Vec<u8>,
     },
 }
 
@@ -67,8 +78,14 @@ impl Store {
             Write::History { at, point } => {
                 let mut table = transaction.open_table(HISTORY)?;
                 table.insert(at, point.as_slice())?;
-                let over = redb::ReadableTableMetadata::len(&table)?.saturating_sub(HISTORY_MAX);
-                for _ in 0..over {
+                for _ in HISTORY_MAX..table.len()? {
+                    table.pop_first()?;
+                }
+            }
+            Write::Gather { id, report } => {
+                let mut table = transaction.open_table(GATHERS)?;
+                table.insert(id, report.as_slice())?;
+                for _ in GATHERS_MAX..table.len()? {
                     table.pop_first()?;
                 }
             }

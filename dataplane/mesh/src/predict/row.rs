@@ -12,6 +12,8 @@ const SPREAD_LEAST: f32 = 0.01;
 const OWD: f32 = 40_000_000.0;
 /// Gain of what is learned in common once much was seen.
 const COMMON_GAIN: f32 = 1.0 / 512.0;
+/// Agents with this many times the spread of their class are wild.
+const WILD: f32 = 2.5;
 /// Messages after which an agent is experienced.
 const YOUNG: u8 = 6;
 /// The CUSUM forgives this much per message, in mean deviations...
@@ -34,18 +36,21 @@ pub(crate) enum Stage {
     Young = 1,
     /// Enough.
     Warm = 2,
+    /// Enough to see that its times are far less even than its class's: broken, or lying. Such
+    /// agents pay for each other, and those that keep their word do not pay for them.
+    Wild = 3,
 }
 
 impl Stage {
-    pub(crate) const ALL: [Self; 3] = [Self::Cold, Self::Young, Self::Warm];
-    pub(crate) const COUNT: usize = 3;
+    pub(crate) const ALL: [Self; 4] = [Self::Cold, Self::Young, Self::Warm, Self::Wild];
+    pub(crate) const COUNT: usize = 4;
 
     /// How many misses the prior counts for.
     pub(crate) const fn prior(self) -> u32 {
         match self {
             Self::Cold => 400,
             Self::Young => 200,
-            Self::Warm => 100,
+            Self::Warm | Self::Wild => 100,
         }
     }
 }
@@ -71,7 +76,7 @@ impl Common {
     }
 }
 
-/// What is learned of one agent: 32 bytes.
+/// What is learned of one agent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     owd: f32,
@@ -89,6 +94,8 @@ pub(crate) struct Row {
     owd_run: i8,
     pub(crate) class: AgentClass,
 }
+
+const _: () = assert!(size_of::<Row>() <= 32);
 
 impl Row {
     pub(crate) const fn new(class: AgentClass) -> Self {
@@ -110,10 +117,11 @@ impl Row {
         self.count
     }
 
-    pub(crate) const fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> Stage {
         match self.count {
             0 => Stage::Cold,
             1..YOUNG => Stage::Young,
+            _ if self.relative > WILD => Stage::Wild,
             _ => Stage::Warm,
         }
     }
@@ -164,7 +172,7 @@ impl Row {
     fn learn_common(&mut self, common: &mut Common, tuning: &Tuning, deviation: f32, error: f32) {
         let gain = (1.0 / (common.count as f32 + 50.0)).max(COMMON_GAIN);
         common.count = common.count.saturating_add(1);
-        let clipped = deviation.abs().min(8.0 * common.spread);
+        let clipped = deviation.abs().min(tuning.spread_clip * common.spread);
         common.spread += gain * (clipped - common.spread);
         common.noise += gain * (error.abs().min(8.0 * common.noise) - common.noise);
         if tuning.spread_prior.is_finite() {
@@ -172,7 +180,8 @@ impl Row {
             let weight = f32::from(self.count).min(64.0) + tuning.spread_prior;
             let own = deviation.abs() / common.spread.max(SPREAD_LEAST);
             let pull = tuning.spread_prior / (tuning.spread_prior + 64.0) * (1.0 - self.relative);
-            self.relative += (own.min(6.0 * self.relative) - self.relative + pull) / weight;
+            self.relative +=
+                (own.min(tuning.spread_clip * self.relative) - self.relative + pull) / weight;
         }
     }
 
