@@ -16,6 +16,7 @@ use dataplane_core::{
 use mesh::{
     Time,
     node::{Effect, Effects, Mesh, Now, Peer, Record, VolleyOrder, VolleyReport},
+    summary::HistoryPoint,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -75,13 +76,17 @@ fn nanoseconds(clock: ClockId) -> u64 {
 /// Runs until told to stop, then keeps the registry one last time.
 pub(crate) fn run(mut seat: Seat) {
     let mut work = Work::default();
-    let mut publish_at = 0;
+    let (mut publish_at, mut history_at) = (0, 0);
     while !seat.stop.load(Relaxed) {
         let now = now();
         let busy = seat.pass(now, &mut work);
         if now.node >= publish_at {
             publish_at = now.node + PUBLISH_EVERY;
             seat.publish(now);
+        }
+        if now.node >= history_at {
+            history_at = now.node + mesh::limits::MAP_EVERY;
+            seat.note_history(now);
         }
         if !busy {
             let due = seat.mesh.next_wakeup().unwrap_or(Time::MAX).min(publish_at);
@@ -216,6 +221,17 @@ impl Seat {
         match record {
             Record::Registry(bytes) => keeper.write(Write::Snapshot(bytes)),
             Record::Gather { id, report } => keeper.write(Write::Gather { id, report }),
+        }
+    }
+
+    /// Writes down how the sectors fare, one row each (IMPED-13).
+    fn note_history(&self, now: Now) {
+        let Some(keeper) = &self.keeper else { return };
+        let mut rows = Vec::new();
+        self.mesh.summaries().history(&mut rows);
+        let point: Vec<u8> = rows.iter().flat_map(HistoryPoint::to_bytes).collect();
+        if !point.is_empty() {
+            keeper.write(Write::History { at: now.epoch_ns, point });
         }
     }
 
