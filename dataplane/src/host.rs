@@ -19,6 +19,13 @@ pub(crate) fn cpus() -> Vec<usize> {
     if allowed.is_empty() { vec![0] } else { allowed }
 }
 
+/// The host's name and this process's number: tells nodes apart for people.
+pub(crate) fn default_name() -> String {
+    let host = rustix::system::uname();
+    let host: String = host.nodename().to_string_lossy().chars().take(48).collect();
+    format!("{host}-{}", std::process::id())
+}
+
 /// CPUs' worth of time that the control group grants, if it limits it.
 pub(crate) fn quota() -> Option<f64> {
     groups().filter_map(|group| parse_quota(&read(&group, "cpu.max")?)).reduce(f64::min)

@@ -3,7 +3,7 @@
 
 use crate::{
     host,
-    settings::{Backend, Poll, Settings},
+    settings::{Backend, Poll, Role, Settings},
     units::Bytes,
 };
 use std::{
@@ -77,6 +77,59 @@ pub(crate) struct Limits {
     pub(crate) drain_timeout: Duration,
 }
 
+/// What the mesh of a node is going to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MeshPlan {
+    /// Room of the registry.
+    pub(crate) agents: u32,
+    /// Room of each shard's send schedule.
+    pub(crate) pending_sends: u32,
+    /// The node above.
+    pub(crate) parent: Option<client::Addr>,
+    /// The name others see.
+    pub(crate) name: String,
+    /// Where the registry is kept.
+    pub(crate) state: Option<PathBuf>,
+}
+
+impl MeshPlan {
+    fn from_settings(settings: &Settings) -> Result<Self, PlanError> {
+        let parent = match &settings.parent {
+            None => None,
+            Some(text) => {
+                Some(text.parse().map_err(|error| refuse("parent", text, format!("{error}")))?)
+            }
+        };
+        match (settings.role, &settings.parent) {
+            (Some(Role::Sector), None) => {
+                let remedy = "a sector needs a node above it: name it with --parent";
+                return Err(refuse("role", "sector", remedy));
+            }
+            (Some(Role::Orchestrator), Some(parent)) => {
+                let remedy = "an orchestrator has nothing above it: leave --parent or --role out";
+                return Err(refuse("parent", parent, remedy));
+            }
+            _ => {}
+        }
+        let name = settings.name.clone().unwrap_or_else(host::default_name);
+        if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
+            return Err(refuse("name", name, "write 1 to 64 bytes of printable text"));
+        }
+        Ok(Self {
+            agents: bounded("agents", settings.agents, 32_768, 1..=2_000_000)?,
+            pending_sends: bounded(
+                "pending_sends",
+                settings.pending_sends,
+                65_536,
+                1..=10_000_000,
+            )?,
+            parent,
+            name,
+            state: settings.state.clone(),
+        })
+    }
+}
+
 /// What a node is going to be. Immutable; everything else is derived from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -102,6 +155,8 @@ pub(crate) struct Plan {
     pub(crate) basis: Option<PathBuf>,
     /// Bounds.
     pub(crate) limits: Limits,
+    /// Agents.
+    pub(crate) mesh: MeshPlan,
 }
 
 /// A number within its bounds, or the refusal that names them.
@@ -184,6 +239,13 @@ fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>, PlanError> {
     Ok(found)
 }
 
+/// Room of one shard for its part of `connections`. The OS spreads them by a hash, so the parts
+/// differ by chance: six standard deviations more than the mean make an overflow unheard of.
+fn spread(connections: u32, shards: u32) -> u32 {
+    let mean = connections.div_ceil(shards);
+    if shards == 1 { mean } else { mean + 6 * mean.isqrt() }
+}
+
 impl Limits {
     /// Every node accepts payloads of this length.
     pub(crate) const PAYLOAD_MIN: u64 = 16 << 10;
@@ -207,7 +269,7 @@ impl Limits {
         }
         Ok(Self {
             max_payload,
-            connections: connections.div_ceil(shards),
+            connections: spread(connections, shards),
             in_flight: bounded("max_in_flight", settings.max_in_flight, 512, 1..=65_536)?,
             small_slots: bounded("small_slots", settings.small_slots, 2048, 1..=65_536)?,
             bulk_slots: bounded("bulk_slots", settings.bulk_slots, 48, 2..=4096)?,
@@ -289,6 +351,7 @@ impl Plan {
             poll: settings.poll.unwrap_or(Poll::Balanced),
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),
+            mesh: MeshPlan::from_settings(settings)?,
             limits,
         })
     }

@@ -30,6 +30,16 @@ pub(crate) enum Backend {
     Cuda,
 }
 
+/// What a node is in a tree of nodes.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Nothing above it.
+    Orchestrator,
+    /// Coordinates its own agents for a parent, and goes on alone while that is away.
+    Sector,
+}
+
 impl Poll {
     /// As in flags and files.
     pub(crate) const fn name(self) -> &'static str {
@@ -109,6 +119,25 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub(crate) recv_buffer: Option<Bytes>,
 
+    /// Agents that this node's registry has room for [default: 32768]
+    #[arg(long, value_name = "N", help_heading = "Mesh")]
+    pub(crate) agents: Option<u32>,
+    /// Sends that may wait for their moment, per shard [default: 65536]
+    #[arg(long, value_name = "N", help_heading = "Mesh")]
+    pub(crate) pending_sends: Option<u32>,
+    /// The node above this one: HOST:PORT or unix:///PATH. This node then coordinates its agents for it
+    #[arg(long, value_name = "ADDR", help_heading = "Mesh")]
+    pub(crate) parent: Option<String>,
+    /// What this node is in a tree of nodes [default: sector with a parent, else orchestrator]
+    #[arg(long, value_name = "ROLE", help_heading = "Mesh")]
+    pub(crate) role: Option<Role>,
+    /// Name of this node in the reports of others [default: the host's name and the process number]
+    #[arg(long, value_name = "NAME", help_heading = "Mesh")]
+    pub(crate) name: Option<String>,
+    /// Directory for the registry's snapshot and history; without it a restart forgets them
+    #[arg(long, value_name = "DIR", help_heading = "Mesh")]
+    pub(crate) state: Option<PathBuf>,
+
     /// Requests in a batch at most [default: 32]
     #[arg(long, value_name = "N", help_heading = "Batches and time")]
     pub(crate) batch_size: Option<u32>,
@@ -148,6 +177,12 @@ impl Settings {
             bulk_slots: self.bulk_slots.or(file.bulk_slots),
             recv_buffers: self.recv_buffers.or(file.recv_buffers),
             recv_buffer: self.recv_buffer.or(file.recv_buffer),
+            agents: self.agents.or(file.agents),
+            pending_sends: self.pending_sends.or(file.pending_sends),
+            parent: self.parent.or(file.parent),
+            role: self.role.or(file.role),
+            name: self.name.or(file.name),
+            state: self.state.or(file.state),
             batch_size: self.batch_size.or(file.batch_size),
             batch_wait: self.batch_wait.or(file.batch_wait),
             worker_timeout: self.worker_timeout.or(file.worker_timeout),

@@ -111,5 +111,11 @@ pub const fn sentence(code: ErrorCode) -> &'static str {
         ErrorCode::UnknownBasis => {
             "this node has no such basis; fetch the one it has, or name none"
         }
+        ErrorCode::NameTaken => "another connection holds this agent's id; end it first",
+        ErrorCode::MeshFull => "the registry has no room for another agent; raise its limit",
+        ErrorCode::StaleAgent => "that handle is no agent of this connection; register again",
+        ErrorCode::TooManyTargets => {
+            "more targets or a longer message than this mesh takes; split the operation"
+        }
     }
 }

@@ -34,6 +34,12 @@ macro_rules! registry {
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
+
+            /// The member of this name, in capitals or not.
+            #[must_use]
+            pub fn from_name(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|member| member.name().eq_ignore_ascii_case(text))
+            }
         }
 
         impl core::fmt::Display for $name {
@@ -46,8 +52,8 @@ macro_rules! registry {
 pub(crate) use registry;
 
 registry! {
-    /// Message types (TYPES-01..12). Ranges 0x01xx (mesh), 0x02xx (federation) and 0x03xx
-    /// (exchange) are reserved.
+    /// Message types (TYPES-01..12; 0x01xx are the mesh's, MESHMSG-14..18). Ranges 0x02xx
+    /// (federation) and 0x03xx (exchange) are reserved.
     pub enum Kind: u16 {
         /// A client asks for work: text for a model, or a tensor operation.
         QueryRequest = 0x0001, "query_request";
@@ -73,6 +79,32 @@ registry! {
         ErrorReport = 0x000B, "error_report";
         /// Metrics; an empty payload asks for them.
         MetricsUpdate = 0x000C, "metrics_update";
+        /// Agents announce themselves.
+        AgentRegistration = 0x0101, "agent_registration";
+        /// The answer: a place for each.
+        AgentRegistered = 0x0102, "agent_registered";
+        /// An agent's impedance, and the clock exchange.
+        AgentHeartbeat = 0x0103, "agent_heartbeat";
+        /// A message to be READY for at a given moment.
+        Coordinate = 0x0104, "coordinate";
+        /// What an agent made of it.
+        Ack = 0x0105, "ack";
+        /// An order to a breaker.
+        Circuit = 0x0106, "circuit";
+        /// Stops a part of the mesh, or lets it go on.
+        Freeze = 0x0107, "freeze";
+        /// Asks for a scatter-gather operation.
+        Gather = 0x0108, "gather";
+        /// Its progress and its result.
+        GatherReport = 0x0109, "gather_report";
+        /// Asks for agents or the map.
+        MeshQuery = 0x010A, "mesh_query";
+        /// The answer.
+        MeshView = 0x010B, "mesh_view";
+        /// A node joins the one above it.
+        NodeJoin = 0x010C, "node_join";
+        /// The clusters of a node below.
+        MeshSummary = 0x010D, "mesh_summary";
     }
 }
 
@@ -135,6 +167,23 @@ registry! {
         PeerTooSlow = 21, "peer_too_slow";
         /// No basis, or another one than the request names. The one that is there can be fetched.
         UnknownBasis = 22, "unknown_basis";
+        /// Another connection holds this agent's id.
+        NameTaken = 23, "name_taken";
+        /// The registry, or the connection, has no room for another agent.
+        MeshFull = 24, "mesh_full";
+        /// The handle is not (any more) an agent of this connection.
+        StaleAgent = 25, "stale_agent";
+        /// More targets, or a longer message, than the mesh takes.
+        TooManyTargets = 26, "too_many_targets";
+    }
+}
+
+impl Kind {
+    /// True for the messages of the mesh.
+    #[must_use]
+    #[inline]
+    pub const fn is_mesh(self) -> bool {
+        self.code() >> 8 == 0x01
     }
 }
 
@@ -163,6 +212,7 @@ impl ErrorCode {
                 | Self::WorkerFailed
                 | Self::Draining
                 | Self::TooManyConnections
+                | Self::MeshFull
         )
     }
 }
@@ -175,7 +225,7 @@ mod tests {
     #[test]
     fn types_01_to_12_codes_run_from_one_and_come_back() {
         let codes: Vec<u16> = Kind::ALL.iter().map(|kind| kind.code()).collect();
-        assert_eq!(codes, (0x0001..=0x000C).collect::<Vec<_>>());
+        assert_eq!(codes, (0x0001..=0x000C).chain(0x0101..=0x010D).collect::<Vec<_>>());
         for kind in Kind::ALL {
             assert_eq!(Kind::from_code(kind.code()), Some(*kind));
         }

@@ -1,6 +1,46 @@
 //! What the mesh's messages (0x01xx) are made of besides their payloads: closed registries, ids.
 
+mod histogram;
+mod ids;
+mod template;
+mod text;
+
+pub use histogram::{bin_middle, bin_of, quantile};
+pub use ids::{MessageId, message_id};
+pub use template::{BEAT_LEN, PerAgent, Template, write_beat_reply};
+pub use text::{LineFault, NotASelection, Selection, Who, id_text, parse_id, parse_lines};
+
 use crate::kind::registry;
+
+/// Most bytes of a COORDINATE's payload.
+pub const MESSAGE_MAX: usize = 16 << 10;
+
+/// Most agents of one AGENT_REGISTRATION, and of one connection.
+pub const REGISTRATION_MAX: usize = 256;
+
+/// Most capabilities of an agent, or required by a message.
+pub const CAPABILITIES_MAX: usize = 16;
+
+/// Most bytes of a capability's name.
+pub const CAPABILITY_LEN_MAX: usize = 64;
+
+/// Most ids that a GATHER names.
+pub const TARGET_IDS_MAX: usize = 65_536;
+
+/// Most bytes of a reason, a detail, a node's name.
+pub const DETAIL_LEN_MAX: usize = 256;
+
+/// Most stragglers, and most conflicts, that a GATHER_REPORT names.
+pub const NAMES_MAX: usize = 32;
+
+/// Bins of a histogram.
+pub const BINS_MAX: usize = 2_113;
+
+/// Most clusters of a MESH_SUMMARY.
+pub const SUMMARY_CLUSTERS_MAX: usize = 65_536;
+
+/// The highest priority of a message. Conflicts between agents have a scale of their own.
+pub const PRIORITY_MAX: u8 = 3;
 
 registry! {
     /// Impedance classes (CLASS-01..06): what an agent is, and so how long it may take.
@@ -151,6 +191,8 @@ registry! {
         Unknown = 9, "unknown";
         /// Its connection ended before the send.
         Gone = 10, "gone";
+        /// A level of the cascade above it did not confirm, or its phase never came.
+        Unconfirmed = 11, "unconfirmed";
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod error_report;
 mod heartbeat;
+pub mod mesh;
 mod metrics_update;
 mod part;
 mod query_request;

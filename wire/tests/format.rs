@@ -1,6 +1,11 @@
 //! `FORMAT.md` against the code: byte offsets of every root, the registries, the limits, and the
 //! golden bytes, in both directions.
 
+#[path = "format/mesh.rs"]
+mod mesh;
+#[path = "format/mesh_golden.rs"]
+mod mesh_golden;
+
 use rkyv::util::AlignedVec;
 use std::collections::BTreeMap;
 use wire::{

@@ -2,6 +2,9 @@
 //! every reader. Nothing may panic or read outside, and what is accepted must hold what it
 //! promises.
 
+#[path = "hostile/mesh.rs"]
+mod mesh;
+
 use rkyv::util::AlignedVec;
 use wire::{
     Compression, Dtype, ErrorCode, HEADER_LEN, Header, Order, Outcome, error, flags, frame,

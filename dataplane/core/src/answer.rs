@@ -30,7 +30,7 @@ impl Default for AlignedHeartbeat {
 impl Shard {
     /// `len` contiguous bytes at the end of the connection's outbox, filled by `write`, which says
     /// how many of them it used.
-    fn append<M: Memory>(
+    pub(crate) fn append<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
         id: ConnId,

@@ -96,6 +96,8 @@ pub(crate) struct Conn {
     pub sending: bool,
     /// Requests admitted and not answered.
     pub inflight: u32,
+    /// Has sent frames of the mesh, which is to be told of the end.
+    pub mesh: bool,
     pub outbox: Outbox,
     /// Since when a frame is incomplete; 0 for none.
     pub frame_since: Time,
@@ -122,6 +124,7 @@ impl Conn {
             dirty: false,
             sending: false,
             inflight: 0,
+            mesh: false,
             outbox: Outbox::default(),
             frame_since: 0,
             write_since: 0,

@@ -176,6 +176,10 @@ pub trait Driver {
     /// Lend these slots to a worker as one batch.
     fn lend(&mut self, worker: WorkerId, batch: &[SlotId]);
 
+    /// Something went up to the mesh: wake it if it sleeps. For drivers of shards without a mesh,
+    /// nothing to do.
+    fn wake_mesh(&mut self) {}
+
     /// Hand all orders to the OS. `idle` says that this turn had no event; `until` when the shard
     /// must run again at the latest. May wait, spin or return at once, as the driver's policy says.
     fn flush(&mut self, idle: bool, until: Option<Time>);

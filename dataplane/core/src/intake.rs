@@ -24,7 +24,7 @@ enum Step {
 }
 
 /// What a header leads to.
-enum Begin {
+pub(crate) enum Begin {
     /// The frame goes on (or is done) with so many bytes of what follows the header.
     Used(usize),
     /// A slot, a chunk or credit is missing.
@@ -265,12 +265,21 @@ impl Shard {
                 let bulk = len > self.geometry.small_request;
                 self.begin_body(id, header, bulk, compression != Compression::None)
             }
+            (mesh, _) if mesh.is_mesh() && self.serves_mesh() => {
+                self.begin_mesh(cx, id, header, mesh, compression, rest)
+            }
             _ => self.skip(cx, id, header, ErrorCode::UnservedType),
         }
     }
 
     /// Takes slots for a payload: one for the bytes as carried, one more to restore them into.
-    fn begin_body(&mut self, id: ConnId, header: &Header, bulk: bool, compressed: bool) -> Begin {
+    pub(crate) fn begin_body(
+        &mut self,
+        id: ConnId,
+        header: &Header,
+        bulk: bool,
+        compressed: bool,
+    ) -> Begin {
         let Some(slot) = self.slots.receive(bulk) else { return Begin::Blocked(Wait::Shared) };
         let spare = if compressed { self.slots.receive(true) } else { None };
         if compressed && spare.is_none() {
@@ -292,7 +301,7 @@ impl Shard {
     }
 
     /// Reports a fault of one frame and ignores its payload; the connection lives.
-    fn skip<M: Memory>(
+    pub(crate) fn skip<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
         id: ConnId,
@@ -330,7 +339,7 @@ impl Shard {
     }
 
     /// A frame is answered from its header (and what lay behind it): on to the next.
-    fn head_done(&mut self, id: ConnId) {
+    pub(crate) fn head_done(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.open_mut(id) {
             conn.head_len = 0;
             conn.frame_since = 0;
@@ -367,6 +376,11 @@ impl Shard {
         {
             return false;
         }
+        let mesh = header.kind().ok().filter(|kind| kind.is_mesh());
+        if mesh.is_some_and(|kind| !self.can_pass(id, &header, kind)) {
+            return false;
+        }
+        let Some(conn) = self.conns.open_mut(id) else { return true };
         let (slot, spare) = match core::mem::replace(&mut conn.intake, Intake::Header) {
             Intake::Body { slot, spare, .. } => (slot, spare),
             other => {
@@ -387,7 +401,12 @@ impl Shard {
             self.heartbeat(cx, id, &header, &payload.0);
         } else {
             match self.restore(cx, &header, slot, spare) {
-                Ok((slot, len)) => return self.admit_checked(cx, id, &header, slot, len),
+                Ok((slot, len)) => {
+                    let Some(kind) = mesh else {
+                        return self.admit_checked(cx, id, &header, slot, len);
+                    };
+                    self.pass(cx, id, &header, kind, slot, len);
+                }
                 Err((slot, spare, code)) => {
                     self.refuse_received(cx, id, &header, slot, spare, code.into());
                 }

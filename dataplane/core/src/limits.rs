@@ -27,6 +27,18 @@ pub const WORKER_DEPTH: usize = 2;
 /// Small frames in a row after which a connection leaves the bulk lane again.
 pub const SMALL_RUN: u8 = 4;
 
+/// Scheduled sends that leave in one turn, so that receiving is not starved by a volley.
+pub const FIRES_PER_TURN: usize = 512;
+
+/// Sends of volleys that are put into the wheel in one turn: well under a tenth of a millisecond.
+pub const INSERTS_PER_TURN: usize = 4_096;
+
+/// Messages of the mesh that a shard takes in one turn.
+pub const DOWNS_PER_TURN: usize = 256;
+
+/// Volleys under way at once. One more is refused as a whole.
+pub const VOLLEYS_MAX: usize = 4_096;
+
 /// Longest batch a shard can be configured for.
 pub const BATCH_CAP: usize = 256;
 

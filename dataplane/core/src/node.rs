@@ -109,6 +109,12 @@ impl NodeStats {
         for source in self.sources.get().into_iter().flatten() {
             source.visit(&mut visit);
         }
+        // Quantiles cannot be added up: these are taken over all shards together.
+        let errors: Vec<&Histogram> = self.shards.iter().map(|s| &s.fire_error).collect();
+        let quantiles = Histogram::quantiles(&errors, [0.5, 0.99, 0.999]);
+        for (label, value) in ["0.5", "0.99", "0.999"].into_iter().zip(quantiles) {
+            visit("butterfly_schedule_fire_error_ns", "quantile", label, value);
+        }
         all
     }
 

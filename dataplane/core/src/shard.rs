@@ -12,6 +12,8 @@ use crate::{
     egress::Egress,
     limits::{Limits, MS},
     memory::{Geometry, Memory, SlotId},
+    mesh::Mesh,
+    mesh_port::Up,
     node::NodeStats,
     route::Workers,
     slot::{Ledger, SlotTable},
@@ -94,6 +96,8 @@ pub struct Shard {
     /// Something was freed since the waiting were last looked at.
     pub(crate) freed: bool,
     pub(crate) draining: bool,
+    /// Where there is a mesh.
+    pub(crate) mesh: Option<Box<Mesh>>,
     pub(crate) next_sweep: Time,
     pub(crate) stats: Arc<Stats>,
     pub(crate) node: Arc<NodeStats>,
@@ -125,6 +129,7 @@ impl Shard {
             admitted: 0,
             freed: false,
             draining: false,
+            mesh: None,
             next_sweep: 0,
             conns,
             limits,
@@ -151,7 +156,9 @@ impl Shard {
     pub fn finished(&self) -> bool {
         let ledger = self.slots.ledger();
         let busy = ledger.arrived + ledger.lent + ledger.ready + ledger.sending;
-        self.draining && busy == 0 && self.egress.is_idle() && self.deferred.is_empty()
+        let mesh_idle = self.mesh.as_ref().is_none_or(|mesh| mesh.is_idle());
+        let idle = busy == 0 && self.egress.is_idle() && self.deferred.is_empty();
+        self.draining && idle && mesh_idle
     }
 
     /// Takes in anything but bytes.
@@ -180,6 +187,7 @@ impl Shard {
     /// Does what is due at `cx.now`, and lets those that waited for room try again.
     pub fn advance<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
         self.stats.turns.add(1);
+        self.mesh_turn(cx);
         if cx.now >= self.slots.deadline_min() {
             self.expire(cx);
         }
@@ -230,6 +238,9 @@ impl Shard {
         }
         if self.freed && !(self.waiting.is_empty() && self.deferred.is_empty()) {
             next = 0;
+        }
+        if let Some(due) = self.mesh.as_ref().and_then(|mesh| mesh.next_wakeup(self.freed)) {
+            next = next.min(due);
         }
         (next != Time::MAX).then_some(next)
     }
@@ -339,7 +350,11 @@ impl Shard {
             Intake::Promote { slot, .. } => slots.drop_received(slot),
             _ => {}
         }
+        let (mesh, life) = (conn.mesh, conn.life);
         self.conns.end(id);
+        if let Some(port) = self.mesh.as_mut().filter(|_| mesh).map(|mesh| &mut mesh.port) {
+            port.tell(Up::Gone { conn: id, life });
+        }
         self.stats.open.set(u64::from(self.conns.open()));
         self.freed = true;
     }

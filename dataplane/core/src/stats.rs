@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
-use wire::{ErrorCode, Operation};
+use wire::{ErrorCode, Kind, Operation};
 
 /// A counter with a single writer: an increment is a plain load, add, store.
 #[derive(Debug, Default)]
@@ -168,11 +168,13 @@ pub enum CloseCause {
     SlowReader,
     /// No room for another connection.
     Full,
+    /// The mesh had it ended.
+    Mesh,
 }
 
 impl CloseCause {
     /// Every cause, in the order of the counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Peer,
         Self::Truncated,
         Self::Io,
@@ -180,6 +182,7 @@ impl CloseCause {
         Self::SlowSender,
         Self::SlowReader,
         Self::Full,
+        Self::Mesh,
     ];
 
     /// Label value.
@@ -193,6 +196,7 @@ impl CloseCause {
             Self::SlowSender => "slow_sender",
             Self::SlowReader => "slow_reader",
             Self::Full => "full",
+            Self::Mesh => "mesh",
         }
     }
 }
@@ -266,6 +270,8 @@ pub trait Source: Send + Sync {
     fn visit(&self, visit: Visit<'_>);
 }
 
+/// Room for the mesh's message types by the lower byte of their codes.
+const MESH_KINDS: usize = 32;
 const CODES: usize = 64;
 const OPERATIONS: usize = 8;
 
@@ -280,6 +286,7 @@ pub struct Stats {
     expired: [Counter; Place::ALL.len()],
     worker_busy_ns: Box<[Counter]>,
     closes: [Counter; CloseCause::ALL.len()],
+    mesh_frames: [Counter; MESH_KINDS],
     /// Requests in all closed batches.
     pub batched: Counter,
     /// Requests answered by a worker.
@@ -326,6 +333,28 @@ pub struct Stats {
     pub reply_bytes: Counter,
     /// From complete request to queued reply.
     pub latency: Histogram,
+    /// Beats that found the ring to the mesh full, and were answered but not passed on.
+    pub mesh_beats_dropped: Counter,
+    /// Times a frame found the ring to the mesh full.
+    pub mesh_full: Counter,
+    /// Frames of the mesh sent at once.
+    pub mesh_sent: Counter,
+    /// Such frames whose connection was gone, or took too little.
+    pub mesh_dropped: Counter,
+    /// Scheduled sends that wait now.
+    pub schedule_pending: Counter,
+    /// Those that left.
+    pub schedule_fired: Counter,
+    /// Those whose message had expired.
+    pub schedule_expired: Counter,
+    /// Those whose connection was gone.
+    pub schedule_gone: Counter,
+    /// Those for which there was no room.
+    pub schedule_refused: Counter,
+    /// Times the next send had to wait for an egress chunk.
+    pub schedule_blocked: Counter,
+    /// How long after its moment each scheduled send left.
+    pub fire_error: Histogram,
 }
 
 impl Stats {
@@ -412,6 +441,20 @@ impl Stats {
         self.expired[place as usize].get()
     }
 
+    /// A frame of the mesh was taken in.
+    #[inline]
+    pub fn mesh_frame(&self, kind: Kind) {
+        if let Some(counter) = self.mesh_frames.get(usize::from(kind.code() & 0xFF)) {
+            counter.add(1);
+        }
+    }
+
+    /// Frames of the mesh of one type.
+    #[must_use]
+    pub fn mesh_frames(&self, kind: Kind) -> u64 {
+        self.mesh_frames.get(usize::from(kind.code() & 0xFF)).map_or(0, Counter::get)
+    }
+
     /// A connection ended.
     pub fn close(&self, cause: CloseCause) {
         self.closes[cause as usize].add(1);
@@ -447,6 +490,9 @@ impl Source for Stats {
         for cause in CloseCause::ALL {
             visit("butterfly_connections_closed_total", "cause", cause.name(), self.closes(cause));
         }
+        for kind in Kind::ALL.iter().filter(|kind| kind.is_mesh()) {
+            visit("butterfly_mesh_frames_total", "kind", kind.name(), self.mesh_frames(*kind));
+        }
         let frames = "butterfly_frames_total";
         visit(frames, "lane", "small", self.frames_small.get());
         visit(frames, "lane", "bulk", self.frames_bulk.get());
@@ -470,6 +516,16 @@ impl Source for Stats {
             ("butterfly_rows_total", &self.rows_out),
             ("butterfly_row_bytes_total", &self.row_bytes),
             ("butterfly_reply_bytes_total", &self.reply_bytes),
+            ("butterfly_mesh_beats_dropped_total", &self.mesh_beats_dropped),
+            ("butterfly_mesh_full_total", &self.mesh_full),
+            ("butterfly_mesh_sent_total", &self.mesh_sent),
+            ("butterfly_mesh_dropped_total", &self.mesh_dropped),
+            ("butterfly_schedule_pending", &self.schedule_pending),
+            ("butterfly_schedule_fired_total", &self.schedule_fired),
+            ("butterfly_schedule_expired_total", &self.schedule_expired),
+            ("butterfly_schedule_gone_total", &self.schedule_gone),
+            ("butterfly_schedule_refused_total", &self.schedule_refused),
+            ("butterfly_schedule_blocked_total", &self.schedule_blocked),
         ] {
             visit(name, "", "", counter.get());
         }

@@ -23,6 +23,10 @@ pub fn turn<M: Memory, D: Driver>(shard: &mut Shard, mem: &mut M, driver: &mut D
         }
         events += 1;
     }
+    if events > 0 && shard.scheduled() > 0 {
+        // Handling events takes time, and scheduled sends are to leave at theirs.
+        (cx.now, cx.epoch_ns) = (driver.now(), driver.epoch_ns());
+    }
     shard.advance(&mut cx);
     while let Some((worker, batch)) = shard.poll_lend(&mut cx) {
         driver.lend(worker, batch);
@@ -33,6 +37,9 @@ pub fn turn<M: Memory, D: Driver>(shard: &mut Shard, mem: &mut M, driver: &mut D
     let mut segments = [Segment::Chunk { chunk: ChunkId(0), from: 0, len: 0 }; SEGMENTS_MAX];
     while let Some((conn, count)) = shard.poll_transmit(&mut segments) {
         driver.transmit(conn, &segments[..count]);
+    }
+    if shard.take_fed() {
+        driver.wake_mesh();
     }
     driver.flush(events == 0, shard.next_wakeup());
     events

@@ -209,6 +209,9 @@ impl Record {
 }
 
 impl Predictor {
+    /// Bytes of an agent.
+    pub const ROW_BYTES: usize = size_of::<Row>();
+
     /// Room for handles below `capacity`.
     #[must_use]
     pub fn new(capacity: u32) -> Self {

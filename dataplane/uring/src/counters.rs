@@ -13,7 +13,7 @@ pub struct DriverCounters {
     pub completions: u64,
     /// Times the kernel asked for room in the completion queue before it took more.
     pub throttled: u64,
-    /// Doorbells rung for sleeping workers, one system call each.
+    /// Doorbells rung for sleeping workers and a sleeping mesh, one system call each.
     pub doorbells: u64,
     /// `sched_yield` calls of the idle loop.
     pub yields: u64,

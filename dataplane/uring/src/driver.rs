@@ -1,6 +1,7 @@
 //! The driver: what it is made of, how it is set up, and the face it shows the shard.
 
 use crate::{
+    bell::{Bell, MeshLane},
     buffers::{GROUP, Pool},
     commands::{Commands, Gone},
     config::Config,
@@ -28,9 +29,10 @@ use link::door::Door;
 use rustix::time::{ClockId, clock_gettime};
 use std::{collections::VecDeque, io, os::fd::AsRawFd, sync::Arc};
 
-/// The two doorbells that the ring watches.
+/// The doorbells that the ring watches.
 pub(crate) const DOOR_COMMANDS: u32 = 0;
 const DOOR_WORKERS: u32 = 1;
+const DOOR_MESH: u32 = 2;
 
 /// Feeds a shard from io_uring and acts for it. See [`Driver`] for what may be asked of it when.
 ///
@@ -52,6 +54,7 @@ pub struct UringDriver {
     pub(crate) offer: Option<Offer>,
     pub(crate) workers: Workers,
     pub(crate) worker_door: Option<Arc<Door>>,
+    pub(crate) mesh: Option<MeshLane>,
     pub(crate) finished_left: u32,
     pub(crate) commands: Commands,
     /// The commands' doorbell rang.
@@ -102,6 +105,7 @@ impl UringDriver {
             offer: None,
             worker_door: workers.door(),
             workers,
+            mesh: None,
             finished_left: FINISHED_PER_TURN,
             commands,
             summoned: true,
@@ -116,6 +120,14 @@ impl UringDriver {
         driver.watch(DOOR_COMMANDS);
         driver.watch(DOOR_WORKERS);
         Ok(driver)
+    }
+
+    /// Lets the mesh wake this driver's thread by `own`, and this thread the mesh by `mesh`. The
+    /// rings between them are the shard's.
+    pub fn join_mesh(&mut self, own: Arc<Bell>, mesh: Arc<Bell>) {
+        // What was pushed before is not known to have been seen.
+        self.mesh = Some(MeshLane { own, mesh, seen: 0 });
+        self.watch(DOOR_MESH);
     }
 
     /// What the driver did so far.
@@ -139,10 +151,11 @@ impl UringDriver {
 
     /// Has the ring watch a doorbell: every ring of it is a completion, and nobody ever reads it.
     pub(crate) fn watch(&mut self, door: u32) {
-        let fd = match (door, &self.worker_door) {
-            (DOOR_COMMANDS, _) => self.commands.door().as_raw_fd(),
-            (_, Some(door)) => door.fd().as_raw_fd(),
-            (_, None) => return,
+        let fd = match (door, &self.worker_door, &self.mesh) {
+            (DOOR_COMMANDS, ..) => self.commands.door().as_raw_fd(),
+            (DOOR_WORKERS, Some(door), _) => door.fd().as_raw_fd(),
+            (DOOR_MESH, _, Some(mesh)) => mesh.own.door().fd().as_raw_fd(),
+            _ => return,
         };
         let entry = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32)
             .multi(true)
@@ -173,14 +186,29 @@ impl UringDriver {
                 }
             }
             Rest::Sleep(limit) => {
-                if self.workers.park() {
+                if self.park() {
                     self.enter(limit.map_or(Wait::Forever, Wait::For));
                     self.workers.unpark();
+                    if let Some(mesh) = &self.mesh {
+                        mesh.own.unpark();
+                    }
                 } else {
                     self.ring.counters.parks_avoided += 1;
                 }
             }
         }
+    }
+
+    /// Announces sleep to all who may ring; false where one of them has something already.
+    fn park(&self) -> bool {
+        if self.mesh.as_ref().is_some_and(|mesh| !mesh.own.park(mesh.seen)) {
+            return false;
+        }
+        let parked = self.workers.park();
+        if let Some(mesh) = self.mesh.as_ref().filter(|_| !parked) {
+            mesh.own.unpark();
+        }
+        parked
     }
 }
 
@@ -248,6 +276,12 @@ impl Driver for UringDriver {
         self.ring.counters.doorbells += u64::from(self.workers.lend(worker, batch));
     }
 
+    fn wake_mesh(&mut self) {
+        if let Some(mesh) = &self.mesh {
+            self.ring.counters.doorbells += u64::from(mesh.mesh.ring());
+        }
+    }
+
     fn flush(&mut self, idle: bool, until: Option<Time>) {
         self.settle(0);
         self.accept_more();
@@ -263,6 +297,9 @@ impl Driver for UringDriver {
             self.enter(Wait::No);
         } else if idle && !waiting {
             self.rest(until);
+        }
+        if let Some(mesh) = &mut self.mesh {
+            mesh.seen = mesh.own.pushed();
         }
     }
 }

@@ -5,6 +5,7 @@
 //!   sockets <---> | ring: net (accept, close)  receive (stream, fills)  send        |
 //!   workers <---> | workers: a lane each                                            | <--> Shard
 //!   control ----> | commands: a bounded queue                                       |
+//!   mesh    <---> | bell: who is to be woken                                        |
 //!   time    <---> | policy: poll or sleep                                           |
 //!                 +-----------------------------------------------------------------+
 //! ```
@@ -15,6 +16,7 @@
 //!
 //! [`probe`] says beforehand what the machine lacks, and what to do about it.
 
+mod bell;
 mod buffers;
 mod commands;
 mod config;
@@ -36,6 +38,7 @@ mod sockets;
 mod table;
 mod workers;
 
+pub use bell::Bell;
 pub use commands::{Command, Commander, Commands, Gone};
 pub use config::Config;
 pub use counters::DriverCounters;

@@ -110,6 +110,23 @@ impl Receiver {
         }
     }
 
+    /// Longest silence; `None` waits for ever.
+    pub(crate) const fn patience(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// Changes the longest silence, of both halves: they share a socket.
+    pub(crate) fn be_patient(&mut self, timeout: Option<Duration>) -> Result<(), ClientError> {
+        if timeout != self.timeout {
+            self.stream
+                .get_ref()
+                .set_timeouts(timeout)
+                .map_err(|source| ClientError::Io { doing: "setting a timeout", source })?;
+            self.timeout = timeout;
+        }
+        Ok(())
+    }
+
     /// The next frame, whatever its kind.
     ///
     /// # Errors

@@ -38,7 +38,8 @@ impl Stream {
         open().map_err(|source| ClientError::Connect { addr: addr.clone(), source })
     }
 
-    fn set_timeouts(&self, timeout: Option<Duration>) -> io::Result<()> {
+    /// Lets every later read and write wait at most this long.
+    pub(crate) fn set_timeouts(&self, timeout: Option<Duration>) -> io::Result<()> {
         sockopt::set_socket_timeout(self, Timeout::Recv, timeout)?;
         Ok(sockopt::set_socket_timeout(self, Timeout::Send, timeout)?)
     }

@@ -1,0 +1,141 @@
+//! Every bound of the mesh, with its reason. What a peer sends never makes anything longer than
+//! the limits here say.
+
+use crate::{MS, SECOND, Time};
+
+// Shape of the tree (HIER-01, HIER-02).
+
+/// Agents of one cluster (HIER-01): few enough that a lead knows each.
+pub const CLUSTER_AGENTS: usize = 30;
+/// Clusters of one sector (HIER-01).
+pub const SECTOR_CLUSTERS: usize = 10;
+/// Agents of one sector.
+pub const SECTOR_AGENTS: usize = SECTOR_CLUSTERS * CLUSTER_AGENTS;
+/// Sectors of a fleet of the specified size (HIER-01). A larger capacity gets more sectors.
+pub const SECTORS: usize = 100;
+/// Agents of a fleet of the specified size: 100 x 10 x 30.
+pub const FLEET_AGENTS: u32 = (SECTORS * SECTOR_AGENTS) as u32;
+/// Agents a registry can be made for: sector numbers are 16 bits wide, and the simulator's
+/// largest fleet has a tenth of it.
+pub const REGISTRY_AGENTS: u32 = 10_000_000;
+/// Agents on one connection: what one lost connection can take away at once.
+pub const LINK_AGENTS: u16 = 256;
+
+// What one agent may say of itself.
+
+/// Capabilities of one agent: 32 bytes of its row.
+pub const AGENT_CAPABILITIES: usize = 16;
+/// Different capabilities in one registry: kept as 16-bit ids, freed with their last agent.
+pub const CAPABILITY_NAMES: usize = 4096;
+/// Bytes of one capability's name: they are words, not texts.
+pub const CAPABILITY_BYTES: usize = 64;
+/// The longest round trip believed: an hour. Longer reports count as this.
+pub const LATENCY_MAX: Time = 3600 * SECOND;
+/// The longest processing time believed: a week, since class F takes hours (CLASS-06).
+pub const PROCESSING_MAX: Time = 7 * 24 * 3600 * SECOND;
+/// The largest drift believed; it is a ratio, and above 0.5 is unstable already.
+pub const DRIFT_MAX: f32 = 100.0;
+/// Bytes a registry's row may take with all columns, indices and seats (IMPED-13).
+pub const ROW_BYTES: usize = 256;
+
+// Time table of heartbeats (PROF-02, Y-10, Y-11).
+
+/// An agent's heartbeats (PROF-02).
+pub const BEAT_EVERY: Time = 5 * SECOND;
+/// Silence after which an agent is offline: six heartbeats missed (Y-10, FAIL-02).
+pub const SILENT_AFTER: Time = 6 * BEAT_EVERY;
+/// A heartbeat younger than this is fresh (SCHED-07).
+pub const FRESH_FOR: Time = 10 * SECOND;
+/// Cluster summaries (Y-11).
+pub const SUMMARY_EVERY: Time = 5 * SECOND;
+/// The map derived from them is computed at most this often (GMAP-01, Y-11).
+pub const MAP_EVERY: Time = 10 * SECOND;
+/// How long an agent stays without connection before a newcomer may take its place in a full
+/// registry: long enough for a restart or a move.
+pub const KEEP_GONE: Time = 300 * SECOND;
+
+// Hops of a cascade before anything was measured (LAT-01..04): network and processing.
+
+/// From the orchestrator to a sector's coordinator (LAT-01).
+pub const HOP_SECTOR: (Time, Time) = (50 * MS, 10 * MS);
+/// From there to a cluster's lead (LAT-02).
+pub const HOP_LEAD: (Time, Time) = (30 * MS, 10 * MS);
+/// From there to an agent: the network, and the fastest and slowest processing (LAT-03).
+pub const HOP_AGENT: (Time, (Time, Time)) = (20 * MS, (10 * MS, 200 * MS));
+/// A cascade for a window of 500 ms starts that long before T at the latest (LAT-04).
+pub const CASCADE_LEAD: Time = 500 * MS;
+
+// Judgement.
+
+/// The impedance score's upper end (IMPED-07).
+pub const SCORE_MAX: f32 = 1000.0;
+/// A score above this is degraded (CLUST-02).
+pub const DEGRADED_SCORE: f32 = 800.0;
+/// A drift above this is unstable (CLUST-02).
+pub const UNSTABLE_DRIFT: f32 = 0.5;
+/// A score above this many times its historical average is a spike (FAIL-03).
+pub const SPIKE: f32 = 2.0;
+/// Part of its processing time by which each pending operation delays an agent (SCHED-03).
+pub const QUEUE_SHARE: f32 = 0.1;
+/// A sector (or a fleet) with a larger part of its agents active is healthy (GMAP-03).
+pub const HEALTHY_RATE: f32 = 0.95;
+/// The default of the largest score that `find_best` takes (GMAP-04).
+pub const BEST_SCORE: f32 = 500.0;
+/// `find_best` looks for this many times what was asked for, as spares (GMAP-04).
+pub const OVER_FETCH: usize = 2;
+/// Agents that a half-open circuit lets through before it needs a new order.
+pub const PROBES: u16 = 3;
+/// Priority that passes an open global circuit: critical.
+pub const CRITICAL: u8 = 3;
+
+// Clusters by similar impedance (HIER-05, HIER-10).
+
+/// Upper ends of the bands of the score that share clusters; the last band is open.
+pub const BANDS: [f32; 8] = [5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0, 800.0];
+/// How long a score stays in another band before its agent moves: twelve heartbeats.
+pub const MOVE_AFTER: Time = 12 * BEAT_EVERY;
+/// Agents that one sweep may move, so that a change of the whole fleet does not stall a turn.
+pub const MOVES_PER_SWEEP: u32 = 64;
+
+// Profiles (PROF-01, PROF-04).
+
+/// Samples of one ring (PROF-01).
+pub const RING: usize = 100;
+/// Buckets of the hourly success rate.
+pub const HOUR_BUCKETS: usize = 12;
+/// Width of one of them.
+pub const BUCKET: Time = 300 * SECOND;
+
+// Snapshots.
+
+/// Bytes of the longest snapshot that is read: the largest fleet simulated, with room.
+pub const SNAPSHOT_BYTES: usize = 1 << 30;
+
+// Trees of nodes.
+
+/// Sectors that child nodes may have summaries of here: each takes 9 KB.
+pub const REMOTE_SECTORS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rate_01_the_time_table_gives_the_rates() {
+        let per_second = |count: usize, every: Time| count as u64 * SECOND / every;
+        assert_eq!(per_second(FLEET_AGENTS as usize, BEAT_EVERY), 6000);
+        assert_eq!(per_second(SECTORS * SECTOR_CLUSTERS, SUMMARY_EVERY), 200);
+        assert_eq!(per_second(SECTORS, SUMMARY_EVERY), 20);
+    }
+
+    #[test]
+    fn lat_01_to_04_hops_add_up_to_130_to_320_ms() {
+        let hop = |(network, processing): (Time, Time)| network + processing;
+        let above = hop(HOP_SECTOR) + hop(HOP_LEAD);
+        let (network, (fastest, slowest)) = HOP_AGENT;
+        assert_eq!((hop(HOP_SECTOR), hop(HOP_LEAD)), (60 * MS, 40 * MS));
+        let cascade = (above + network + fastest, above + network + slowest);
+        assert_eq!(cascade, (130 * MS, 320 * MS));
+        assert!(cascade.1 < CASCADE_LEAD);
+    }
+}

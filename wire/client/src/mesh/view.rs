@@ -1,0 +1,219 @@
+//! MESH_VIEW, taken out of its frame.
+
+use super::unknown;
+use crate::ClientError;
+use wire::{
+    mesh::{AgentClass, AgentState},
+    payload::mesh::{
+        ArchivedAgentRow, ArchivedClusterRow, ArchivedGlobalRow, ArchivedMeshView,
+        ArchivedSectorRow,
+    },
+};
+
+/// One agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Agent {
+    /// `S07-C04-A12`.
+    pub name: String,
+    /// Its id.
+    pub agent_id: [u8; 16],
+    /// What it is.
+    pub class: AgentClass,
+    /// How it is.
+    pub state: AgentState,
+    /// What it can do.
+    pub capabilities: Vec<String>,
+    /// 0 to 1000 milliseconds.
+    pub impedance: f32,
+    /// One-way delay, milliseconds.
+    pub latency_ms: f32,
+    /// Processing time, milliseconds.
+    pub processing_ms: f32,
+    /// Operations that wait.
+    pub queue_depth: u32,
+    /// Share of successes.
+    pub reliability: f32,
+    /// Coefficient of variation of the one-way delay.
+    pub drift: f32,
+    /// Hash of its context.
+    pub context_hash: u64,
+    /// Nanoseconds since its last sign of life.
+    pub silent_ns: u64,
+}
+
+/// Agents, as a query chose and sorted them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// The agents.
+    pub agents: Vec<Agent>,
+    /// The whole mesh that they are of.
+    pub global: Global,
+}
+
+/// The whole mesh of a node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Map {
+    /// The sums.
+    pub global: Global,
+    /// Every sector.
+    pub sectors: Vec<Sector>,
+    /// Every cluster.
+    pub clusters: Vec<Cluster>,
+}
+
+/// The sums of a mesh.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Global {
+    /// When they were made, nanoseconds since the Unix epoch.
+    pub timestamp_ns: u64,
+    /// Sectors.
+    pub sectors: u32,
+    /// Clusters.
+    pub clusters: u32,
+    /// Agents.
+    pub count: u32,
+    /// Active ones.
+    pub active: u32,
+    /// Sectors with more than 0.95 of their agents active.
+    pub sectors_healthy: u32,
+    /// The other sectors.
+    pub sectors_degraded: u32,
+    /// Mean score, milliseconds.
+    pub mean: f32,
+    /// 95th percentile of the score.
+    pub p95: f32,
+}
+
+/// One sector.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sector {
+    /// Number.
+    pub sector: u16,
+    /// The node that coordinates it; empty for the one that was asked.
+    pub node: String,
+    /// Clusters.
+    pub clusters: u32,
+    /// Agents.
+    pub count: u32,
+    /// Active ones.
+    pub active: u32,
+    /// Mean score, milliseconds.
+    pub mean: f32,
+    /// 95th percentile of the score.
+    pub p95: f32,
+    /// Cluster with the lowest mean.
+    pub healthiest: u16,
+    /// Cluster with the highest mean.
+    pub sickest: u16,
+}
+
+/// One cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cluster {
+    /// Sector.
+    pub sector: u16,
+    /// Number within the sector.
+    pub cluster: u16,
+    /// Name of its lead.
+    pub lead: String,
+    /// Name of the agent with the highest score.
+    pub slowest: String,
+    /// Name of the agent with the lowest score.
+    pub fastest: String,
+    /// Agents.
+    pub count: u32,
+    /// Active ones.
+    pub active: u32,
+    /// Degraded ones.
+    pub degraded: u32,
+    /// Unstable ones.
+    pub unstable: u32,
+    /// Mean score, milliseconds.
+    pub mean: f32,
+    /// 95th percentile of the score.
+    pub p95: f32,
+    /// Nanoseconds since the summary was made.
+    pub age_ns: u64,
+}
+
+impl Agent {
+    pub(super) fn read(row: &ArchivedAgentRow) -> Result<Self, ClientError> {
+        Ok(Self {
+            name: row.name.to_string(),
+            agent_id: row.agent_id,
+            class: AgentClass::from_code(row.class).ok_or_else(|| unknown("class", row.class))?,
+            state: AgentState::from_code(row.state).ok_or_else(|| unknown("state", row.state))?,
+            capabilities: row.capabilities.iter().map(|name| name.to_string()).collect(),
+            impedance: row.impedance.to_native(),
+            latency_ms: row.latency_ms.to_native(),
+            processing_ms: row.processing_ms.to_native(),
+            queue_depth: row.queue_depth.to_native(),
+            reliability: row.reliability.to_native(),
+            drift: row.drift.to_native(),
+            context_hash: row.context_hash.to_native(),
+            silent_ns: row.silent_ns.to_native(),
+        })
+    }
+}
+
+impl Listing {
+    pub(super) fn read(view: &ArchivedMeshView) -> Result<Self, ClientError> {
+        let agents = view.agents.iter().map(Agent::read).collect::<Result<_, _>>()?;
+        Ok(Self { agents, global: global(&view.global) })
+    }
+}
+
+impl Map {
+    pub(super) fn read(view: &ArchivedMeshView) -> Self {
+        Self {
+            global: global(&view.global),
+            sectors: view.sectors.iter().map(sector).collect(),
+            clusters: view.clusters.iter().map(cluster).collect(),
+        }
+    }
+}
+
+fn global(row: &ArchivedGlobalRow) -> Global {
+    Global {
+        timestamp_ns: row.timestamp_ns.to_native(),
+        sectors: row.sectors.to_native(),
+        clusters: row.clusters.to_native(),
+        count: row.count.to_native(),
+        active: row.active.to_native(),
+        sectors_healthy: row.sectors_healthy.to_native(),
+        sectors_degraded: row.sectors_degraded.to_native(),
+        mean: row.mean.to_native(),
+        p95: row.p95.to_native(),
+    }
+}
+
+fn sector(row: &ArchivedSectorRow) -> Sector {
+    Sector {
+        sector: row.sector.to_native(),
+        node: row.node.to_string(),
+        clusters: row.clusters.to_native(),
+        count: row.count.to_native(),
+        active: row.active.to_native(),
+        mean: row.mean.to_native(),
+        p95: row.p95.to_native(),
+        healthiest: row.healthiest.to_native(),
+        sickest: row.sickest.to_native(),
+    }
+}
+
+fn cluster(row: &ArchivedClusterRow) -> Cluster {
+    Cluster {
+        sector: row.sector.to_native(),
+        cluster: row.cluster.to_native(),
+        lead: row.lead.to_string(),
+        slowest: row.slowest.to_string(),
+        fastest: row.fastest.to_string(),
+        count: row.count.to_native(),
+        active: row.active.to_native(),
+        degraded: row.degraded.to_native(),
+        unstable: row.unstable.to_native(),
+        mean: row.mean.to_native(),
+        p95: row.p95.to_native(),
+        age_ns: row.age_ns.to_native(),
+    }
+}
