@@ -88,12 +88,16 @@ impl OffsetFilter {
     pub fn sample(&mut self, t1: Time, t2: Time, t3: Time, t4: Time) -> bool {
         let Some(seen) = self.exchange(t1, t2, t3, t4) else { return false };
         let first = !self.known;
+        let before = self.rtt_now.min(self.rtt_last);
         let shortest = self.note_rtt(seen.rtt, seen.at);
         if first {
             self.restart(&seen);
             return true;
         }
         self.predict(seen.at);
+        // Shorter than any: what counted as short before was off by up to half of the difference.
+        let learned = before.saturating_sub(seen.rtt) as f32 / 2.0;
+        self.p00 += learned * learned;
         let innovation = seen.offset.saturating_sub(self.offset);
         let half = f64::from(seen.rtt) / 2.0;
         let slack = half + 3.0 * f64::from(self.p00).sqrt() + 50_000.0;
@@ -231,3 +235,6 @@ fn noise(rtt: u32, shortest: u32) -> f32 {
 fn shifted(time: Time, by: i64) -> Option<Time> {
     time.checked_add_signed(by)
 }
+
+#[cfg(test)]
+mod tests;

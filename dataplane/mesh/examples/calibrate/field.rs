@@ -36,12 +36,27 @@ pub(crate) struct Shot {
     pub(crate) leads: [Time; 2],
 }
 
+/// What lying agents say of their processing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// None: they tell the truth.
+    None,
+    /// Nothing took any time.
+    Instant,
+    /// Now and then ten times the truth.
+    TenfoldAtTimes,
+    /// Now and then nothing.
+    InstantAtTimes,
+}
+
 /// See the head of the file.
 #[derive(Debug)]
 pub(crate) struct Field {
     pub(crate) fleet: Fleet,
     pub(crate) predictor: Predictor,
     pub(crate) dials: [Dial; 2],
+    /// What every tenth agent says.
+    pub(crate) lie: Lie,
     filters: Vec<OffsetFilter>,
     /// The node's last answer to a heartbeat: sent (own time), received (agent's time).
     answers: Vec<Option<(Time, Time)>>,
@@ -60,6 +75,7 @@ impl Field {
         Self {
             predictor,
             dials: [dial(0.99), dial(0.999)],
+            lie: Lie::None,
             filters: vec![OffsetFilter::new(); count as usize],
             answers: vec![None; count as usize],
             queues: vec![0; count as usize],
@@ -121,7 +137,7 @@ impl Field {
         let released = ready.max(at + leads[0]);
         let back = released + fleet.sample_up(i, released, rng);
         let (t2, t3) = (fleet.clock(i, arrives), fleet.clock(i, released));
-        let ready_there = fleet.clock(i, ready);
+        let told = t2 + told(self.lie, i, fleet.clock(i, ready) - t2, rng);
         let filter = &mut self.filters[i as usize];
         filter.sample(at, t2, t3, back);
         let own = |there| filter.to_own(there, back).unwrap_or(back);
@@ -130,9 +146,9 @@ impl Field {
             work,
             dial: self.dials[0],
             one_way: own(t2).saturating_sub(at),
-            processing: ready_there - t2,
-            ready_delay: own(ready_there).saturating_sub(at),
-            late: own(ready_there) > at + leads[0],
+            processing: told - t2,
+            ready_delay: own(told).saturating_sub(at),
+            late: own(told) > at + leads[0],
             lead: leads[0],
         };
         self.predictor.observe(i, &seen);
@@ -148,5 +164,19 @@ impl Field {
             median,
             leads,
         }
+    }
+}
+
+/// Whether an agent is one of those that may lie.
+pub(crate) const fn lies(i: u32) -> bool {
+    fleet::mix(i as u64).is_multiple_of(10)
+}
+
+fn told(lie: Lie, i: u32, truth: Time, rng: &mut Rng) -> Time {
+    match lie {
+        Lie::Instant if lies(i) => 1,
+        Lie::TenfoldAtTimes if lies(i) && rng.chance(0.2) => truth * 10,
+        Lie::InstantAtTimes if lies(i) && rng.chance(0.5) => 1,
+        _ => truth,
     }
 }

@@ -13,7 +13,7 @@ mod field;
 mod score;
 mod speed;
 
-use field::{EVERY, Field};
+use field::{EVERY, Field, Lie, lies};
 use score::Score;
 
 /// Messages per agent before scoring.
@@ -34,8 +34,15 @@ fn main() {
     if args.iter().any(|arg| arg == "ablate") {
         return ablate(agents, seed);
     }
+    let part = |name: &str| args.iter().any(|arg| arg == name);
+    if part("liars") {
+        return World::MODELLED.iter().for_each(|&world| liars(world, agents, seed));
+    }
     for world in World::MODELLED {
         table(world, agents, seed);
+    }
+    if part("tables") {
+        return;
     }
     println!("\nmessages per agent until 98.0 % are on time again (dial 99), and the worst three");
     for world in World::MODELLED {
@@ -45,7 +52,37 @@ fn main() {
             }
         }
     }
+    println!(
+        "\none agent in ten lies: percent of the honest on time at 99 and 99.9, earliness in ms"
+    );
+    World::MODELLED.iter().for_each(|&world| liars(world, agents, seed));
     speed::report();
+}
+
+fn liars(world: World, agents: u32, seed: u64) {
+    for lie in [Lie::None, Lie::Instant, Lie::TenfoldAtTimes, Lie::InstantAtTimes] {
+        let fleet = Fleet::new(seed, world, Mix::Source, agents);
+        let mut field = Field::new(fleet, seed ^ 0xF1E1D, Tuning::default());
+        field.lie = lie;
+        (0..WARM_UP * EVERY).for_each(|_| field.second(|_, _| ()));
+        let mut score = Score::default();
+        for _ in 0..100 * EVERY {
+            field.second(|fleet, shot| {
+                if !lies(shot.agent) {
+                    score.add(fleet, shot);
+                }
+            });
+        }
+        println!(
+            "{:<10} {:<16} {:7.3} {:7.3} | {:6.1} {:6.1}",
+            world.name(),
+            format!("{lie:?}"),
+            score.on_time(0),
+            score.on_time(1),
+            score.earliness(0).0,
+            score.earliness(1).0
+        );
+    }
 }
 
 fn scores(world: World, agents: u32, seed: u64, tuning: Tuning) -> (Vec<Score>, Field) {
@@ -115,8 +152,8 @@ fn recovery(world: World, agents: u32, seed: u64, name: &str, step: Step) {
     for (class, rounds) in AgentClass::ALL.iter().zip(&seen).filter(|(_, r)| r[0].1 > 0) {
         let share: Vec<f64> =
             rounds.iter().map(|&(hit, all)| 100.0 * hit as f64 / all as f64).collect();
-        // Back: from here on the mean of twenty rounds is within one point.
-        let back = share.windows(20).position(|w| w.iter().sum::<f64>() / 20.0 >= 98.0);
+        // Back: from here on the mean of five rounds is within one point.
+        let back = share.windows(5).position(|w| w.iter().sum::<f64>() / 5.0 >= 98.0);
         let mut worst = share.clone();
         worst.sort_by(f64::total_cmp);
         print!(
@@ -146,6 +183,7 @@ fn ablate(agents: u32, seed: u64) {
         ("clip 8", Tuning { spread_clip: 8.0, ..usual }),
         ("memory 8192", Tuning { memory: 8_192, ..usual }),
         ("no shifts", Tuning { shifts: false, ..usual }),
+        ("no wild", Tuning { wild: false, ..usual }),
         ("no stages", Tuning { stages: false, ..usual }),
     ];
     let only = std::env::args().find_map(|name| World::named(&name));

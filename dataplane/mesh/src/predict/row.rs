@@ -12,6 +12,11 @@ const SPREAD_LEAST: f32 = 0.01;
 const OWD: f32 = 40_000_000.0;
 /// Gain of what is learned in common once much was seen.
 const COMMON_GAIN: f32 = 1.0 / 512.0;
+/// Agents with this many times the spread of their class are wild.
+const WILD: f32 = 2.5;
+/// An agent is also wild when more than this share of its last messages missed by more than 95 %
+/// of its class's do.
+const WILD_SHARE: f32 = 0.14;
 /// Messages after which an agent is experienced.
 const YOUNG: u8 = 6;
 /// The CUSUM forgives this much per message, in mean deviations...
@@ -34,18 +39,21 @@ pub(crate) enum Stage {
     Young = 1,
     /// Enough.
     Warm = 2,
+    /// Enough to see that its times are far less even than its class's: broken, or lying. Such
+    /// agents pay for each other, and those that keep their word do not pay for them.
+    Wild = 3,
 }
 
 impl Stage {
-    pub(crate) const ALL: [Self; 3] = [Self::Cold, Self::Young, Self::Warm];
-    pub(crate) const COUNT: usize = 3;
+    pub(crate) const ALL: [Self; 4] = [Self::Cold, Self::Young, Self::Warm, Self::Wild];
+    pub(crate) const COUNT: usize = 4;
 
     /// How many misses the prior counts for.
     pub(crate) const fn prior(self) -> u32 {
         match self {
             Self::Cold => 400,
             Self::Young => 200,
-            Self::Warm => 100,
+            Self::Warm | Self::Wild => 100,
         }
     }
 }
@@ -71,7 +79,7 @@ impl Common {
     }
 }
 
-/// What is learned of one agent: 32 bytes.
+/// What is learned of one agent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     owd: f32,
@@ -80,6 +88,8 @@ pub(crate) struct Row {
     /// Mean deviation of actual over predicted, in units of the class's: it follows when the class
     /// learns.
     relative: f32,
+    /// Share of its last 64 messages with a miss beyond 95 % of its class's.
+    beyond: f32,
     /// CUSUM of rates above and below the estimate.
     above: f32,
     below: f32,
@@ -90,6 +100,8 @@ pub(crate) struct Row {
     pub(crate) class: AgentClass,
 }
 
+const _: () = assert!(size_of::<Row>() <= 32);
+
 impl Row {
     pub(crate) const fn new(class: AgentClass) -> Self {
         Self {
@@ -97,6 +109,7 @@ impl Row {
             owd_deviation: 0.0,
             rate: 1.0,
             relative: 1.0,
+            beyond: 0.05,
             above: 0.0,
             below: 0.0,
             count: 0,
@@ -110,12 +123,18 @@ impl Row {
         self.count
     }
 
-    pub(crate) const fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> Stage {
         match self.count {
             0 => Stage::Cold,
             1..YOUNG => Stage::Young,
+            _ if self.relative > WILD || self.beyond > WILD_SHARE => Stage::Wild,
             _ => Stage::Warm,
         }
+    }
+
+    /// Notes whether a miss was beyond 95 % of its class's.
+    pub(crate) fn note(&mut self, beyond: bool) {
+        self.beyond += (f32::from(u8::from(beyond)) - self.beyond) / 64.0;
     }
 
     pub(crate) const fn owd(&self, common: &Common) -> f32 {
