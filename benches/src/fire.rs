@@ -224,7 +224,9 @@ pub fn run(rate: u32, sends: u32, agents: u32) -> io::Result<Run> {
         return Err(Error::other(format!("sent {} of {sends}", report.sent)));
     }
     // The last ones may still be on their way to the kernel.
-    (0..1_000).for_each(|_| _ = turn(&mut shard, &mut memory, &mut watched));
+    while stats.bytes_out.get() < u64::from(sends) * watched.frame_len {
+        turn(&mut shard, &mut memory, &mut watched);
+    }
     let Watched { driver, mut run, .. } = watched;
     drop(driver);
     run.stated = report.fire_error;
