@@ -2,9 +2,11 @@
 
 mod codecs;
 mod compress;
+mod mesh;
 
 pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
 pub(crate) use compress::{CompressArgs, Values};
+pub(crate) use mesh::{AgentsArgs, CircuitArgs, FreezeArgs, GatherArgs, MapArgs};
 
 use crate::settings::{Backend, Poll, Settings};
 use clap::{Args, Parser, Subcommand};
@@ -14,7 +16,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  it ran and failed; the last line says why
-  2  it could not start: usage, configuration, address in use, missing file, host not suitable";
+  2  it could not start: usage, configuration, address in use, missing file, host not suitable
+  3  gather only: the decision is not PROCEED";
 
 /// Zero-copy data plane that compresses logits and hidden states before they touch the wire.
 #[derive(Debug, Parser)]
@@ -46,6 +49,21 @@ pub(crate) enum Command {
     /// Fetch the basis of a node, or describe one in a file
     #[command(after_help = codecs::BASIS)]
     Basis(BasisArgs),
+    /// Send one message to many agents so that all are ready together, and gather their answers
+    #[command(after_help = mesh::GATHER)]
+    Gather(Box<GatherArgs>),
+    /// Show the agents of a node
+    #[command(after_help = mesh::AGENTS)]
+    Agents(AgentsArgs),
+    /// Show the sectors and clusters of a node's agents
+    #[command(after_help = mesh::MAP)]
+    Map(MapArgs),
+    /// Open, half-open or close the breaker of a part of the mesh
+    #[command(after_help = mesh::CIRCUIT)]
+    Circuit(CircuitArgs),
+    /// Freeze a part of the mesh, or thaw it
+    #[command(after_help = mesh::FREEZE)]
+    Freeze(FreezeArgs),
     /// Show a node's counters
     #[command(after_help = STATUS)]
     Status(StatusArgs),

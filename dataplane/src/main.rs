@@ -2,6 +2,8 @@
 //! processes.
 #![forbid(unsafe_code)]
 
+mod agents;
+mod arrivals;
 mod basis;
 mod calibrate;
 mod check;
@@ -14,11 +16,14 @@ mod demo;
 mod failure;
 #[cfg(test)]
 mod folder;
+mod gather;
 mod host;
 mod judge;
 mod listen;
+mod map;
 mod memory;
 mod mesh;
+mod orders;
 mod plan;
 mod progress;
 mod say;
@@ -48,6 +53,15 @@ fn main() -> ExitCode {
         Command::Decompress(args) => decompress::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Basis(args) => basis::run(&args),
+        Command::Gather(args) => match gather::run(&args) {
+            Ok(wire::mesh::Decision::Proceed) => Ok(()),
+            Ok(_) => return ExitCode::from(gather::EXIT_OTHER),
+            Err(failure) => Err(failure),
+        },
+        Command::Agents(args) => agents::run(&args),
+        Command::Map(args) => map::run(&args),
+        Command::Circuit(args) => orders::circuit(&args),
+        Command::Freeze(args) => orders::freeze(&args),
         Command::Status(args) => status::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),

@@ -26,3 +26,15 @@ pub(crate) fn share(what: &'static str, quiet: bool) -> ProgressBar {
     }
     bar.with_message(what)
 }
+
+/// A bar over the answers of agents; hidden where output is for programs.
+pub(crate) fn answers(quiet: bool) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    if quiet {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} answers") {
+        bar.set_style(style);
+    }
+    bar
+}

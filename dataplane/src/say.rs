@@ -22,6 +22,11 @@ pub(crate) fn count(number: impl Into<u64>, what: &str) -> String {
     }
 }
 
+/// `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    indicatif::HumanCount(number).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

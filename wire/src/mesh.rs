@@ -1,9 +1,11 @@
 //! What the mesh's messages (0x01xx) are made of besides their payloads: closed registries, ids.
 
+mod histogram;
 mod ids;
 mod template;
 mod text;
 
+pub use histogram::{bin_middle, bin_of, quantile};
 pub use ids::{MessageId, message_id};
 pub use template::{BEAT_LEN, PerAgent, Template, write_beat_reply};
 pub use text::{LineFault, NotASelection, Selection, Who, id_text, parse_id, parse_lines};

@@ -19,7 +19,9 @@ mod stream;
 pub use addr::{Addr, AddrError};
 pub use buffer::Buffer;
 pub use error::{ClientError, Refusal};
-pub use mesh::{Agent, ClassPart, Cluster, Conflict, Global, Map, Phase, Report, Sector, Skip};
+pub use mesh::{
+    Agent, ClassPart, Cluster, Conflict, Global, Listing, Map, Phase, Report, Sector, Skip,
+};
 pub use metrics::{Metric, Metrics};
 pub use receiver::{Receiver, Reply};
 pub use sender::Sender;
@@ -43,13 +45,18 @@ pub struct Options {
     pub payload_max: u32,
 }
 
+impl Options {
+    /// Five seconds to connect, thirty of silence, 256 MiB.
+    pub const DEFAULT: Self = Self {
+        connect_timeout: Duration::from_secs(5),
+        io_timeout: Some(Duration::from_secs(30)),
+        payload_max: 256 * 1024 * 1024,
+    };
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(5),
-            io_timeout: Some(Duration::from_secs(30)),
-            payload_max: 256 * 1024 * 1024,
-        }
+        Self::DEFAULT
     }
 }
 

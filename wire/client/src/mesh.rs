@@ -4,7 +4,7 @@ mod report;
 mod view;
 
 pub use report::{ClassPart, Conflict, Phase, Report, Skip};
-pub use view::{Agent, Cluster, Global, Map, Sector};
+pub use view::{Agent, Cluster, Global, Listing, Map, Sector};
 
 use crate::{Client, ClientError, sender::epoch_ns};
 use std::time::Duration;
@@ -55,9 +55,9 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub fn agents(&mut self, query: &MeshQuery) -> Result<Vec<Agent>, ClientError> {
+    pub fn agents(&mut self, query: &MeshQuery) -> Result<Listing, ClientError> {
         let id = self.ask(&MeshQuery { view: View::Agents.code(), ..query.clone() })?;
-        self.answer(id)?.open::<MeshView>()?.agents.iter().map(Agent::read).collect()
+        Listing::read(self.answer(id)?.open::<MeshView>()?)
     }
 
     /// Asks for the map: of one sector, or of all.

@@ -168,12 +168,14 @@ fn agents_and_the_map_are_asked_for_and_read() {
         }
     });
     let query = MeshQuery { sector: 3, sort: SortBy::Drift.code(), ..Default::default() };
-    let agents = client.agents(&query).expect("agents");
+    let listing = client.agents(&query).expect("agents");
+    let agents = listing.agents;
     assert_eq!(
         (agents.len(), &*agents[1].name, agents[1].class),
         (2, "S03-C00-A01", AgentClass::Local)
     );
     assert_eq!((agents[0].capabilities[0].as_str(), agents[0].impedance), ("gpu", 12.5));
+    assert_eq!(listing.global.count, 9);
     let map = client.map(Some(7)).expect("a map");
     assert_eq!((map.sectors[0].sector, map.sectors[0].count), (7, 9));
     assert_eq!((&*map.clusters[0].lead, map.global.p95), ("S07-C00-A00", 1.5));

@@ -26,13 +26,13 @@ pub(crate) struct Score {
 impl Score {
     pub(crate) fn add(&mut self, fleet: &Fleet, shot: &Shot) {
         self.count += 1;
-        let ask = (shot.agent + shot.number) % ASK == 0;
+        let ask = (shot.agent + shot.number).is_multiple_of(ASK);
         let oracle = |tau| fleet.oracle_quantile(shot.agent, shot.at, tau, shot.weight, shot.queue);
-        for k in 0..SHARES.len() {
+        for (k, share) in SHARES.into_iter().enumerate() {
             self.late[k] += u64::from(shot.ready > shot.leads[k]);
             self.late_seen[k] += u64::from(shot.seen > shot.leads[k]);
             if ask {
-                let best = oracle(SHARES[k]);
+                let best = oracle(share);
                 self.late_oracle[k] += u64::from(shot.ready > best);
                 self.early[k] += shot.leads[k].saturating_sub(shot.ready) as f64;
                 self.early_oracle[k] += best.saturating_sub(shot.ready) as f64;

@@ -110,6 +110,20 @@ fn every_shortened_snapshot_and_every_flipped_bit_is_refused() {
     assert_eq!(fault, SnapshotFault::UnknownVersion(2));
 }
 
+#[test]
+fn two_agents_of_one_id_or_one_seat_are_refused() {
+    let bytes = filled(2).snapshot(NOW);
+    let at = |id: [u8; 16]| bytes.windows(16).position(|it| it == id).unwrap();
+    let (first, second) = (at(id_of(0)), at(id_of(1)));
+    // An id is followed by class, state, generation, cluster and position.
+    for (offset, len) in [(0, 16), (26, 1)] {
+        let mut twice = bytes.clone();
+        twice.copy_within(first + offset..first + offset + len, second + offset);
+        let fault = Registry::restore(10, 1, NOW, &signed(twice)).unwrap_err();
+        assert_eq!(fault, SnapshotFault::BadRecord);
+    }
+}
+
 /// Puts a right check under whatever the bytes are.
 fn signed(mut bytes: Vec<u8>) -> Vec<u8> {
     let end = bytes.len() - 4;

@@ -4,7 +4,10 @@ use super::unknown;
 use crate::ClientError;
 use wire::{
     mesh::{AgentClass, AgentState},
-    payload::mesh::{ArchivedAgentRow, ArchivedClusterRow, ArchivedMeshView, ArchivedSectorRow},
+    payload::mesh::{
+        ArchivedAgentRow, ArchivedClusterRow, ArchivedGlobalRow, ArchivedMeshView,
+        ArchivedSectorRow,
+    },
 };
 
 /// One agent.
@@ -36,6 +39,15 @@ pub struct Agent {
     pub context_hash: u64,
     /// Nanoseconds since its last sign of life.
     pub silent_ns: u64,
+}
+
+/// Agents, as a query chose and sorted them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Listing {
+    /// The agents.
+    pub agents: Vec<Agent>,
+    /// The whole mesh that they are of.
+    pub global: Global,
 }
 
 /// The whole mesh of a node.
@@ -144,24 +156,34 @@ impl Agent {
     }
 }
 
+impl Listing {
+    pub(super) fn read(view: &ArchivedMeshView) -> Result<Self, ClientError> {
+        let agents = view.agents.iter().map(Agent::read).collect::<Result<_, _>>()?;
+        Ok(Self { agents, global: global(&view.global) })
+    }
+}
+
 impl Map {
     pub(super) fn read(view: &ArchivedMeshView) -> Self {
-        let global = &view.global;
         Self {
-            global: Global {
-                timestamp_ns: global.timestamp_ns.to_native(),
-                sectors: global.sectors.to_native(),
-                clusters: global.clusters.to_native(),
-                count: global.count.to_native(),
-                active: global.active.to_native(),
-                sectors_healthy: global.sectors_healthy.to_native(),
-                sectors_degraded: global.sectors_degraded.to_native(),
-                mean: global.mean.to_native(),
-                p95: global.p95.to_native(),
-            },
+            global: global(&view.global),
             sectors: view.sectors.iter().map(sector).collect(),
             clusters: view.clusters.iter().map(cluster).collect(),
         }
+    }
+}
+
+fn global(row: &ArchivedGlobalRow) -> Global {
+    Global {
+        timestamp_ns: row.timestamp_ns.to_native(),
+        sectors: row.sectors.to_native(),
+        clusters: row.clusters.to_native(),
+        count: row.count.to_native(),
+        active: row.active.to_native(),
+        sectors_healthy: row.sectors_healthy.to_native(),
+        sectors_degraded: row.sectors_degraded.to_native(),
+        mean: row.mean.to_native(),
+        p95: row.p95.to_native(),
     }
 }
 
