@@ -297,36 +297,44 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
+    /// Whether the next entry of those that left their slots is in `run`; `None` for no such entry.
+    #[inline]
+    fn next_in_run(&self) -> Option<bool> {
+        match (self.run.last(), self.late.peek()) {
+            (Some(run), Some(Reverse(late))) => Some(run < late),
+            (Some(_), None) => Some(true),
+            (None, Some(_)) => Some(false),
+            (None, None) => None,
+        }
+    }
+
     /// The next entry in order, if it is due at `now`.
     #[inline]
     pub fn peek(&mut self, now: Time) -> Option<(Time, T)> {
         if self.run.is_empty() {
             self.advance(now);
         }
-        let run = self.run.last();
-        let late = self.late.peek().map(|Reverse(entry)| entry);
-        let first = match (run, late) {
-            (Some(run), Some(late)) => run.min(late),
-            (run, late) => run.or(late)?,
-        };
-        (first.at <= now).then_some((first.at, first.item))
+        let entry = if self.next_in_run()? { self.run.last()? } else { &self.late.peek()?.0 };
+        (entry.at <= now).then_some((entry.at, entry.item))
     }
 
     /// Takes the next entry in order, if it is due at `now`.
     #[inline]
     pub fn pop(&mut self, now: Time) -> Option<(Time, T)> {
-        let first = self.peek(now)?;
-        let from_run = match (self.run.last(), self.late.peek()) {
-            (Some(run), Some(Reverse(late))) => run < late,
-            (run, _) => run.is_some(),
-        };
-        if from_run {
-            self.run.pop();
-        } else {
-            self.late.pop();
+        if self.run.is_empty() {
+            self.advance(now);
         }
+        let entry = if self.next_in_run()? {
+            self.run.pop_if(|entry| entry.at <= now)?
+        } else {
+            let Reverse(late) = self.late.peek()?;
+            if late.at > now {
+                return None;
+            }
+            self.late.pop()?.0
+        };
         self.len -= 1;
-        Some(first)
+        Some((entry.at, entry.item))
     }
 
     /// When the next entry is due, exactly.
