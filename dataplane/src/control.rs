@@ -214,7 +214,8 @@ impl Node {
         let workers = u16::try_from(plan.workers).unwrap_or(u16::MAX);
         let stats = NodeStats::new(shard_stats, workers);
         let (tell, finished) = unbounded_channel();
-        let threads = Threads::start(plan, &segment, &shard_doors, &worker_doors, &stats, &tell)
+        let doors = (&shard_doors[..], &worker_doors[..]);
+        let threads = Threads::start(plan, &segment, doors, &stats, &tell, Vec::new())
             .map_err(Failure::Setup)?;
         make_room(plan);
         let team = Rc::new(Team {

@@ -1,6 +1,7 @@
 //! The memory sum of a node: what `serve` will take at start, item by item, before it takes it.
 
-use crate::{plan::Plan, threads, units::Bytes};
+use crate::{mesh, plan::Plan, threads, units::Bytes};
+use dataplane_core::schedule;
 
 /// One item and its bytes.
 pub(crate) type Item = (&'static str, u64);
@@ -38,6 +39,8 @@ pub(crate) fn sum(plan: &Plan) -> Result<Vec<Item>, String> {
         "egress chunks",
         per_shard(u64::from(geometry.chunks) * u64::from(geometry.chunk_len)),
     ));
+    items.push(("send schedule", per_shard(schedule::bytes(plan.mesh.pending_sends))));
+    items.push(("mesh rings", per_shard(mesh::link::BYTES)));
     if let Some(bytes) = plan.lm_head.as_deref().and_then(|path| path.metadata().ok()) {
         items.push(("lm-head weights", bytes.len()));
     }

@@ -3,6 +3,7 @@
 
 use crate::{
     host,
+    mesh::link::Berth,
     plan::Plan,
     say,
     settings::Poll,
@@ -104,6 +105,7 @@ struct Seed {
     door: Arc<Door>,
     worker_doors: Vec<Arc<Door>>,
     commands: Commands,
+    berth: Option<Berth>,
     stats: Arc<Stats>,
     node: Arc<NodeStats>,
     driver_stats: Arc<DriverStats>,
@@ -205,6 +207,10 @@ fn run(seed: Seed, ready: &mpsc::Sender<Result<(), String>>) {
     };
     let workers = seed.segment.layout().workers;
     let mut shard = Shard::new(limits(&seed.plan), geometry, workers, seed.stats, seed.node);
+    if let Some(Berth { port, own, mesh }) = seed.berth {
+        driver.join_mesh(own, mesh);
+        shard = shard.with_mesh(port, seed.plan.mesh.pending_sends);
+    }
     let _ = ready.send(Ok(()));
 
     let mut until_look = TURNS_PER_LOOK;
@@ -223,23 +229,25 @@ fn run(seed: Seed, ready: &mpsc::Sender<Result<(), String>>) {
 }
 
 impl Threads {
-    /// Starts every shard and waits until each has its memory and its ring.
+    /// Starts every shard and waits until each has its memory and its ring. Shards without a berth
+    /// serve no mesh.
     ///
     /// # Errors
     /// The first shard's reason, with the remedy.
     pub(crate) fn start(
         plan: &Plan,
         segment: &Arc<Segment>,
-        shard_doors: &[Arc<Door>],
-        worker_doors: &[Arc<Door>],
+        (shard_doors, worker_doors): (&[Arc<Door>], &[Arc<Door>]),
         node: &Arc<NodeStats>,
         finished: &UnboundedSender<u16>,
+        berths: Vec<Berth>,
     ) -> Result<Self, String> {
         let stop = Arc::new(AtomicBool::new(false));
         let (ready, answers) = mpsc::channel();
         let mut commanders = Vec::new();
         let mut drivers = Vec::new();
         let mut handles = Vec::new();
+        let mut berths = berths.into_iter();
         for (index, (door, stats)) in (0..).zip(shard_doors.iter().zip(node.shards())) {
             let (commander, commands) = Commands::new(QUEUE)
                 .map_err(|error| format!("cannot create a doorbell: {error}; raise ulimit -n"))?;
@@ -251,6 +259,7 @@ impl Threads {
                 door: Arc::clone(door),
                 worker_doors: worker_doors.to_vec(),
                 commands,
+                berth: berths.next(),
                 stats: Arc::clone(stats),
                 node: Arc::clone(node),
                 driver_stats: Arc::clone(&driver_stats),

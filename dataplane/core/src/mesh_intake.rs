@@ -49,13 +49,13 @@ impl Shard {
     ) -> Begin {
         let len = header.payload_len() as usize;
         let beat = kind == Kind::AgentHeartbeat;
-        // Every message of the mesh has a root; a beat is nothing else.
-        if len == 0 || (beat && len != BEAT) {
-            return self.skip(cx, id, header, ErrorCode::BadArchive);
-        }
         let compressed = compression != Compression::None;
         if beat && compressed {
             return self.skip(cx, id, header, ErrorCode::BadCompression);
+        }
+        // Every message of the mesh has a root; a beat is nothing else.
+        if len == 0 || (beat && len != BEAT) {
+            return self.skip(cx, id, header, ErrorCode::BadArchive);
         }
         let whole = rest.get(..len).filter(|_| len <= INLINE_MAX && !compressed);
         let Some(payload) = whole else {

@@ -194,13 +194,10 @@ impl Clusters {
         true
     }
 
-    /// Gives a seat up. The last agent to leave frees the cluster.
+    /// Gives a seat up. The last agent to leave frees the cluster. The caller sees to the lead.
     pub(crate) fn leave(&mut self, seat: Seat) {
         let cluster = seat.cluster as usize;
         self.seats[cluster][usize::from(seat.position)] = NONE;
-        if self.leads[cluster] == seat.position {
-            self.leads[cluster] = NO_SEAT;
-        }
         if usize::from(self.taken[cluster]) == CLUSTER_AGENTS {
             self.link(seat.cluster);
         }

@@ -3,14 +3,22 @@
 //! arguments, effects go back.
 #![forbid(unsafe_code)]
 
+pub mod agent;
+pub mod class;
+pub mod clock;
+pub mod cluster;
+pub mod limits;
+pub mod map;
+pub mod plan;
+pub mod predict;
+pub mod profile;
+pub mod registry;
+pub mod sketch;
+pub mod summary;
+
 /// Nanoseconds of a monotonic clock: the node's where nothing else is said.
 pub type Time = u64;
 /// One millisecond of [`Time`].
 pub const MS: Time = 1_000_000;
 /// One second of [`Time`].
 pub const SECOND: Time = 1_000 * MS;
-
-pub mod cluster;
-pub mod limits;
-pub mod profile;
-pub mod registry;

@@ -10,15 +10,23 @@ use crate::limits::{BUCKET, HOUR_BUCKETS, RING};
 /// within 128 ns or 1/4096 of itself, whichever is more; values from 78 hours on count as 78 hours.
 #[derive(Clone, Debug)]
 pub struct Ring {
-    codes: [u16; RING],
+    /// In the order they came, around the ring; a slot without a sample is [`EMPTY`].
+    codes: [i16; LANES],
     /// Where the next sample goes.
     next: u8,
     len: u8,
     /// The median's code, how many codes are smaller, and how many are equal.
-    middle: u16,
+    middle: i16,
     below: u8,
     same: u8,
 }
+
+/// Codes in 16 bytes: a vector of every x86.
+const VECTOR: usize = 8;
+/// A ring's slots, rounded up to whole vectors.
+const LANES: usize = RING.next_multiple_of(VECTOR);
+/// No sample: above every code, and never the median.
+const EMPTY: i16 = i16::MAX;
 
 /// Nanoseconds per unit, as a shift.
 const UNIT: u32 = 8;
@@ -27,18 +35,21 @@ const UNITS: u64 = (1 << 40) - 1;
 /// Codes per power of two.
 const STEP: u32 = 2048;
 
-/// The 16-bit code of a duration; codes have the order of the durations.
-const fn encode(value: Time) -> u16 {
+/// The 16-bit code of a duration; codes have the order of the durations. They are signed because
+/// every x86 can compare and choose signed 16-bit lanes.
+const fn encode(value: Time) -> i16 {
     let units = if value >> UNIT > UNITS { UNITS } else { value >> UNIT };
     let bits = u64::BITS - units.leading_zeros();
     let shift = bits.saturating_sub(12);
-    (shift * STEP) as u16 + (units >> shift) as u16
+    let code = shift * STEP + (units >> shift) as u32;
+    (code as i32 + i16::MIN as i32) as i16
 }
 
 /// The middle of the durations with this code.
-const fn decode(code: u16) -> Time {
-    let shift = (code as u32 / STEP).saturating_sub(1);
-    let mantissa = code as u64 - (shift * STEP) as u64;
+const fn decode(code: i16) -> Time {
+    let code = (code as i32 - i16::MIN as i32) as u32;
+    let shift = (code / STEP).saturating_sub(1);
+    let mantissa = (code - shift * STEP) as u64;
     (mantissa << (shift + UNIT)) + (1 << (shift + UNIT - 1))
 }
 
@@ -52,7 +63,7 @@ impl Ring {
     /// An empty ring.
     #[must_use]
     pub const fn new() -> Self {
-        Self { codes: [0; RING], next: 0, len: 0, middle: 0, below: 0, same: 0 }
+        Self { codes: [EMPTY; LANES], next: 0, len: 0, middle: 0, below: 0, same: 0 }
     }
 
     /// Samples held: at most 100.
@@ -86,25 +97,40 @@ impl Ring {
         self.settle();
     }
 
-    /// Moves the median to its rank. One sample shifts ranks by one, so this looks over the codes
-    /// once at most for most samples, and not at all where samples repeat.
+    /// Moves the median to its rank. One sample shifts ranks by one, so this passes over the codes
+    /// twice at most, and not at all while the rank stays within the equal ones.
     fn settle(&mut self) {
-        let held = &self.codes[..usize::from(self.len)];
         let rank = (self.len - 1) / 2;
         while rank < self.below {
             let middle = self.middle;
-            let lower = held.iter().map(|code| if *code < middle { *code } else { 0 });
-            self.middle = lower.max().unwrap_or(0);
-            self.same = count(held, self.middle);
+            let lower = |code: i16| if code < middle { code } else { i16::MIN };
+            self.middle = self.fold(i16::MIN, |most, code| most.max(lower(code)));
+            self.same = self.count(self.middle);
             self.below -= self.same;
         }
         while rank >= self.below + self.same {
             let middle = self.middle;
-            let upper = held.iter().map(|code| if *code > middle { *code } else { u16::MAX });
-            self.middle = upper.min().unwrap_or(0);
+            let upper = |code: i16| if code > middle { code } else { EMPTY };
+            self.middle = self.fold(EMPTY, |least, code| least.min(upper(code)));
             self.below += self.same;
-            self.same = count(held, self.middle);
+            self.same = self.count(self.middle);
         }
+    }
+
+    /// A fold over all slots, lane by lane so that it becomes vector instructions.
+    #[inline]
+    fn fold(&self, start: i16, step: impl Fn(i16, i16) -> i16) -> i16 {
+        let mut lanes = [start; VECTOR];
+        for codes in self.codes.as_chunks::<VECTOR>().0 {
+            for (lane, code) in lanes.iter_mut().zip(codes) {
+                *lane = step(*lane, *code);
+            }
+        }
+        lanes.into_iter().fold(start, step)
+    }
+
+    fn count(&self, code: i16) -> u8 {
+        self.codes.iter().fold(0_i16, |sum, it| sum + i16::from(*it == code)) as u8
     }
 
     /// The median (PROF-03): of an even number of samples the lower of the two in the middle.
@@ -132,10 +158,6 @@ impl Ring {
         let squares: f64 = held.iter().map(|code| (decode(*code) as f64 - mean).powi(2)).sum();
         ((squares / held.len() as f64).sqrt() / mean) as f32
     }
-}
-
-fn count(codes: &[u16], code: u16) -> u8 {
-    codes.iter().map(|it| u8::from(*it == code)).sum()
 }
 
 /// Successes and failures of the last hour, in twelve buckets of five minutes (PROF-04): the
@@ -249,5 +271,89 @@ impl Profile {
     #[must_use]
     pub fn drift(&self) -> f32 {
         self.latency.variation()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{MS, SECOND};
+
+    proptest! {
+        #[test]
+        fn a_code_keeps_the_order_and_4096th_parts(
+            a in any::<u64>(),
+            b in any::<u64>(),
+            shift in 0..60_u32,
+        ) {
+            let (a, b): (Time, Time) = (a >> shift, b >> shift);
+            prop_assert!(encode(a.min(b)) <= encode(a.max(b)));
+            if a < 1 << 48 {
+                let error = decode(encode(a)).abs_diff(a);
+                prop_assert!(error <= 128.max(a / 4096), "{a} came back {error} off");
+            }
+            prop_assert_eq!(encode(decode(encode(a))), encode(a));
+        }
+
+        /// Few different values, so that samples repeat; many, so that they do not.
+        #[test]
+        fn prof_01_prof_03_the_running_median_is_the_sorted_window_s(
+            samples in prop::collection::vec(prop_oneof![0..6_u64, 0..1_000_000_u64], 1..400),
+        ) {
+            let mut ring = Ring::new();
+            for (at, sample) in samples.iter().enumerate() {
+                ring.add(sample * 1000);
+                let window = &samples[(at + 1).saturating_sub(RING)..=at];
+                let mut codes: Vec<i16> = window.iter().map(|it| encode(it * 1000)).collect();
+                codes.sort_unstable();
+                prop_assert_eq!(ring.median(), Some(decode(codes[(codes.len() - 1) / 2])));
+                prop_assert_eq!(ring.len(), codes.len());
+            }
+        }
+
+        #[test]
+        fn prof_04_the_hourly_rate_counts_twelve_buckets(
+            outcomes in prop::collection::vec((0..900_u64, any::<bool>()), 1..200),
+        ) {
+            let (mut hourly, mut now, mut all) = (Hourly::new(), 0, Vec::new());
+            for (gap, success) in outcomes {
+                now += gap * SECOND;
+                hourly.count(now, success);
+                all.push((now / BUCKET, success));
+                let at = now / BUCKET;
+                let in_hour = all.iter().filter(|(bucket, _)| at - bucket < 12);
+                let good = in_hour.clone().filter(|(_, success)| *success).count() as u32;
+                prop_assert_eq!(hourly.totals(now), (good, in_hour.count() as u32));
+                let moved = Hourly::restore(7 * now, &hourly.newest_first(now));
+                prop_assert_eq!(moved.rate(7 * now), hourly.rate(now));
+            }
+            prop_assert_eq!(hourly.rate(now + 12 * BUCKET), None);
+        }
+    }
+
+    #[test]
+    fn x_15_drift_has_no_dimension() {
+        let mut profile = Profile::default();
+        assert_eq!((profile.drift(), profile.reliability(0)), (0.0, 1.0));
+        for at in 0..100 {
+            profile.latency.add(if at % 2 == 0 { 90 * MS } else { 110 * MS });
+        }
+        assert!((profile.drift() - 0.1).abs() < 1e-3, "{}", profile.drift());
+        let mut slower = Profile::default();
+        for at in 0..100 {
+            slower.latency.add(if at % 2 == 0 { 900 * MS } else { 1100 * MS });
+        }
+        assert!((slower.drift() - profile.drift()).abs() < 1e-3);
+    }
+
+    #[test]
+    fn prof_05_a_full_bucket_keeps_its_ratio() {
+        let mut hourly = Hourly::new();
+        for at in 0..300_000 {
+            hourly.count(SECOND, at % 4 != 0);
+        }
+        assert!((hourly.rate(SECOND).unwrap() - 0.75).abs() < 1e-3);
     }
 }

@@ -79,14 +79,22 @@ impl Gates {
         (self.clusters.capacity() + self.sectors.capacity()) * size_of::<Gate>()
     }
 
-    fn gate(&mut self, place: Place) -> Option<&mut Gate> {
+    fn gate_mut(&mut self, place: Place) -> Option<&mut Gate> {
         match place {
             Place::Global => Some(&mut self.global),
             Place::Sector(sector) => self.sectors.get_mut(usize::from(sector)),
             Place::Cluster { sector, cluster } => {
-                let (sector, cluster) = (usize::from(sector), usize::from(cluster));
-                let at = (cluster < SECTOR_CLUSTERS).then(|| sector * SECTOR_CLUSTERS + cluster)?;
-                self.clusters.get_mut(at)
+                self.clusters.get_mut(cluster_index(sector, cluster)?)
+            }
+        }
+    }
+
+    fn gate(&self, place: Place) -> Option<Gate> {
+        match place {
+            Place::Global => Some(self.global),
+            Place::Sector(sector) => self.sectors.get(usize::from(sector)).copied(),
+            Place::Cluster { sector, cluster } => {
+                self.clusters.get(cluster_index(sector, cluster)?).copied()
             }
         }
     }
@@ -116,6 +124,11 @@ impl Gates {
     }
 }
 
+fn cluster_index(sector: u16, cluster: u8) -> Option<usize> {
+    let (sector, cluster) = (usize::from(sector), usize::from(cluster));
+    (cluster < SECTOR_CLUSTERS).then_some(sector * SECTOR_CLUSTERS + cluster)
+}
+
 impl super::Registry {
     /// Carries out an order to a circuit. Every HALF_OPEN grants new probes. False for a place
     /// that this registry does not have.
@@ -125,18 +138,18 @@ impl super::Registry {
             CircuitAction::HalfOpen => Circuit::HalfOpen(PROBES),
             CircuitAction::Close => Circuit::Closed,
         };
-        self.gates.gate(place).map(|gate| gate.circuit = circuit).is_some()
+        self.gates.gate_mut(place).map(|gate| gate.circuit = circuit).is_some()
     }
 
     /// Freezes a place or thaws it. False for a place that this registry does not have.
     pub fn set_frozen(&mut self, place: Place, frozen: bool) -> bool {
-        self.gates.gate(place).map(|gate| gate.frozen = frozen).is_some()
+        self.gates.gate_mut(place).map(|gate| gate.frozen = frozen).is_some()
     }
 
     /// The gate of a place.
     #[must_use]
-    pub fn gate(&mut self, place: Place) -> Option<Gate> {
-        self.gates.gate(place).copied()
+    pub fn gate(&self, place: Place) -> Option<Gate> {
+        self.gates.gate(place)
     }
 
     /// True where a freeze reaches this agent.

@@ -218,8 +218,11 @@ impl Registry {
 
     /// Handles of a connection's agents, the latest to register first.
     pub fn of_link(&self, link: Link) -> impl Iterator<Item = u32> + '_ {
-        let next = |handle: &u32| Some(self.columns.next[*handle as usize]);
-        core::iter::successors(self.first_of(link), next).take_while(|handle| *handle != NONE)
+        let next = |handle: &u32| {
+            let next = self.columns.next[*handle as usize];
+            (next != NONE).then_some(next)
+        };
+        core::iter::successors(self.first_of(link), next)
     }
 
     fn first_of(&self, link: Link) -> Option<u32> {

@@ -28,6 +28,10 @@ pub enum By<'a> {
     Ids(&'a [[u8; 16]]),
 }
 
+/// A capability, looked up once for many agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capability(u16);
+
 /// A question to the registry.
 #[derive(Clone, Copy, Debug)]
 pub struct Selection<'a> {
@@ -58,7 +62,8 @@ struct Required {
 impl Registry {
     /// Writes the chosen agents' handles to `chosen` and everybody else whom the selection names,
     /// with the reason, to `skipped`; what was in the vectors goes. Each target is in exactly one
-    /// of them, once. Order: by handle, by seat (sectors, clusters), or as the ids are given.
+    /// of them, once; an unknown id as often as it is named. Order: by handle, by seat (sectors,
+    /// clusters), or as the ids are given.
     pub fn select(
         &mut self,
         selection: &Selection<'_>,
@@ -159,11 +164,17 @@ impl Registry {
         self.gates.pass(cluster, priority)
     }
 
+    /// A capability that some agent has now. It is good until agents come or go.
+    #[must_use]
+    pub fn capability(&self, text: &str) -> Option<Capability> {
+        self.names.id(text).map(Capability)
+    }
+
     /// True where the agent has this capability.
     #[must_use]
-    pub fn is_capable(&self, handle: u32, capability: &str) -> bool {
-        let held = &self.columns.capabilities[handle as usize];
-        self.names.id(capability).is_some_and(|id| held.contains(&id))
+    #[inline]
+    pub fn is_capable(&self, handle: u32, capability: Capability) -> bool {
+        holds(&self.columns.capabilities[handle as usize], &[capability.0])
     }
 
     /// Every capability that some agent has, in order.

@@ -22,7 +22,7 @@ use crate::profile::Hourly;
 
 const MAGIC: [u8; 4] = *b"BMRG";
 const VERSION: u16 = 1;
-/// No key: the cluster is not in the snapshot.
+/// The cluster is not in the snapshot: no agent can claim a seat under this key.
 const NO_KEY: u8 = u8::MAX;
 
 /// Why bytes are no registry.
@@ -180,7 +180,7 @@ impl Registry {
         columns.outcomes[at] = Hourly::restore(now, &reader.buckets()?);
         let key = *keys.get(cluster as usize).ok_or(SnapshotFault::DoesNotFit)?;
         let id = self.columns.id[at];
-        if key == NO_KEY || id == [0; 16] || self.by_id(&id).is_some() {
+        if id == [0; 16] || self.by_id(&id).is_some() {
             return Err(SnapshotFault::BadRecord);
         }
         if !self.clusters.claim(handle, seat, key) {

@@ -6,6 +6,7 @@ mod closing;
 mod connections;
 mod idle;
 mod lanes;
+mod mesh;
 mod probe;
 mod rig;
 mod shard;

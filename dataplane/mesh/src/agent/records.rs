@@ -1,0 +1,132 @@
+//! What comes to an agent and what leaves it, as small values: an engine that simulates many need
+//! not serialise them.
+
+use crate::{MS, Time};
+use wire::{
+    mesh::Trinary,
+    payload::{
+        Text,
+        mesh::{self, ArchivedCoordinate},
+    },
+};
+
+/// What of a COORDINATE matters to its agent. Times of the node's clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Order {
+    /// Of the message.
+    pub message_id: [u8; 16],
+    /// Hybrid logical clock.
+    pub hlc: u64,
+    /// When this copy left.
+    pub sent_ns: Time,
+    /// When the agent should be READY.
+    pub target_ns: Time,
+    /// Not to be acted on after this; [`Time::MAX`] for never.
+    pub expires_ns: Time,
+    /// Recipient.
+    pub handle: u32,
+    /// Of its registration.
+    pub generation: u32,
+    /// How long before the target moment it was to leave, microseconds.
+    pub lead_us: u32,
+    /// Processing time that the node expects, microseconds.
+    pub expected_us: u32,
+    /// Estimated complexity; 0 is the least.
+    pub weight: f32,
+    /// Act at the target moment, not before.
+    pub hold: bool,
+}
+
+impl Order {
+    /// Reads a message that left at `epoch_ns` (the frame's timestamp) of the sender's wall clock.
+    ///
+    /// The time to live counts from `created_ns` on that wall clock, and the agent knows neither;
+    /// its age when it left is the difference of the two, and from there the node's monotonic
+    /// clock counts. A wall clock that was set back in between makes the age 0.
+    #[must_use]
+    pub fn of(message: &ArchivedCoordinate, epoch_ns: u64) -> Self {
+        let sent_ns = message.sent_ns.to_native();
+        let age = epoch_ns.saturating_sub(message.created_ns.to_native());
+        let left = (u64::from(message.ttl_ms.to_native()) * MS).saturating_sub(age);
+        let weight = message.payload_weight.to_native();
+        Self {
+            message_id: message.message_id,
+            hlc: message.hlc.to_native(),
+            sent_ns,
+            target_ns: message.target_ns.to_native(),
+            expires_ns: match message.ttl_ms.to_native() {
+                0 => Time::MAX,
+                _ => sent_ns.saturating_add(left),
+            },
+            handle: message.handle.to_native(),
+            generation: message.generation.to_native(),
+            lead_us: message.lead_us.to_native(),
+            expected_us: message.expected_us.to_native(),
+            weight: if weight.is_finite() { weight.max(0.0) } else { 0.0 },
+            hold: message.hold,
+        }
+    }
+}
+
+/// An ACK that leaves an agent: the fields of [`mesh::Ack`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Of the COORDINATE.
+    pub message_id: [u8; 16],
+    /// Handle.
+    pub handle: u32,
+    /// Its generation.
+    pub generation: u32,
+    /// Hybrid logical clock.
+    pub hlc: u64,
+    /// The COORDINATE's `sent_ns`, node time.
+    pub origin_ns: u64,
+    /// When it came, own clock.
+    pub received_ns: u64,
+    /// When the agent was READY, own clock; 0 for not.
+    pub ready_ns: u64,
+    /// When it acted, own clock; 0 for not.
+    pub acted_ns: u64,
+    /// When this leaves, own clock.
+    pub sent_ns: u64,
+    /// The target moment on the agent's clock, as it saw it.
+    pub target_own_ns: u64,
+    /// Time spent on it, nanoseconds.
+    pub processing_ns: u64,
+    /// Hash of the context the agent works with.
+    pub context_hash: u64,
+    /// Operations that waited when it came.
+    pub queue_found: u32,
+    /// Operations that wait now.
+    pub queue_depth: u32,
+    /// READY, TRANSIT or CONFLICT.
+    pub state: Trinary,
+    /// Why not, for a CONFLICT.
+    pub detail: &'static str,
+}
+
+impl Ack {
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> mesh::Ack {
+        mesh::Ack {
+            conflict_detail: Text::literal(self.detail),
+            message_id: self.message_id,
+            handle: self.handle,
+            generation: self.generation,
+            hlc: self.hlc,
+            origin_ns: self.origin_ns,
+            received_ns: self.received_ns,
+            ready_ns: self.ready_ns,
+            acted_ns: self.acted_ns,
+            sent_ns: self.sent_ns,
+            target_own_ns: self.target_own_ns,
+            processing_ns: self.processing_ns,
+            context_hash: self.context_hash,
+            queue_found: self.queue_found,
+            queue_depth: self.queue_depth,
+            state: self.state.code(),
+            ..mesh::Ack::default()
+        }
+    }
+}

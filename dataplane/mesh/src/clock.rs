@@ -1,0 +1,240 @@
+//! How far another machine's monotonic clock is ahead of one's own, and how fast it drifts, from
+//! exchanges with four timestamps. No clock is ever set, and a step of anybody's wall clock
+//! changes nothing.
+//!
+//! Each exchange bounds the offset: it lies within half a round trip of the middle. Where in that
+//! span, nobody can know: a path that is slower one way shifts it by half the difference
+//! ([`OffsetFilter::error_bound`]). What can be filtered is noise: an exchange that took longer than
+//! the shortest of the last minute was delayed somewhere, by up to its excess, on either way. The
+//! filter is a Kalman filter for (offset, drift) which takes half that excess as the measurement's
+//! standard deviation: short exchanges count fully, long ones hardly.
+
+use crate::{MS, SECOND, Time};
+
+/// The shortest round trip is that of this and the last window.
+const WINDOW_MS: u32 = 30_000;
+/// Longest exchange that is looked at: a heartbeat's answer may lie with the other side for long.
+const LONGEST: Time = 600 * SECOND;
+/// Standard deviation of unknown clocks' drift: 60 ppm, in ns/s.
+const DRIFT_SPREAD: f32 = 60_000.0;
+/// Growth of the drift's variance: 10 ns/s per square root of a second (temperature).
+const DRIFT_NOISE: f32 = 100.0;
+/// Drift that nobody's clock has: 1000 ppm, in ns/s. Larger estimates are held there.
+const DRIFT_MOST: f32 = 1.0e6;
+/// Contradicting exchanges in a row after which the other clock is taken to have stepped.
+const CONTRADICTIONS: u8 = 3;
+
+/// Offset and drift of another clock against one's own: the other's reading minus one's own.
+/// 48 bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct OffsetFilter {
+    /// The estimate at `at`, ns.
+    offset: i64,
+    /// Own time of the estimate.
+    at: Time,
+    /// ns per second.
+    drift: f32,
+    /// Covariance of (offset, drift), in ns^2, ns^2/s, ns^2/s^2.
+    p00: f32,
+    p01: f32,
+    p11: f32,
+    /// Shortest round trips of the last and this window, ns; `u32::MAX` is none.
+    rtt_last: u32,
+    rtt_now: u32,
+    /// Start of this window, own ms modulo 2^32.
+    window: u32,
+    contradictions: u8,
+    known: bool,
+}
+
+const _: () = assert!(size_of::<OffsetFilter>() <= 48);
+
+/// One exchange, checked.
+struct Exchange {
+    offset: i64,
+    rtt: u32,
+    /// Own time in the middle.
+    at: Time,
+}
+
+impl Default for OffsetFilter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OffsetFilter {
+    /// Knows nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            offset: 0,
+            at: 0,
+            drift: 0.0,
+            p00: 0.0,
+            p01: 0.0,
+            p11: 0.0,
+            rtt_last: u32::MAX,
+            rtt_now: u32::MAX,
+            window: 0,
+            contradictions: 0,
+            known: false,
+        }
+    }
+
+    /// Takes one exchange: sent at `t1` (own clock), received at `t2` and answered at `t3` (the
+    /// other's), back at `t4` (own). False: an impossible exchange (an end before its start, a
+    /// dwell longer than the whole, over ten minutes), ignored.
+    pub fn sample(&mut self, t1: Time, t2: Time, t3: Time, t4: Time) -> bool {
+        let Some(seen) = self.exchange(t1, t2, t3, t4) else { return false };
+        let first = !self.known;
+        let before = self.rtt_now.min(self.rtt_last);
+        let shortest = self.note_rtt(seen.rtt, seen.at);
+        if first {
+            self.restart(&seen);
+            return true;
+        }
+        self.predict(seen.at);
+        // Shorter than any: what counted as short before was off by up to half of the difference.
+        let learned = before.saturating_sub(seen.rtt) as f32 / 2.0;
+        self.p00 += learned * learned;
+        let innovation = seen.offset.saturating_sub(self.offset);
+        let half = f64::from(seen.rtt) / 2.0;
+        let slack = half + 3.0 * f64::from(self.p00).sqrt() + 50_000.0;
+        if innovation.unsigned_abs() as f64 > slack {
+            // The true offset cannot be that far from the estimate: one of the two is wrong.
+            self.contradictions += 1;
+            if self.contradictions >= CONTRADICTIONS {
+                self.rtt_last = u32::MAX;
+                self.rtt_now = seen.rtt;
+                self.restart(&seen);
+            }
+            return true;
+        }
+        self.contradictions = 0;
+        self.correct(innovation as f32, seen.rtt, shortest);
+        true
+    }
+
+    /// The other clock's lead at this own time, drift included.
+    #[must_use]
+    pub fn offset_at(&self, own: Time) -> Option<i64> {
+        if !self.known {
+            return None;
+        }
+        let seconds = (i128::from(own) - i128::from(self.at)) as f64 / SECOND as f64;
+        Some(self.offset.saturating_add((f64::from(self.drift) * seconds) as i64))
+    }
+
+    /// The own time at which the other's clock shows `other`, seen from about `own_now`.
+    #[must_use]
+    pub fn to_own(&self, other: Time, own_now: Time) -> Option<Time> {
+        let rough = shifted(other, self.offset_at(own_now)?.checked_neg()?)?;
+        shifted(other, self.offset_at(rough)?.checked_neg()?)
+    }
+
+    /// What the other's clock shows at this own time.
+    #[must_use]
+    pub fn to_other(&self, own: Time) -> Option<Time> {
+        shifted(own, self.offset_at(own)?)
+    }
+
+    /// The shortest round trip of the last 30 to 60 seconds of exchanges.
+    #[must_use]
+    pub fn rtt_min(&self) -> Option<Time> {
+        self.known.then(|| Time::from(self.rtt_last.min(self.rtt_now)))
+    }
+
+    /// Nobody can be surer of the offset than this: half the shortest round trip (a path may be
+    /// slow one way only), plus what the filter does not know.
+    #[must_use]
+    pub fn error_bound(&self) -> Time {
+        self.rtt_min().map_or(Time::MAX, |rtt| rtt / 2 + f64::from(self.p00).sqrt() as Time)
+    }
+
+    fn exchange(&self, t1: Time, t2: Time, t3: Time, t4: Time) -> Option<Exchange> {
+        let (whole, dwell) = (t4.checked_sub(t1)?, t3.checked_sub(t2)?);
+        // The dwell is counted by a clock that may be 1000 ppm fast.
+        if whole > LONGEST || dwell > whole + whole / 1000 + 1_000 {
+            return None;
+        }
+        let own_dwell = dwell as f64 / (1.0 + f64::from(self.drift) * 1e-9);
+        let rtt = (whole as f64 - own_dwell).clamp(0.0, f64::from(u32::MAX - 1)) as u32;
+        let sum = i128::from(t2) - i128::from(t1) + i128::from(t3) - i128::from(t4);
+        let offset = i64::try_from(sum / 2).ok()?;
+        (offset.unsigned_abs() < 1 << 62).then_some(Exchange { offset, rtt, at: t1 + whole / 2 })
+    }
+
+    /// Keeps the shortest round trips of two windows; the shortest of both.
+    fn note_rtt(&mut self, rtt: u32, at: Time) -> u32 {
+        let now_ms = (at / MS) as u32;
+        if self.rtt_now == u32::MAX {
+            self.window = now_ms;
+        }
+        // Exchanges may come a little out of order: an age beyond half the range is "before".
+        let age = now_ms.wrapping_sub(self.window);
+        if (WINDOW_MS..u32::MAX / 2).contains(&age) {
+            self.rtt_last = self.rtt_now;
+            self.rtt_now = rtt;
+            self.window = now_ms;
+        }
+        self.rtt_now = self.rtt_now.min(rtt);
+        self.rtt_now.min(self.rtt_last)
+    }
+
+    fn restart(&mut self, seen: &Exchange) {
+        let drift_known = self.known && self.p11 < DRIFT_SPREAD * DRIFT_SPREAD / 100.0;
+        self.offset = seen.offset;
+        self.at = seen.at;
+        self.p00 = noise(seen.rtt, seen.rtt / 2);
+        self.p01 = 0.0;
+        if !drift_known {
+            self.drift = 0.0;
+            self.p11 = DRIFT_SPREAD * DRIFT_SPREAD;
+        }
+        self.contradictions = 0;
+        self.known = true;
+    }
+
+    /// Carries the estimate to `at`. An exchange from before it changes nothing but the offset's
+    /// reference: the estimate is taken as it stands.
+    fn predict(&mut self, at: Time) {
+        let Some(run) = at.checked_sub(self.at) else { return };
+        let seconds = run as f64 / SECOND as f64;
+        self.offset = self.offset.saturating_add((f64::from(self.drift) * seconds) as i64);
+        self.at = at;
+        let dt = seconds as f32;
+        self.p00 += dt * (2.0 * self.p01 + dt * self.p11);
+        self.p01 += dt * self.p11;
+        self.p11 = (self.p11 + DRIFT_NOISE * dt).min(DRIFT_SPREAD * DRIFT_SPREAD);
+    }
+
+    fn correct(&mut self, innovation: f32, rtt: u32, shortest: u32) {
+        let measured = noise(rtt, shortest);
+        // An outlier (beyond three deviations) counts for as much as one at three.
+        let spread = self.p00 + measured;
+        let strange = innovation * innovation / (9.0 * spread);
+        let total = if strange > 1.0 { spread * strange } else { spread };
+        let (k0, k1) = (self.p00 / total, self.p01 / total);
+        self.offset = self.offset.saturating_add((k0 * innovation).round() as i64);
+        self.drift = (self.drift + k1 * innovation).clamp(-DRIFT_MOST, DRIFT_MOST);
+        self.p11 = (self.p11 - k1 * self.p01).max(1.0);
+        self.p01 *= 1.0 - k0;
+        self.p00 = (self.p00 * (1.0 - k0)).max(1.0);
+    }
+}
+
+/// Variance of an exchange's offset, ns^2: half its excess over the shortest, at least 1 % of the
+/// shortest and 1 us.
+fn noise(rtt: u32, shortest: u32) -> f32 {
+    let excess = (rtt - shortest.min(rtt)) as f32 / 2.0;
+    let least = shortest as f32 * 0.01;
+    excess * excess + least * least + 1.0e6
+}
+
+fn shifted(time: Time, by: i64) -> Option<Time> {
+    time.checked_add_signed(by)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,293 @@
+//! How long an agent will need: one-way delay, processing, and the margin that a wanted share on
+//! time demands.
+//!
+//! lead = (owd + processing) x (1 + spread x q), processing = base(class) x rate x load, load =
+//! (1 + 0.5 weight)(1 + 0.1 queue) (SCHED-03). Per agent are learned: owd (clipped moving average of
+//! one-way delays), rate (moving average of the logarithm of processing over base and load), spread
+//! (mean deviation of actual over predicted, drawn towards the class's). Per class and stage of
+//! experience is learned the distribution of misses in units of the spread; q is its quantile at
+//! the dial.
+
+mod dial;
+mod pool;
+mod row;
+
+use wire::mesh::AgentClass;
+
+use crate::class::{CLASSES, base_processing};
+use crate::{SECOND, Time};
+pub use dial::Dial;
+use pool::Pool;
+use row::{Common, Row, Stage};
+
+/// No delay is taken to be longer than this: a day.
+const LONGEST: f32 = (24 * 3600 * SECOND) as f32;
+/// Least retransmission delay of TCP on Linux, to which a round trip is added.
+const RETRANSMISSION: f32 = 200.0e6;
+/// Weights beyond this are taken as this.
+const WEIGHT_MOST: f32 = 16.0;
+/// Queues beyond this are taken as this.
+const QUEUE_MOST: u32 = 10_000;
+
+/// What waits on an agent, and what the message adds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// Payload weight: 0 is light, 1 is the specification's "heavy".
+    pub weight: f32,
+    /// Messages queued there, as last reported.
+    pub queue: u32,
+}
+
+impl Work {
+    /// Factor on the processing time (SCHED-03). Whatever was reported: between 1 and 9009.
+    #[must_use]
+    pub fn load(self) -> f32 {
+        // `clamp` would keep a NaN.
+        let weight = self.weight.max(0.0).min(WEIGHT_MOST);
+        (1.0 + 0.5 * weight) * (1.0 + 0.1 * self.queue.min(QUEUE_MOST) as f32)
+    }
+}
+
+/// What is expected of one message to one agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forecast {
+    /// One-way delay to the agent.
+    pub owd: Time,
+    /// Processing there.
+    pub processing: Time,
+    /// With this much time the message is ready with the dial's probability.
+    pub lead: Time,
+}
+
+impl Forecast {
+    /// When READY is expected after the send: no margin in it.
+    #[must_use]
+    pub const fn ready_delay(&self) -> Time {
+        self.owd + self.processing
+    }
+}
+
+/// One answered message: what it carried, and what came of it. All times as the node sees them,
+/// the agent's clock converted with its estimated offset.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed {
+    /// When the answer came.
+    pub now: Time,
+    /// What the forecast was made for.
+    pub work: Work,
+    /// What the forecast was dialled to.
+    pub dial: Dial,
+    /// From send to receive.
+    pub one_way: Time,
+    /// From receive to ready, by the agent's clock.
+    pub processing: Time,
+    /// From send to ready.
+    pub ready_delay: Time,
+    /// Ready after the target time.
+    pub late: bool,
+    /// The lead it was sent with.
+    pub lead: Time,
+}
+
+/// What the predictor does and how fast it learns. The default is what measured best; the rest is
+/// for showing that it does (`cargo run -p mesh --release --example calibrate -- ablate`).
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Least gain of the rate's average.
+    pub rate_gain: f32,
+    /// Least gain of the one-way delay's average.
+    pub owd_gain: f32,
+    /// How many messages the class's spread counts for against the agent's own. Infinite: the
+    /// class's alone.
+    pub spread_prior: f32,
+    /// Misses beyond this many spreads are measured in retransmission delays instead: those are
+    /// alike for all agents, however even their links are. Infinite: never.
+    pub knee: f32,
+    /// Deviations beyond this many spreads count for that many in an agent's spread.
+    pub spread_clip: f32,
+    /// Misses that a pool remembers: it forgets by halves.
+    pub memory: u32,
+    /// Whether shifts of an agent's rate or path are looked for.
+    pub shifts: bool,
+    /// Whether agents with little experience have a pool of their own.
+    pub stages: bool,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            rate_gain: 1.0 / 24.0,
+            owd_gain: 1.0 / 24.0,
+            spread_prior: 40.0,
+            knee: 4.0,
+            spread_clip: 4.0,
+            memory: 32_768,
+            shifts: true,
+            stages: true,
+        }
+    }
+}
+
+/// Between misses in nanoseconds and in the units that pools count: spreads of the agent up to a
+/// knee, shares of a retransmission delay beyond it.
+struct Ruler {
+    spread: f32,
+    knee: f32,
+    beyond: f32,
+}
+
+impl Ruler {
+    fn new(tuning: &Tuning, expected: f32, owd: f32, spread: f32) -> Self {
+        let spread = (expected * spread).max(1.0);
+        let again = RETRANSMISSION + 2.0 * owd;
+        Self { spread, knee: tuning.knee, beyond: (again / 8.0).max(spread / 4.0) }
+    }
+
+    fn units(&self, miss: f32) -> f32 {
+        let plain = miss / self.spread;
+        if plain <= self.knee {
+            plain
+        } else {
+            self.knee + (miss - self.knee * self.spread) / self.beyond
+        }
+    }
+
+    fn nanoseconds(&self, units: f32) -> f32 {
+        if units <= self.knee {
+            units * self.spread
+        } else {
+            self.knee * self.spread + (units - self.knee) * self.beyond
+        }
+    }
+}
+
+/// What is known of every agent's delays. Indexed by handle; knows nothing of the registry. Fixed
+/// memory: 32 bytes per agent and 80 KB.
+#[derive(Clone, Debug)]
+pub struct Predictor {
+    rows: Vec<Row>,
+    classes: Vec<ClassState>,
+    tuning: Tuning,
+    shifts: u64,
+}
+
+#[derive(Clone, Debug)]
+struct ClassState {
+    common: Common,
+    pools: [Pool; Stage::COUNT],
+}
+
+impl Predictor {
+    /// Room for handles below `capacity`.
+    #[must_use]
+    pub fn new(capacity: u32) -> Self {
+        Self::with_tuning(capacity, Tuning::default())
+    }
+
+    /// As [`Predictor::new`], learning in this way.
+    #[must_use]
+    pub fn with_tuning(capacity: u32, tuning: Tuning) -> Self {
+        let class = |_| ClassState {
+            common: Common::new(),
+            pools: Stage::ALL.map(|stage| Pool::new(tuning.memory, stage.prior(), 1.0)),
+        };
+        Self {
+            rows: vec![Row::new(AgentClass::Edge); capacity as usize],
+            classes: (0..CLASSES).map(class).collect(),
+            tuning,
+            shifts: 0,
+        }
+    }
+
+    /// An agent with this handle begins, nothing known of it but its class. A handle beyond the
+    /// capacity is not taken: its forecasts are the class's.
+    pub fn join(&mut self, handle: u32, class: AgentClass) {
+        if let Some(row) = self.rows.get_mut(handle as usize) {
+            *row = Row::new(class);
+        }
+    }
+
+    /// The agent is gone and what was known of it is forgotten.
+    pub fn leave(&mut self, handle: u32) {
+        self.join(handle, AgentClass::Edge);
+    }
+
+    /// What to expect of a message. Reads one row and one table.
+    #[must_use]
+    pub fn forecast(&self, handle: u32, work: Work, dial: Dial) -> Forecast {
+        let unknown = Row::new(AgentClass::Edge);
+        let row = self.rows.get(handle as usize).unwrap_or(&unknown);
+        let class = &self.classes[row.class as usize];
+        let stage = self.stage(row);
+        let owd = row.owd(&class.common);
+        let processing = base_processing(row.class) as f32 * row.rate(&class.common) * work.load();
+        let processing = processing.min(LONGEST);
+        let dial = if stage == Stage::Cold && dial != Dial::MEDIAN {
+            dial.at_least(Dial::P999)
+        } else {
+            dial
+        };
+        let miss = class.pools[stage as usize].quantile(dial);
+        let ruler = Ruler::new(&self.tuning, owd + processing, owd, row.spread(&class.common));
+        let lead = (owd + processing + ruler.nanoseconds(miss)).max(0.0);
+        Forecast {
+            owd: owd as Time,
+            processing: processing as Time,
+            lead: lead.min(LONGEST) as Time,
+        }
+    }
+
+    /// Learns from an answered message.
+    pub fn observe(&mut self, handle: u32, seen: &Observed) {
+        let tuning = self.tuning;
+        let Some(row) = self.rows.get(handle as usize) else { return };
+        let stage = self.stage(row);
+        let row = &mut self.rows[handle as usize];
+        let class = &mut self.classes[row.class as usize];
+        let base = base_processing(row.class) as f32 * seen.work.load();
+        let owd = row.owd(&class.common);
+        let expected = (owd + base * row.rate(&class.common)).max(1_000.0);
+        let ruler = Ruler::new(&tuning, expected, owd, row.spread(&class.common));
+        let miss = (seen.ready_delay as f32).min(LONGEST) - expected;
+        class.pools[stage as usize].add(ruler.units(miss));
+        let deviation = miss / expected;
+        let ratio = ((seen.processing as f32).min(LONGEST) / base).max(1e-6);
+        let shifted = row.learn(&mut class.common, &tuning, deviation, ratio);
+        row.learn_owd(&mut class.common, &tuning, (seen.one_way as f32).min(LONGEST));
+        self.shifts += u64::from(shifted);
+    }
+
+    /// Learns from a one-way delay without work (heartbeats).
+    pub fn observe_rtt(&mut self, handle: u32, one_way: Time) {
+        let Some(row) = self.rows.get_mut(handle as usize) else { return };
+        let common = &mut self.classes[row.class as usize].common;
+        row.learn_owd(common, &self.tuning, (one_way as f32).min(LONGEST));
+    }
+
+    /// How many shifts of agents' rates were found.
+    #[must_use]
+    pub const fn shifts(&self) -> u64 {
+        self.shifts
+    }
+
+    /// Answered messages of this agent since it joined or shifted, up to 255.
+    #[must_use]
+    pub fn experience(&self, handle: u32) -> u8 {
+        self.rows.get(handle as usize).map_or(0, Row::experience)
+    }
+
+    /// The margin of experienced agents of a class at a dial, as a share of the expected ready
+    /// delay, for reports.
+    #[must_use]
+    pub fn class_margin(&self, class: AgentClass, dial: Dial) -> f64 {
+        let state = &self.classes[class as usize];
+        f64::from(state.pools[Stage::Warm as usize].quantile(dial) * state.common.spread)
+    }
+
+    fn stage(&self, row: &Row) -> Stage {
+        if self.tuning.stages { row.stage() } else { Stage::Warm }
+    }
+}
+
+#[cfg(test)]
+mod tests;
