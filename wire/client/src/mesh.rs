@@ -91,9 +91,12 @@ impl Client {
     fn order<T: Payload>(&mut self, order: &T) -> Result<(), ClientError> {
         self.ask(order)?;
         let id = self.ask(&MeshQuery { limit: 1, sector: EVERY_SECTOR, ..MeshQuery::default() })?;
-        let refusal = self.receiver.receive()?.refusal()?;
-        let Some(refusal) = refusal else {
-            return Ok(());
+        let first = self.receiver.receive()?;
+        let Some(refusal) = first.refusal()? else {
+            return match first.header.message_id() == id {
+                true => Ok(()),
+                false => Err(ClientError::protocol("an answer to something else")),
+            };
         };
         // The answer to the question still comes, unless the node gives this connection up.
         if !refusal.code.closes() {
