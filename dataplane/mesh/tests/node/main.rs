@@ -2,5 +2,6 @@
 
 mod cascades;
 mod gathers;
+mod random;
 mod registration;
 mod rig;

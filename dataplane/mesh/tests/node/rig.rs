@@ -366,6 +366,17 @@ impl Rig {
         self.call(above, |mesh, now, out| mesh.gone(now, up, out));
     }
 
+    pub(crate) fn is_joined(&self, child: usize) -> bool {
+        self.wires.iter().any(|wire| wire.child.0 == child && wire.is_up)
+    }
+
+    /// Ends the connection of a node to the one above it, if there is one.
+    pub(crate) fn try_part(&mut self, child: usize) {
+        if self.is_joined(child) {
+            self.part(child);
+        }
+    }
+
     pub(crate) fn record(number: u32, class: AgentClass) -> AgentRecord {
         let mut agent_id = [0; 16];
         agent_id[..4].copy_from_slice(&(number + 1).to_le_bytes());
