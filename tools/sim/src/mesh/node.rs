@@ -29,6 +29,9 @@ use wire::{
 /// Shards of a node.
 pub(super) const SHARDS: u32 = 2;
 
+/// Calls in a row that may ask for one more at the same moment.
+const SPINS_MAX: u32 = 100;
+
 /// The wall clock at true time 0: some moment.
 const WALL: u64 = 1_800_000_000 * SECOND;
 
@@ -93,6 +96,7 @@ pub(super) struct Node {
     shards: Vec<Shard>,
     volleys: super::slab::Slab<Volley>,
     armed: Time,
+    spins: u32,
     effects: Effects,
 }
 
@@ -120,6 +124,7 @@ impl Node {
             shards: (0..SHARDS).map(shard).collect(),
             volleys: super::slab::Slab::new(),
             armed: Time::MAX,
+            spins: 0,
             effects: Vec::new(),
         }
     }
@@ -173,6 +178,13 @@ impl World {
         if it.armed == self.now {
             it.armed = Time::MAX;
             self.call(node, Mesh::advance);
+            let it = &mut self.nodes[usize::from(node)];
+            let again = it.armed == self.now;
+            it.spins = if again { it.spins + 1 } else { 0 };
+            let spins = it.spins;
+            self.judge.look(Promise::NeverSpins, self.now, spins < SPINS_MAX, || {
+                format!("node {node} asks {spins} times to be woken at once")
+            });
         }
     }
 
@@ -387,7 +399,7 @@ impl World {
             correlation_id: correlation,
             node,
             target: base.target_ns.saturating_sub(it.base),
-            expires: order.expires.saturating_sub(it.base),
+            expires: if ttl == 0 { Time::MAX } else { self.now + ttl },
             hold: base.hold,
             weight: base.weight,
         };
@@ -522,7 +534,6 @@ impl World {
 
     fn volley_over(&mut self, node: u8, volley: u32) {
         if let Some(volley) = self.nodes[usize::from(node)].volleys.take(volley) {
-            self.watch.left(&volley.base.message_id, &volley.report);
             self.call(node, |mesh, now, out| mesh.volley_done(now, &volley.report, out));
         }
     }

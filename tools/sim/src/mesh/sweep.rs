@@ -48,7 +48,8 @@ impl World {
             let Some(agent) = self.operator.names.get(&row.agent_id).copied() else { continue };
             let actor = &self.actors[agent as usize];
             let silent = actor.silent && self.now > actor.silent_since + SILENCE;
-            let present = row.state == AgentState::Active.code();
+            let serves = [AgentState::Active.code(), AgentState::Degraded.code()];
+            let present = serves.contains(&row.state);
             self.judge.look(Promise::GoneIsNoticed, self.now, !(silent && present), || {
                 format!("agent {agent} ({name}) is silent since {}", actor.silent_since)
             });
