@@ -20,7 +20,7 @@ fn the_oracle_covers_what_it_says_in_every_world() {
             for tau in [0.5, 0.9, 0.99, 0.999] {
                 let seen = covered(world, i, tau, 60_000);
                 let noise = (tau * (1.0 - tau) / 60_000.0).sqrt();
-                let limit = 4.0 * noise + 0.15 * (1.0 - tau).min(0.03);
+                let limit = 4.0 * noise + 0.02 * (1.0 - tau);
                 assert!((seen - tau).abs() <= limit, "{world:?} {i} {tau}: {seen}");
             }
         }

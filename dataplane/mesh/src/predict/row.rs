@@ -14,6 +14,11 @@ const OWD: f32 = 40_000_000.0;
 const COMMON_GAIN: f32 = 1.0 / 512.0;
 /// Agents with this many times the spread of their class are wild.
 const WILD: f32 = 2.5;
+/// An agent is also wild when more than this share of its last messages missed by more than 95 %
+/// of its class's do.
+const WILD_SHARE: f32 = 0.14;
+/// A shift counts for this much of that: who shifts all the time is wild.
+const WILD_SHIFT: f32 = 0.06;
 /// Messages after which an agent is experienced.
 const YOUNG: u8 = 6;
 /// The CUSUM forgives this much per message, in mean deviations...
@@ -85,6 +90,8 @@ pub(crate) struct Row {
     /// Mean deviation of actual over predicted, in units of the class's: it follows when the class
     /// learns.
     relative: f32,
+    /// Share of its last 64 messages with a miss beyond 95 % of its class's.
+    beyond: f32,
     /// CUSUM of rates above and below the estimate.
     above: f32,
     below: f32,
@@ -104,6 +111,7 @@ impl Row {
             owd_deviation: 0.0,
             rate: 1.0,
             relative: 1.0,
+            beyond: 0.05,
             above: 0.0,
             below: 0.0,
             count: 0,
@@ -120,10 +128,15 @@ impl Row {
     pub(crate) fn stage(&self) -> Stage {
         match self.count {
             0 => Stage::Cold,
+            _ if self.relative > WILD || self.beyond > WILD_SHARE => Stage::Wild,
             1..YOUNG => Stage::Young,
-            _ if self.relative > WILD => Stage::Wild,
             _ => Stage::Warm,
         }
+    }
+
+    /// Notes whether a miss was beyond 95 % of its class's.
+    pub(crate) fn note(&mut self, beyond: bool) {
+        self.beyond += (f32::from(u8::from(beyond)) - self.beyond) / 64.0;
     }
 
     pub(crate) const fn owd(&self, common: &Common) -> f32 {
@@ -159,6 +172,7 @@ impl Row {
         if tuning.shifts && self.count > 0 && self.shift(common, error) {
             self.rate = ratio;
             self.count = 1;
+            self.beyond += WILD_SHIFT;
             return true;
         }
         let gain = (1.0 / (f32::from(self.count) + 1.0)).max(tuning.rate_gain);
