@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::agents::AgentsArgs;
 use crate::config::{BlastError, Config, Op, Pace, TensorRef};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::Addr;
@@ -21,6 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Send requests to a node, check every reply, and report rates and latencies.
     Run(Box<RunArgs>),
+    /// Be a fleet of agents: register, beat, hold messages until their moment, act, answer.
+    Agents(Box<AgentsArgs>),
 }
 
 const EXAMPLES: &str = "\
@@ -216,7 +219,7 @@ impl RunArgs {
 }
 
 /// Reads `10s`, `500ms`, `0.5s`, `2m`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "ms" => 1e-3,
@@ -243,6 +246,7 @@ mod tests {
         let words = ["blast", "run"].into_iter().chain(line.split_whitespace());
         Cli::try_parse_from(words).map(|cli| match cli.command {
             Command::Run(args) => *args,
+            Command::Agents(_) => panic!("another command"),
         })
     }
 

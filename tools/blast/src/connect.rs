@@ -31,8 +31,16 @@ impl Connector {
     /// # Errors
     /// [`BlastError::Usage`] for several sources to a node that is not at 127.x.x.x.
     pub(crate) fn new(config: &Config) -> Result<Self, BlastError> {
-        let addr = config.addr.clone();
-        if config.sources == 1 {
+        Self::to(&config.addr, config.sources)
+    }
+
+    /// Connects to `addr` from so many local addresses.
+    ///
+    /// # Errors
+    /// As [`Connector::new`].
+    pub(crate) fn to(addr: &Addr, sources: u32) -> Result<Self, BlastError> {
+        let addr = addr.clone();
+        if sources == 1 {
             return Ok(Self { addr, spread: None });
         }
         let target = match &addr {
@@ -43,11 +51,10 @@ impl Connector {
             Addr::Unix(_) => None,
         };
         match target {
-            Some(SocketAddr::V4(target)) => {
-                Ok(Self { addr, spread: Some((target, config.sources)) })
-            }
+            Some(SocketAddr::V4(target)) => Ok(Self { addr, spread: Some((target, sources)) }),
             _ => Err(BlastError::usage(format!(
-                "--sources needs a node at 127.0.0.1 (TCP), not at {addr}"
+                "several local addresses need a node at 127.0.0.1 (TCP), not at {addr}: use fewer \
+                 --sources, or fewer connections"
             ))),
         }
     }

@@ -1,4 +1,5 @@
-//! Load for a Butterfly node: planned, checked and counted.
+//! Load for a Butterfly node: planned, checked and counted. [`agents`] are another load: a fleet
+//! that registers, holds and acts.
 //!
 //! [`run`] takes a [`Config`] and gives a [`Report`]; the `blast` program is a command line around
 //! it. Inside,
@@ -6,6 +7,7 @@
 //! that tests run it in virtual time and a run drives it with io_uring.
 #![forbid(unsafe_code)]
 
+pub mod agents;
 pub mod check;
 pub mod cli;
 pub mod config;

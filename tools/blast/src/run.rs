@@ -183,7 +183,7 @@ fn payload_max(requests: &[Request]) -> u32 {
         .fold(PLAIN_REPLY_MAX, u32::max)
 }
 
-fn monotonic() -> Time {
+pub(crate) fn monotonic() -> Time {
     let time = clock_gettime(ClockId::Monotonic);
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }

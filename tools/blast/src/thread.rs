@@ -166,7 +166,7 @@ fn replace_dead(
     }
 }
 
-fn driver(
+pub(crate) fn driver(
     memory: &PlainMemory,
     connections: u32,
     policy: Policy,
@@ -192,6 +192,6 @@ fn driver(
     })
 }
 
-fn adopt_fault(fault: &io::Error) -> BlastError {
+pub(crate) fn adopt_fault(fault: &io::Error) -> BlastError {
     BlastError::Host(format!("a connected socket cannot be handed to io_uring: {fault}"))
 }
