@@ -112,14 +112,15 @@ pub(crate) struct Run {
 impl Run {
     /// The next moment at which something is due.
     pub(crate) fn due(&self) -> Time {
+        let progress = self.progress_at.unwrap_or(Time::MAX);
         let stage = match self.stage {
-            Stage::Preparing { until } | Stage::Prepared { until } | Stage::Closing { until } => {
-                until
-            }
+            // The time of the PREPARE may be over long before it is forgotten.
+            Stage::Prepared { until } => return until.min(progress),
+            Stage::Preparing { until } | Stage::Closing { until } => until,
             Stage::Running { end, .. } => end,
             Stage::Ended => Time::MAX,
         };
-        stage.min(self.ends_by).min(self.progress_at.unwrap_or(Time::MAX))
+        stage.min(self.ends_by).min(progress)
     }
 
     /// True where nothing of the own part can change any more before the end of the phase.
