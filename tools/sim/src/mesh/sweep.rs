@@ -73,7 +73,8 @@ impl World {
         }
         for agent in 0..self.plan.agents {
             let actor = &self.actors[agent as usize];
-            let back = actor.lost || self.present[agent as usize];
+            // A node need not take a liar for present.
+            let back = actor.lost || !actor.lies.honest() || self.present[agent as usize];
             let placed = actor.placed;
             self.judge.look(Promise::AllComeBack, self.now, back, || {
                 format!("agent {agent} is not active in the end (placed: {placed})")
