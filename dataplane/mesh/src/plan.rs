@@ -183,8 +183,8 @@ pub struct Scratch {
 #[must_use]
 pub fn confidence_raw(reliability: f32, drift: f32, fresh: bool) -> f32 {
     let fresh = if fresh { 0.2 } else { 0.0 };
-    // `min` and `max` drop a NaN.
-    (0.5 * reliability.min(1.0) - 0.3 * drift.max(0.0) + fresh).max(0.0).min(CONFIDENCE_MOST)
+    // `min` and `max` drop a NaN before it counts.
+    (0.5 * reliability.min(1.0) - 0.3 * drift.max(0.0) + fresh).clamp(0.0, CONFIDENCE_MOST)
 }
 
 /// Plans the sends of one message. Nothing is allocated per target once `scratch` is large enough,

@@ -15,6 +15,7 @@ mod row;
 use wire::mesh::AgentClass;
 
 use crate::class::{CLASSES, base_processing};
+use crate::sketch::Sketch;
 use crate::{SECOND, Time};
 pub use dial::Dial;
 use pool::Pool;
@@ -42,8 +43,8 @@ impl Work {
     /// Factor on the processing time (SCHED-03). Whatever was reported: between 1 and 9009.
     #[must_use]
     pub fn load(self) -> f32 {
-        // `clamp` would keep a NaN.
-        let weight = self.weight.max(0.0).min(WEIGHT_MOST);
+        // Not so for a NaN.
+        let weight = if self.weight > 0.0 { self.weight.min(WEIGHT_MOST) } else { 0.0 };
         (1.0 + 0.5 * weight) * (1.0 + 0.1 * self.queue.min(QUEUE_MOST) as f32)
     }
 }
@@ -71,8 +72,6 @@ impl Forecast {
 /// the agent's clock converted with its estimated offset.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed {
-    /// When the answer came.
-    pub now: Time,
     /// What the forecast was made for.
     pub work: Work,
     /// What the forecast was dialled to.
@@ -165,7 +164,7 @@ impl Ruler {
 }
 
 /// What is known of every agent's delays. Indexed by handle; knows nothing of the registry. Fixed
-/// memory: 32 bytes per agent and 80 KB.
+/// memory: 32 bytes per agent and 180 KB.
 #[derive(Clone, Debug)]
 pub struct Predictor {
     rows: Vec<Row>,
@@ -178,9 +177,41 @@ pub struct Predictor {
 struct ClassState {
     common: Common,
     pools: [Pool; Stage::COUNT],
+    record: Record,
+}
+
+/// What came of a class's messages, for reports: coverage and its price.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// Answered messages.
+    pub answered: u64,
+    /// Those that were late...
+    pub late: u64,
+    /// ...and how many of them the dials allowed.
+    pub allowed: f64,
+    /// Ready delays.
+    pub ready: Sketch,
+    /// How early those on time were.
+    pub earliness: Sketch,
+}
+
+impl Record {
+    fn note(&mut self, seen: &Observed) {
+        self.answered += 1;
+        self.allowed += 1.0 - seen.dial.share();
+        self.ready.add(seen.ready_delay);
+        if seen.late {
+            self.late += 1;
+        } else {
+            self.earliness.add(seen.lead.saturating_sub(seen.ready_delay));
+        }
+    }
 }
 
 impl Predictor {
+    /// Bytes of an agent.
+    pub const ROW_BYTES: usize = size_of::<Row>();
+
     /// Room for handles below `capacity`.
     #[must_use]
     pub fn new(capacity: u32) -> Self {
@@ -193,6 +224,7 @@ impl Predictor {
         let class = |_| ClassState {
             common: Common::new(),
             pools: Stage::ALL.map(|stage| Pool::new(tuning.memory, stage.prior(), 1.0)),
+            record: Record::default(),
         };
         Self {
             rows: vec![Row::new(AgentClass::Edge); capacity as usize],
@@ -247,6 +279,7 @@ impl Predictor {
         let stage = self.stage(row);
         let row = &mut self.rows[handle as usize];
         let class = &mut self.classes[row.class as usize];
+        class.record.note(seen);
         let base = base_processing(row.class) as f32 * seen.work.load();
         let owd = row.owd(&class.common);
         let expected = (owd + base * row.rate(&class.common)).max(1_000.0);
@@ -269,6 +302,12 @@ impl Predictor {
         let Some(row) = self.rows.get_mut(handle as usize) else { return };
         let common = &mut self.classes[row.class as usize].common;
         row.learn_owd(common, &self.tuning, (one_way as f32).min(LONGEST));
+    }
+
+    /// What came of a class's messages so far.
+    #[must_use]
+    pub fn record(&self, class: AgentClass) -> &Record {
+        &self.classes[class as usize].record
     }
 
     /// How many shifts of agents' rates were found.

@@ -142,7 +142,6 @@ impl Field {
         filter.sample(at, t2, t3, back);
         let own = |there| filter.to_own(there, back).unwrap_or(back);
         let seen = Observed {
-            now: back,
             work,
             dial: self.dials[0],
             one_way: own(t2).saturating_sub(at),

@@ -163,6 +163,12 @@ impl Mesh {
         &self.registry
     }
 
+    /// Clusters and sectors as last summed up.
+    #[must_use]
+    pub const fn summaries(&self) -> &Summaries {
+        &self.summaries
+    }
+
     /// What is known of their delays.
     #[must_use]
     pub const fn predictor(&self) -> &Predictor {

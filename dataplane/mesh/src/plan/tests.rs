@@ -11,8 +11,8 @@ fn learned(delays: &[u64], class: AgentClass) -> (Predictor, Vec<Target>) {
     for (handle, &ms) in delays.iter().enumerate() {
         let handle = handle as u32;
         predictor.join(handle, class);
-        for k in 0..40 {
-            predictor.observe(handle, &observed(ms * MS, k));
+        for _ in 0..40 {
+            predictor.observe(handle, &observed(ms * MS));
         }
         targets.push(Target {
             handle,
@@ -27,9 +27,8 @@ fn learned(delays: &[u64], class: AgentClass) -> (Predictor, Vec<Target>) {
     (predictor, targets)
 }
 
-fn observed(ready: Time, k: u64) -> Observed {
+fn observed(ready: Time) -> Observed {
     Observed {
-        now: k * SECOND,
         work: Work::default(),
         dial: Dial::MEDIAN,
         one_way: ready / 10,
@@ -157,7 +156,7 @@ fn a_plain_send_aims_at_the_middle_and_a_holding_one_at_the_dial() {
     let mut predictor = Predictor::new(1);
     predictor.join(0, AgentClass::Gpu);
     for k in 0..4_000 {
-        predictor.observe(0, &observed((80 + k * 17 % 41) * MS, k));
+        predictor.observe(0, &observed((80 + k * 17 % 41) * MS));
     }
     let target = Target {
         handle: 0,

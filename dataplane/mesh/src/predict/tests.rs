@@ -12,7 +12,6 @@ fn p99() -> Dial {
 /// A message that took these times, in ns.
 fn took(one_way: Time, processing: Time) -> Observed {
     Observed {
-        now: 0,
         work: NONE,
         dial: p99(),
         one_way,
@@ -76,6 +75,22 @@ fn z_03_the_margin_is_the_dials_quantile_and_grows_with_it() {
         assert!((0.9..1.12).contains(&off), "{share}: {off}");
     }
     assert!(predictor.class_margin(AgentClass::Gpu, p99()) > 0.3);
+}
+
+#[test]
+fn the_record_keeps_coverage_and_earliness_together() {
+    let mut predictor = Predictor::new(1);
+    predictor.join(0, AgentClass::Gpu);
+    for k in 0..100 {
+        let late = k % 50 == 0;
+        predictor.observe(0, &Observed { late, lead: 130 * MS, ..took(10 * MS, 100 * MS) });
+    }
+    let record = predictor.record(AgentClass::Gpu);
+    assert_eq!((record.answered, record.late), (100, 2));
+    assert!((record.allowed - 1.0).abs() < 1e-9);
+    assert!(record.ready.quantile(0.5).unwrap().abs_diff(110 * MS) < 2 * MS);
+    assert!(record.earliness.quantile(0.5).unwrap().abs_diff(20 * MS) < MS);
+    assert_eq!(record.earliness.count(), 98);
 }
 
 #[test]
