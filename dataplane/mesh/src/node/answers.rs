@@ -134,7 +134,6 @@ impl Mesh {
             return;
         }
         let observed = Observed {
-            now: now.node,
             work: Work { weight: run.order.weight, queue: target.queue },
             dial: run.order.dial,
             one_way: seen.one_way,

@@ -313,6 +313,10 @@ impl World {
     fn node_reads(&mut self, node: u8, conn: u32, life: u32, frame: &[u8]) {
         let mut desk = std::mem::take(&mut self.desk);
         let from = self.peer(conn, life);
+        if std::env::var("SIMDBG").is_ok() && conn >= self.plan.connections() { let mut d = super::frames::Desk::default(); let r = d.open(frame).unwrap(); eprintln!("{} node {node} conn {conn} gets {:?}", self.now, r.kind);
+          if r.kind==Kind::GatherReport { let g=open::<wire::payload::mesh::GatherReport>(r.payload).unwrap(); eprintln!("   {:?} final {} target {} {:?}", g.counts, g.is_final, g.target_ns, g.reason); }
+          if r.kind==Kind::Gather { let g=open::<wire::payload::mesh::Gather>(r.payload).unwrap(); eprintln!("   phase {} at {} timeout {} strat {}", g.phase, g.at_node_ns, g.timeout_ns, g.strategy); }
+          if r.kind==Kind::ErrorReport { eprintln!("   {:?}", open::<wire::payload::ErrorReport>(r.payload).unwrap()); }}
         let arrived = self.nodes[usize::from(node)].clocks(self.now).node;
         match desk.open(frame) {
             None => self.totals.refused += 1,
