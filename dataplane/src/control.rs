@@ -7,6 +7,7 @@ use crate::{
     host,
     listen::Bound,
     memory,
+    mesh::{self, link::Links},
     plan::Plan,
     say,
     settings::Backend,
@@ -59,6 +60,7 @@ impl Signals {
 /// A started node.
 struct Node {
     threads: Threads,
+    mesh: mesh::Running,
     team: Rc<Team>,
     first: FirstAnswers,
     stop_workers: watch::Sender<bool>,
@@ -180,9 +182,11 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'stati
 }
 
 fn doors(count: usize) -> Result<Vec<Arc<Door>>, Failure> {
-    (0..count).map(|_| Door::new().map(Arc::new)).collect::<Result<_, _>>().map_err(|error| {
-        Failure::setup(format!("cannot create a doorbell: {error}; raise ulimit -n"))
-    })
+    (0..count).map(|_| Door::new().map(Arc::new)).collect::<Result<_, _>>().map_err(no_doors)
+}
+
+fn no_doors(error: impl std::fmt::Display) -> Failure {
+    Failure::setup(format!("cannot create a doorbell: {error}; raise ulimit -n"))
 }
 
 /// Leaves the shards' cores to the shards: this thread and the workers that it starts run
@@ -214,10 +218,18 @@ impl Node {
         let workers = u16::try_from(plan.workers).unwrap_or(u16::MAX);
         let stats = NodeStats::new(shard_stats, workers);
         let (tell, finished) = unbounded_channel();
+        let (links, berths) = Links::new(plan.shard_cpus.len()).map_err(no_doors)?;
         let doors = (&shard_doors[..], &worker_doors[..]);
-        let threads = Threads::start(plan, &segment, doors, &stats, &tell, Vec::new())
-            .map_err(Failure::Setup)?;
+        let threads =
+            Threads::start(plan, &segment, doors, &stats, &tell, berths).map_err(Failure::Setup)?;
         make_room(plan);
+        let mesh = match mesh::start(plan, links) {
+            Ok(mesh) => mesh,
+            Err(why) => {
+                threads.stop();
+                return Err(Failure::Setup(why));
+            }
+        };
         let team = Rc::new(Team {
             segment,
             worker_doors,
@@ -233,6 +245,7 @@ impl Node {
             node: Arc::clone(&stats),
         });
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
+        sources.push(Arc::clone(&mesh.counters) as _);
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
@@ -243,7 +256,7 @@ impl Node {
                 tokio_uring::spawn(supervise(team, worker, stop.clone(), first))
             })
             .collect();
-        Ok(Self { threads, team, first, stop_workers, supervisors, finished, stats })
+        Ok(Self { threads, mesh, team, first, stop_workers, supervisors, finished, stats })
     }
 
     /// Waits for every worker's first answer; gives a ready one, or the reason of the first that
@@ -281,6 +294,7 @@ impl Node {
     /// Ends shards, then workers: those may only go once nobody lends to them any more.
     async fn end(self) {
         self.threads.stop();
+        self.mesh.stop();
         let _ = self.stop_workers.send(true);
         for supervisor in self.supervisors {
             let _ = supervisor.await;

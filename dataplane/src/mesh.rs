@@ -1,4 +1,129 @@
-//! The mesh of a node: the thread that runs it, its link to the shards, what it keeps.
+//! The mesh of a node: the thread that runs it, its links to the shards and to the node above, what
+//! it keeps.
 
 pub(crate) mod link;
+mod parent;
 mod store;
+mod thread;
+
+use crate::{plan::Plan, say};
+use ::mesh::{
+    SECOND,
+    clock::OffsetFilter,
+    node::{Config, Mesh, Now},
+    predict::Predictor,
+};
+use link::Links;
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{Builder, JoinHandle},
+};
+use store::Keeper;
+use thread::{Published, Seat, node_time};
+use wire::mesh::{Role, message_id};
+
+/// How often the registry is written down.
+const SNAPSHOT_EVERY: u64 = 60 * SECOND;
+/// What a send on a connection of its own costs a shard: sends of one volley are planned this far
+/// apart, so that none waits for the one before it.
+const SEND_GAP: u64 = 7_000;
+
+/// What an agent takes of the node's memory: its row, its prediction, its clock, its part of the
+/// planner's lists.
+pub(crate) const BYTES_PER_AGENT: u64 = ::mesh::limits::ROW_BYTES as u64
+    + Predictor::ROW_BYTES as u64
+    + size_of::<OffsetFilter>() as u64
+    + 64;
+
+/// The thread, once started.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// The machine's counters.
+    pub(crate) counters: Arc<Published>,
+    stop: Arc<AtomicBool>,
+    door: Arc<::link::door::Door>,
+    thread: JoinHandle<()>,
+}
+
+/// Numbers that differ from start to start.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+fn config(plan: &Plan) -> Config {
+    let now = thread::now();
+    let random = u128::from(random()) << 64 | u128::from(random());
+    Config {
+        node_id: message_id(now.epoch_ns, random),
+        name: plan.mesh.name.clone(),
+        role: if plan.mesh.parent.is_some() { Role::Sector } else { Role::Orchestrator },
+        agents: plan.mesh.agents,
+        targets: plan.mesh.agents,
+        send_gap: SEND_GAP,
+        snapshot_every: if plan.mesh.state.is_some() { SNAPSHOT_EVERY } else { 0 },
+        stopwatch: node_time,
+        ..Config::default()
+    }
+}
+
+/// Brings back what an earlier life of this node kept.
+fn restore(mesh: &mut Mesh, now: Now, snapshot: Option<&[u8]>) {
+    let Some(bytes) = snapshot else { return };
+    if mesh.restore(now, bytes) {
+        say::note(format!("mesh: {} agents known from before", mesh.registry().len()));
+    } else {
+        say::note(
+            "mesh: the kept registry cannot be read, or is larger than --agents; starting anew",
+        );
+    }
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// Why the state cannot be kept, or the OS's reason.
+pub(crate) fn start(plan: &Plan, links: Links) -> Result<Running, String> {
+    let (keeper, snapshot) = match &plan.mesh.state {
+        None => (None, None),
+        Some(dir) => {
+            let (keeper, snapshot) = Keeper::open(dir)?;
+            (Some(keeper), snapshot)
+        }
+    };
+    let mut mesh = Mesh::new(&config(plan), random());
+    restore(&mut mesh, thread::now(), snapshot.as_deref());
+    let door = links.door();
+    let parent = match &plan.mesh.parent {
+        None => None,
+        Some(addr) => Some(parent::keep(addr.clone(), Arc::clone(&door), node_time)?),
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let counters = Arc::new(Published::default());
+    let seat = Seat {
+        mesh,
+        links,
+        parent,
+        keeper,
+        stop: Arc::clone(&stop),
+        counters: Arc::clone(&counters),
+    };
+    let thread = Builder::new()
+        .name("mesh".to_owned())
+        .spawn(move || thread::run(seat))
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    Ok(Running { counters, stop, door, thread })
+}
+
+impl Running {
+    /// Ends the thread, which keeps the registry one last time.
+    pub(crate) fn stop(self) {
+        self.stop.store(true, Relaxed);
+        self.door.ring();
+        // The panic of a mesh is shown by its thread; the node ends either way.
+        let _ = self.thread.join();
+    }
+}

@@ -191,6 +191,8 @@ registry! {
         Unknown = 9, "unknown";
         /// Its connection ended before the send.
         Gone = 10, "gone";
+        /// A level of the cascade above it did not confirm, or its phase never came.
+        Unconfirmed = 11, "unconfirmed";
     }
 }
 

@@ -4,17 +4,23 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod cascade;
+pub mod child;
 pub mod class;
 pub mod clock;
 pub mod cluster;
+pub mod gather;
+pub mod hlc;
 pub mod limits;
 pub mod map;
+pub mod node;
 pub mod plan;
 pub mod predict;
 pub mod profile;
 pub mod registry;
 pub mod sketch;
 pub mod summary;
+pub mod trinary;
 
 /// Nanoseconds of a monotonic clock: the node's where nothing else is said.
 pub type Time = u64;

@@ -109,6 +109,8 @@ pub struct Tuning {
     pub memory: u32,
     /// Whether shifts of an agent's rate or path are looked for.
     pub shifts: bool,
+    /// Whether agents that miss far more than their class have a pool of their own.
+    pub wild: bool,
     /// Whether agents with little experience have a pool of their own.
     pub stages: bool,
 }
@@ -123,6 +125,7 @@ impl Default for Tuning {
             spread_clip: 4.0,
             memory: 32_768,
             shifts: true,
+            wild: true,
             stages: true,
         }
     }
@@ -178,6 +181,9 @@ struct ClassState {
 }
 
 impl Predictor {
+    /// Bytes of an agent.
+    pub const ROW_BYTES: usize = size_of::<Row>();
+
     /// Room for handles below `capacity`.
     #[must_use]
     pub fn new(capacity: u32) -> Self {
@@ -249,7 +255,11 @@ impl Predictor {
         let expected = (owd + base * row.rate(&class.common)).max(1_000.0);
         let ruler = Ruler::new(&tuning, expected, owd, row.spread(&class.common));
         let miss = (seen.ready_delay as f32).min(LONGEST) - expected;
-        class.pools[stage as usize].add(ruler.units(miss));
+        let units = ruler.units(miss);
+        if stage != Stage::Cold {
+            row.note(units > class.pools[Stage::Warm as usize].quantile(Dial::P95));
+        }
+        class.pools[stage as usize].add(units);
         let deviation = miss / expected;
         let ratio = ((seen.processing as f32).min(LONGEST) / base).max(1e-6);
         let shifted = row.learn(&mut class.common, &tuning, deviation, ratio);
@@ -285,7 +295,11 @@ impl Predictor {
     }
 
     fn stage(&self, row: &Row) -> Stage {
-        if self.tuning.stages { row.stage() } else { Stage::Warm }
+        match row.stage() {
+            _ if !self.tuning.stages => Stage::Warm,
+            Stage::Wild if !self.tuning.wild => Stage::Warm,
+            stage => stage,
+        }
     }
 }
 

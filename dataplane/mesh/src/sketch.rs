@@ -37,6 +37,11 @@ impl Sketch {
         self.put(bin_of(value), 1);
     }
 
+    /// Counts one value so many times.
+    pub fn add_many(&mut self, value: Time, count: u64) {
+        self.put(bin_of(value), count);
+    }
+
     /// Counts what the other has counted. Order and grouping of merges do not matter.
     pub fn merge(&mut self, other: &Self) {
         for (bin, count) in other.bins() {

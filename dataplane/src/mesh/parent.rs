@@ -112,7 +112,9 @@ impl Keeper {
                 }
                 Err(error) => {
                     if !said {
-                        crate::say::note(format!("{error}; this node goes on alone and tries again"));
+                        crate::say::note(format!(
+                            "{error}; this node goes on alone and tries again"
+                        ));
                     }
                     said = true;
                 }

@@ -12,6 +12,7 @@ pub mod client;
 pub mod custody;
 pub mod driver;
 pub mod memory;
+pub mod mesh;
 pub mod net;
 pub mod plan;
 pub mod port;
@@ -26,3 +27,13 @@ pub mod world;
 pub use plan::Plan;
 pub use run::{Failure, Summary, run_seed};
 pub use world::World;
+
+/// Reads `A..B`.
+///
+/// # Errors
+/// Says what is wrong with the text.
+pub fn range(text: &str) -> Result<(u64, u64), String> {
+    let (from, to) = text.split_once("..").ok_or("expected A..B")?;
+    let parse = |n: &str| n.parse().map_err(|_| format!("{n:?} is no number"));
+    Ok((parse(from)?, parse(to)?))
+}

@@ -1,8 +1,8 @@
 //! `sim`: runs seeds in virtual time and shows the first that fails.
 #![forbid(unsafe_code)]
 
-use clap::Parser;
-use sim::{run_seed, trace::Lines};
+use clap::{Parser, Subcommand};
+use sim::{mesh::cli::MeshArgs, range, run_seed, trace::Lines};
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
@@ -12,6 +12,8 @@ use std::{
 #[derive(Debug, Parser)]
 #[command(name = "sim")]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// One seed.
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
@@ -26,10 +28,10 @@ struct Cli {
     trace: bool,
 }
 
-fn range(text: &str) -> Result<(u64, u64), String> {
-    let (from, to) = text.split_once("..").ok_or("expected A..B")?;
-    let parse = |n: &str| n.parse().map_err(|_| format!("{n:?} is no number"));
-    Ok((parse(from)?, parse(to)?))
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the mesh in virtual time instead.
+    Mesh(MeshArgs),
 }
 
 /// Lines of a failing trace that are shown.
@@ -37,6 +39,9 @@ const TAIL: usize = 60;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Command::Mesh(args)) = &cli.command {
+        return args.run();
+    }
     let (from, to) = match (cli.seed, cli.minutes) {
         (Some(seed), _) => (seed, seed + 1),
         (None, Some(_)) => (cli.seeds.0, u64::MAX),

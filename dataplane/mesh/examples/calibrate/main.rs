@@ -34,8 +34,15 @@ fn main() {
     if args.iter().any(|arg| arg == "ablate") {
         return ablate(agents, seed);
     }
+    let part = |name: &str| args.iter().any(|arg| arg == name);
+    if part("liars") {
+        return World::MODELLED.iter().for_each(|&world| liars(world, agents, seed));
+    }
     for world in World::MODELLED {
         table(world, agents, seed);
+    }
+    if part("tables") {
+        return;
     }
     println!("\nmessages per agent until 98.0 % are on time again (dial 99), and the worst three");
     for world in World::MODELLED {
@@ -176,6 +183,7 @@ fn ablate(agents: u32, seed: u64) {
         ("clip 8", Tuning { spread_clip: 8.0, ..usual }),
         ("memory 8192", Tuning { memory: 8_192, ..usual }),
         ("no shifts", Tuning { shifts: false, ..usual }),
+        ("no wild", Tuning { wild: false, ..usual }),
         ("no stages", Tuning { stages: false, ..usual }),
     ];
     let only = std::env::args().find_map(|name| World::named(&name));

@@ -21,6 +21,9 @@ impl Dial {
     /// 99.9 % on time: what an agent of which nothing is known gets at least.
     pub const P999: Self = Self { share: 0.999, point: 71, part: 0.726_27 };
 
+    /// 95 % on time.
+    pub const P95: Self = Self { share: 0.95, point: 26, part: 0.575_425 };
+
     /// A share on time. None: not within 0.5..=0.9999.
     #[must_use]
     pub fn new(share: f64) -> Option<Self> {
@@ -68,8 +71,10 @@ mod tests {
         }
         assert_eq!(Dial::new(0.5), Some(Dial::MEDIAN));
         assert!(Dial::new(0.9999).is_some());
-        let made = Dial::new(0.999).unwrap();
-        assert!(made.point == Dial::P999.point && (made.part - Dial::P999.part).abs() < 1e-4);
+        for fixed in [Dial::P95, Dial::P999] {
+            let made = Dial::new(fixed.share()).unwrap();
+            assert!(made.point == fixed.point && (made.part - fixed.part).abs() < 1e-4, "{made:?}");
+        }
     }
 
     #[test]

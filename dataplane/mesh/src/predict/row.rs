@@ -14,6 +14,9 @@ const OWD: f32 = 40_000_000.0;
 const COMMON_GAIN: f32 = 1.0 / 512.0;
 /// Agents with this many times the spread of their class are wild.
 const WILD: f32 = 2.5;
+/// An agent is also wild when more than this share of its last messages missed by more than 95 %
+/// of its class's do.
+const WILD_SHARE: f32 = 0.14;
 /// Messages after which an agent is experienced.
 const YOUNG: u8 = 6;
 /// The CUSUM forgives this much per message, in mean deviations...
@@ -85,6 +88,8 @@ pub(crate) struct Row {
     /// Mean deviation of actual over predicted, in units of the class's: it follows when the class
     /// learns.
     relative: f32,
+    /// Share of its last 64 messages with a miss beyond 95 % of its class's.
+    beyond: f32,
     /// CUSUM of rates above and below the estimate.
     above: f32,
     below: f32,
@@ -104,6 +109,7 @@ impl Row {
             owd_deviation: 0.0,
             rate: 1.0,
             relative: 1.0,
+            beyond: 0.05,
             above: 0.0,
             below: 0.0,
             count: 0,
@@ -121,9 +127,14 @@ impl Row {
         match self.count {
             0 => Stage::Cold,
             1..YOUNG => Stage::Young,
-            _ if self.relative > WILD => Stage::Wild,
+            _ if self.relative > WILD || self.beyond > WILD_SHARE => Stage::Wild,
             _ => Stage::Warm,
         }
+    }
+
+    /// Notes whether a miss was beyond 95 % of its class's.
+    pub(crate) fn note(&mut self, beyond: bool) {
+        self.beyond += (f32::from(u8::from(beyond)) - self.beyond) / 64.0;
     }
 
     pub(crate) const fn owd(&self, common: &Common) -> f32 {

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn impedance_12_a_full_table_refuses_and_keeps_nothing() {
+    fn imped_12_a_full_table_refuses_and_keeps_nothing() {
         let mut names = Names::default();
         let held: Vec<Held> =
             (0..CAPABILITY_NAMES).map(|at| names.take(&[&format!("c{at}")]).unwrap()).collect();

@@ -177,6 +177,13 @@ impl Registry {
         holds(&self.columns.capabilities[handle as usize], &[capability.0])
     }
 
+    /// How many capabilities the agent has.
+    #[must_use]
+    pub fn capability_count(&self, handle: u32) -> usize {
+        let held = &self.columns.capabilities[handle as usize];
+        held.iter().filter(|id| **id != super::names::NO_CAPABILITY).count()
+    }
+
     /// Every capability that some agent has, in order.
     pub fn capabilities(&self) -> impl Iterator<Item = &str> {
         self.names.ids().iter().filter_map(|id| self.names.text(*id))

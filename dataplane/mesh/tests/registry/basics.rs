@@ -75,7 +75,7 @@ fn imped_03_to_05_08_to_11_what_a_heartbeat_says_is_brought_into_range() {
 }
 
 #[test]
-fn references_of_earlier_lives_and_of_others_are_refused() {
+fn imped_02_references_of_earlier_lives_and_of_others_are_refused() {
     let mut registry = filled(2);
     let agent = registry.reference(0).unwrap();
     assert_eq!(registry.verify(agent, link_of(0)), Ok(0));
@@ -116,6 +116,7 @@ fn imped_01_a_taken_name_is_refused_and_a_lost_one_comes_back_whole() {
     let row = registry.row(3 * SECOND, first.handle).unwrap();
     assert_eq!((row.name, row.reliability, row.average), (name, 0.0, 4.0));
     assert_eq!((row.capabilities, row.score), (vec!["other".to_owned()], 31.0));
+    assert!(registry.capabilities().eq(["other"]), "nobody has the old one");
     // A silent connection does not keep its name either.
     let mut swept = Swept::default();
     registry.sweep(3 * SECOND + SILENT_AFTER, &mut swept);
@@ -171,7 +172,7 @@ fn a_connection_carries_256_agents_and_loses_them_all_at_once() {
 }
 
 #[test]
-fn mesh_17_x_18_an_open_circuit_stops_all_but_the_global_one_lets_priority_3_pass() {
+fn meshmsg_17_x_18_an_open_circuit_stops_all_but_the_global_one_lets_priority_3_pass() {
     let mut registry = filled(70);
     let cluster = Place::Cluster { sector: 0, cluster: 1 };
     assert!(registry.set_circuit(cluster, CircuitAction::Open));
@@ -202,7 +203,22 @@ fn mesh_17_x_18_an_open_circuit_stops_all_but_the_global_one_lets_priority_3_pas
 }
 
 #[test]
-fn imped_15_a_spike_is_twice_the_historical_average() {
+fn imped_03_imped_04_imped_08_imped_15_answers_move_averages_and_failures_count() {
+    let mut registry = filled(1);
+    registry.outcome(SECOND, 0, true, 10 * MS, 11 * MS);
+    assert_eq!((registry.latency(0), registry.processing(0)), (3 * MS, 4 * MS));
+    assert_eq!(registry.score(0), 5.5);
+    registry.outcome(SECOND, 0, false, 900 * MS, 900 * MS);
+    assert_eq!((registry.latency(0), registry.reliability(SECOND, 0)), (3 * MS, 0.5));
+    // What the agent says of its success counts only while nothing was seen.
+    let told = Impedance { reliability: 1.0, ..impedance(MS, MS) };
+    registry.heartbeat(SECOND, registry.reference(0).unwrap(), &told).unwrap();
+    assert_eq!(registry.reliability(SECOND, 0), 0.5);
+    assert_eq!(registry.reliability(3700 * SECOND, 0), 1.0);
+}
+
+#[test]
+fn fail_03_a_spike_is_twice_the_historical_average() {
     let mut registry = filled(1);
     let agent = registry.reference(0).unwrap();
     for beat in 0..100 {
@@ -241,6 +257,15 @@ fn hier_10_a_long_change_of_speed_moves_an_agent_and_a_short_one_does_not() {
     registry.sweep(10 * SECOND + MOVE_AFTER, &mut swept);
     assert_eq!((swept.moved.as_slice(), registry.seat(2).cluster), (&[2][..], 1));
     assert_eq!(registry.by_name("S00-C01-A00"), Some(agent));
+    // A lead that moves is replaced where it was, and leads where it is alone.
+    let (lead, other) = (registry.reference(0).unwrap(), registry.reference(1).unwrap());
+    for second in [70, 100, 130] {
+        registry.heartbeat(second * SECOND, lead, &slow).unwrap();
+        registry.heartbeat(second * SECOND, other, &impedance(2 * MS, 3 * MS)).unwrap();
+    }
+    registry.sweep(130 * SECOND, &mut swept);
+    assert_eq!((swept.moved.as_slice(), registry.clusters().lead(0)), (&[0][..], Some(1)));
+    assert_eq!(registry.clusters().lead(1), Some(0));
 }
 
 #[test]

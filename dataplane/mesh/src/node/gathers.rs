@@ -1,0 +1,465 @@
+//! Gathers from the question to the first copy: who is meant, who is asked below, whether the
+//! levels of a wave confirm.
+
+use super::{Effects, Mesh, Now, Peer};
+use crate::{
+    Time, cascade,
+    gather::{
+        Asker, PREPARED_FOR, PROGRESS_EVERY, Run, Stage,
+        ask::{Context, Fault, Order, Phase, Select},
+        kids::{Kid, KidState},
+        targets::{State, Target},
+    },
+    limits::SECTOR_CLUSTERS,
+    registry::{By, Selection},
+    trinary,
+};
+use std::collections::BTreeMap;
+use wire::{
+    ErrorCode, Kind,
+    error::Refusal,
+    mesh::{Decision, SkipReason, Strategy},
+    payload::{
+        Text,
+        mesh::{Gather, PHASE_COMMIT, PHASE_PREPARE, PhaseRow},
+    },
+};
+
+/// Of the time that a node has for its PREPARE, the part that it gives the nodes below.
+const SHARE_BELOW: (Time, Time) = (3, 4);
+
+impl Mesh {
+    /// An operator, or the node above, asks for a gather. `message_id` is the frame's: the reports
+    /// repeat it.
+    pub fn gather(
+        &mut self,
+        now: Now,
+        from: Peer,
+        message_id: u64,
+        ask: &Gather,
+        out: &mut Effects,
+    ) {
+        self.stamp(now, ask.hlc);
+        let is_parent = self.up.as_ref().is_some_and(|up| up.peer == from);
+        let asker = Asker { peer: from, frame_id: message_id, is_parent, listens: true };
+        match self.order(now, ask, is_parent) {
+            Ok(order) if order.phase == Phase::Commit => self.commit(now, asker, order, out),
+            Ok(order) => self.begin(now, asker, order, out),
+            Err(fault) => {
+                self.counters.bad_gathers += 1;
+                let refusal =
+                    Refusal::new(fault.code, Kind::Gather.code()).over(fault.limit, fault.actual);
+                self.refuse_with(now, from, message_id, refusal, out);
+            }
+        }
+    }
+
+    fn order(&mut self, now: Now, ask: &Gather, is_parent: bool) -> Result<Order, Fault> {
+        let parent_at = match (is_parent, ask.at_node_ns) {
+            (true, at) if at > 0 => {
+                let clock = self.up.as_ref().and_then(|up| up.clock.to_own(at, now.node));
+                // Without a common clock the moment means nothing.
+                Some(clock.ok_or(Fault::new(ErrorCode::BadRequest))?)
+            }
+            _ => None,
+        };
+        let context = Context {
+            node: now.node,
+            epoch_ns: now.epoch_ns,
+            targets: self.config.targets,
+            parent_at,
+            message_id: self.fresh_id(now),
+        };
+        let order = Order::new(ask, &context)?;
+        let twin = self.runs.iter().any(|run| run.order.message_id == order.message_id);
+        if twin && order.phase != Phase::Commit {
+            return Err(Fault::new(ErrorCode::BadRequest));
+        }
+        // Only the node above asks in two steps.
+        if order.phase != Phase::Whole && !is_parent {
+            return Err(Fault::new(ErrorCode::BadRequest));
+        }
+        Ok(order)
+    }
+
+    fn begin(&mut self, now: Now, asker: Asker, order: Order, out: &mut Effects) {
+        if self.runs.len() >= self.config.gathers {
+            self.counters.bad_gathers += 1;
+            let (most, peer, id) = (self.config.gathers as u64, asker.peer, asker.frame_id);
+            let refusal = Refusal::new(ErrorCode::Overloaded, Kind::Gather.code())
+                .over(most, most + 1)
+                .retry_after(100);
+            self.refuse_with(now, peer, id, refusal, out);
+            return;
+        }
+        let mut run = self.open(now, asker, order);
+        if let Err(fault) = self.choose(&mut run) {
+            self.counters.bad_gathers += 1;
+            let refusal =
+                Refusal::new(fault.code, Kind::Gather.code()).over(fault.limit, fault.actual);
+            self.recycle(run);
+            self.refuse_with(now, asker.peer, asker.frame_id, refusal, out);
+            return;
+        }
+        self.counters.gathers += 1;
+        self.ask_below(now, &mut run, out);
+        self.keep(now, run, out);
+    }
+
+    /// A run with nothing in it yet.
+    fn open(&mut self, now: Now, asker: Asker, order: Order) -> Run {
+        let (targets, tally) = self.spare.pop().unwrap_or_default();
+        Run {
+            number: self.number(),
+            asker,
+            began: now.node,
+            ends_by: now.node.saturating_add(order.timeout),
+            stage: Stage::Preparing { until: now.node },
+            targets,
+            tally,
+            parts: Vec::new(),
+            kids: Vec::new(),
+            phases: Vec::new(),
+            phase_began: now.node,
+            target: 0,
+            window: order.window_least(),
+            lead_max: 0,
+            plan_ns: 0,
+            progress_at: order.progress.then_some(now.node.saturating_add(PROGRESS_EVERY)),
+            worst: None,
+            order,
+        }
+    }
+
+    /// Fills in who is meant and can be asked, and who cannot.
+    fn choose(&mut self, run: &mut Run) -> Result<(), Fault> {
+        let order = &run.order;
+        let requires: Vec<&str> = order.requires.iter().map(String::as_str).collect();
+        let by = match &order.select {
+            Select::All => By::All,
+            Select::Class(class) => By::Class(*class),
+            Select::Sector(sector) => By::Sector(*sector),
+            Select::Cluster(sector, cluster) => By::Cluster {
+                sector: *sector,
+                // A number that no sector has chooses nobody.
+                cluster: u8::try_from(*cluster).unwrap_or(u8::MAX),
+            },
+            Select::Capability(text) => By::Capability(text),
+            Select::Ids(ids) => By::Ids(ids),
+        };
+        let selection = Selection { by, priority: order.priority, requires: &requires };
+        self.registry.select(&selection, &mut self.chosen, &mut self.skipped);
+        let many = self.chosen.len() + self.skipped.len();
+        let most = self.config.targets as usize;
+        if many > most {
+            let (limit, actual) = (most as u64, many as u64);
+            return Err(Fault { code: ErrorCode::TooManyTargets, limit, actual });
+        }
+        // Whom this node does not know may be below; the node that was asked first says who is
+        // unknown everywhere.
+        let forgive = run.asker.is_parent || self.children.iter().next().is_some();
+        for skipped in &self.skipped {
+            if !(forgive && skipped.reason == SkipReason::Unknown) {
+                run.tally.skip(skipped.reason, 0, 0);
+            }
+        }
+        let registry = &self.registry;
+        let target = |handle: &u32| Target {
+            handle: *handle,
+            generation: registry.generation(*handle),
+            send_at: 0,
+            lead_us: 0,
+            owd_us: 0,
+            processing_us: 0,
+            queue: registry.queue(*handle),
+            volley: 0,
+            shard: 0,
+            class: registry.class(*handle),
+            state: State::Waiting,
+        };
+        run.targets.fill(registry.capacity(), self.chosen.iter().map(target));
+        let (sectors, clusters) = self.levels();
+        run.phases = vec![sectors, clusters];
+        Ok(())
+    }
+
+    /// How many of the meant sectors and clusters have somebody who serves behind closed breakers,
+    /// from the selection just made. Agents that lack an ability or are unknown say nothing of
+    /// their level.
+    fn levels(&self) -> (PhaseRow, PhaseRow) {
+        let mut clusters: BTreeMap<u32, bool> = BTreeMap::new();
+        for handle in &self.chosen {
+            clusters.insert(self.registry.seat(*handle).cluster, true);
+        }
+        for skipped in &self.skipped {
+            if !matches!(skipped.reason, SkipReason::Unknown | SkipReason::Incapable) {
+                clusters.entry(self.registry.seat(skipped.target).cluster).or_insert(false);
+            }
+        }
+        let mut sectors: BTreeMap<u32, bool> = BTreeMap::new();
+        for (cluster, confirmed) in &clusters {
+            *sectors.entry(cluster / SECTOR_CLUSTERS as u32).or_insert(false) |= confirmed;
+        }
+        let row = |level: &cascade::Level, of: &BTreeMap<u32, bool>| PhaseRow {
+            name: Text::literal(level.name),
+            reached: of.values().filter(|confirmed| **confirmed).count() as u32,
+            of: of.len() as u32,
+            needed: level.needed,
+            ..PhaseRow::default()
+        };
+        (row(&cascade::SECTORS, &sectors), row(&cascade::CLUSTERS, &clusters))
+    }
+
+    /// Asks the nodes below that may know targets how long they need.
+    fn ask_below(&mut self, now: Now, run: &mut Run, out: &mut Effects) {
+        let within = if run.asker.is_parent {
+            let (part, whole) = SHARE_BELOW;
+            run.order.timeout.min(cascade::SECTORS.within) / whole * part
+        } else {
+            cascade::SECTORS.within
+        };
+        let until = now.node.saturating_add(within).min(run.ends_by);
+        run.stage = Stage::Preparing { until };
+        let only = match run.order.select {
+            Select::Sector(sector) | Select::Cluster(sector, _) => {
+                match self.children.owner(sector) {
+                    Some((child, theirs)) => Some((child, theirs)),
+                    None => return,
+                }
+            }
+            _ => None,
+        };
+        let present: Vec<(u32, Peer, u32)> = self
+            .children
+            .iter()
+            .filter(|(handle, _)| only.is_none_or(|(child, _)| child == *handle))
+            .filter_map(|(handle, child)| Some((handle, child.peer?, child.generation)))
+            .collect();
+        let sector = only.map(|(_, theirs)| theirs);
+        let mut ask = self.question(now, run, sector);
+        ask.phase = PHASE_PREPARE;
+        ask.timeout_ns = within;
+        for (child, peer, generation) in present {
+            let (known_agents, known_sectors) = self.children.known(child);
+            run.kids.push(Kid {
+                child,
+                generation,
+                state: KidState::Asked,
+                known_agents,
+                known_sectors,
+                prepared: None,
+                report: None,
+            });
+            self.send(now, peer, u64::from(run.number), &ask, out);
+        }
+    }
+
+    /// The GATHER for a node below; `sector` is its own number, where one was chosen.
+    fn question(&mut self, now: Now, run: &Run, sector: Option<u16>) -> Gather {
+        let order = &run.order;
+        let mut ask = Gather {
+            payload: order.payload.clone(),
+            requires_capabilities: order.requires.iter().map(|it| it.as_str().into()).collect(),
+            message_id: order.message_id,
+            correlation_id: order.correlation_id,
+            causation_id: order.causation_id,
+            source_agent_id: order.source_agent_id,
+            hlc: self.hlc.tick(now.epoch_ns),
+            window_ns: run.window,
+            ttl_ms: order.ttl_ms,
+            payload_weight: order.weight,
+            on_time: order.dial.share() as f32,
+            min_rate: order.min_rate.unwrap_or(0.0),
+            max_conflict: order.max_conflict,
+            max_transit: order.max_transit,
+            verb: order.verb.code(),
+            priority: order.priority,
+            strategy: order.strategy.code(),
+            hold: order.hold,
+            progress: order.progress,
+            ..Gather::default()
+        };
+        use wire::mesh::SelectBy;
+        let by = match &order.select {
+            Select::All => SelectBy::All,
+            Select::Class(class) => {
+                ask.class = class.code();
+                SelectBy::Class
+            }
+            Select::Sector(own) => {
+                ask.sector = sector.unwrap_or(*own);
+                SelectBy::Sector
+            }
+            Select::Cluster(own, cluster) => {
+                (ask.sector, ask.cluster) = (sector.unwrap_or(*own), *cluster);
+                SelectBy::Cluster
+            }
+            Select::Capability(text) => {
+                ask.capability = text.as_str().into();
+                SelectBy::Capability
+            }
+            Select::Ids(ids) => {
+                ask.ids.clone_from(ids);
+                SelectBy::Ids
+            }
+        };
+        ask.select = by.code();
+        ask
+    }
+
+    /// Tells the nodes below that are prepared the moment; those that are not are left out.
+    pub(super) fn tell_below(&mut self, now: Now, run: &mut Run, out: &mut Effects) {
+        if run.kids.is_empty() {
+            return;
+        }
+        let sector = match run.order.select {
+            Select::Sector(sector) | Select::Cluster(sector, _) => {
+                self.children.owner(sector).map(|(_, theirs)| theirs)
+            }
+            _ => None,
+        };
+        let mut ask = self.question(now, run, sector);
+        ask.phase = PHASE_COMMIT;
+        ask.at_node_ns = run.target;
+        ask.timeout_ns = run.ends_by.saturating_sub(now.node);
+        for at in 0..run.kids.len() {
+            let kid = &mut run.kids[at];
+            let peer = self.children.get(kid.child).and_then(|child| child.peer);
+            kid.state = match (kid.state, peer) {
+                (KidState::Prepared, Some(_)) => KidState::Committed,
+                _ => KidState::Lost,
+            };
+            if let (KidState::Committed, Some(peer)) = (kid.state, peer) {
+                self.send(now, peer, u64::from(run.number), &ask, out);
+            }
+        }
+    }
+
+    /// All nodes below answered, or their time is up: the levels are judged, the first copies go.
+    pub(super) fn prepared(&mut self, now: Now, run: &mut Run, out: &mut Effects) {
+        for kid in &mut run.kids {
+            if kid.state == KidState::Asked {
+                kid.state = KidState::Lost;
+            }
+        }
+        self.add_levels(now, run);
+        self.count_unknown(run);
+        if run.order.phase == Phase::Prepare {
+            self.rehearse(now, run);
+            run.stage = Stage::Prepared { until: now.node.saturating_add(PREPARED_FOR) };
+            self.report(now, run, false, out);
+            return;
+        }
+        if run.order.strategy == Strategy::Wave {
+            let missed = |row: &PhaseRow| !trinary::reaches(row.reached, row.of, row.needed);
+            let say = |row: &PhaseRow| {
+                format!("{} of {} {} confirmed", row.reached, row.of, row.name.as_str())
+            };
+            if missed(&run.phases[0]) {
+                let reason = say(&run.phases[0]);
+                run.note(Decision::FailedAtSector, reason);
+                self.finish(now, run, out);
+                return;
+            }
+            if missed(&run.phases[1]) {
+                let reason = say(&run.phases[1]);
+                run.note(Decision::Retry, reason);
+            }
+        } else if !run.asker.is_parent {
+            run.phases.clear();
+        }
+        let first = super::finish::next_phase(run, 0).unwrap_or(0);
+        self.launch(now, run, first, out);
+    }
+
+    /// Adds what the nodes below said of their sectors and clusters. One that said nothing has none
+    /// of those that its last summary knew.
+    fn add_levels(&self, now: Now, run: &mut Run) {
+        for level in 0..run.phases.len().min(2) {
+            run.phases[level].took_ns = now.node - run.began;
+            for kid in &run.kids {
+                let said = kid.prepared.as_ref().and_then(|report| report.phases.get(level));
+                let (reached, of) = match said {
+                    Some(said) => (said.reached.min(said.of), said.of),
+                    None if level == 0 => (0, kid.known_sectors),
+                    None => (0, 0),
+                };
+                let row = &mut run.phases[level];
+                row.reached = row.reached.saturating_add(reached);
+                row.of = row.of.saturating_add(of);
+            }
+        }
+    }
+
+    /// Ids that neither this node nor one below knows.
+    fn count_unknown(&self, run: &mut Run) {
+        let Select::Ids(ids) = &run.order.select else { return };
+        if run.asker.is_parent || run.kids.is_empty() && self.children.iter().next().is_none() {
+            return;
+        }
+        let mut distinct = ids.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let below = run.kids.iter().map(|kid| u64::from(kid.counts(false).targets)).sum::<u64>();
+        let known = u64::from(run.targets.len()) + u64::from(run.tally.skipped()) + below;
+        let unknown = (distinct.len() as u64).saturating_sub(known);
+        run.tally.skip_many(SkipReason::Unknown, unknown as u32);
+    }
+
+    /// The node above names the moment for what it had this one prepare. What was not prepared, or
+    /// too long ago, is done as a whole.
+    fn commit(&mut self, now: Now, asker: Asker, order: Order, out: &mut Effects) {
+        let same = |run: &Run| {
+            run.order.message_id == order.message_id
+                && run.asker.peer == asker.peer
+                && run.order.phase == Phase::Prepare
+        };
+        let Some(at) = self.runs.iter().position(same) else {
+            if self.runs.iter().any(|run| run.order.message_id == order.message_id) {
+                self.counters.bad_gathers += 1;
+                return;
+            }
+            self.begin(now, asker, order, out);
+            return;
+        };
+        let mut run = self.runs.remove(at);
+        run.asker = asker;
+        run.window = order.window_least();
+        run.ends_by = now.node.saturating_add(order.timeout);
+        run.order = order;
+        run.phases.clear();
+        let first = super::finish::next_phase(&run, 0).unwrap_or(0);
+        self.launch(now, &mut run, first, out);
+        self.keep(now, run, out);
+    }
+
+    /// Puts a run back among the others, or away where it has ended, after doing what is due.
+    pub(super) fn keep(&mut self, now: Now, mut run: Run, out: &mut Effects) {
+        self.tend(now, &mut run, out);
+        if run.stage == Stage::Ended {
+            self.recycle(run);
+        } else {
+            self.runs.push(run);
+        }
+    }
+
+    /// Keeps a run's memory for the next one.
+    pub(super) fn recycle(&mut self, mut run: Run) {
+        run.targets.clear();
+        run.tally.clear();
+        self.spare.push((run.targets, run.tally));
+    }
+
+    /// Does what is due in all gathers.
+    pub(super) fn tend_runs(&mut self, now: Now, out: &mut Effects) {
+        let due = |run: &Run| run.due() <= now.node || run.is_ripe();
+        if !self.runs.iter().any(due) {
+            return;
+        }
+        // In the order in which they began.
+        self.runs.sort_unstable_by_key(|run| (run.began, run.number));
+        for run in core::mem::take(&mut self.runs) {
+            self.keep(now, run, out);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The machine's parts, and what time alone makes it do.
+
+use super::{Config, Effect, Effects, Kpi, MeshCounters, Now, Peer, Record, intake::Books};
+use crate::{
+    SECOND, Time,
+    child::{Children, up::Up},
+    clock::OffsetFilter,
+    gather::{ENDED, Run, tally::Tally, targets::Targets},
+    hlc::Hlc,
+    plan::Scratch,
+    predict::Predictor,
+    registry::{Registry, Skipped, Swept},
+    summary::Summaries,
+};
+use std::collections::VecDeque;
+use wire::{
+    Payload, frame,
+    mesh::{AgentState, message_id},
+};
+
+/// Between two passes over all agents.
+const SWEEP_EVERY: Time = SECOND;
+
+/// The machine.
+#[derive(Debug)]
+pub struct Mesh {
+    pub(super) config: Config,
+    pub(super) hlc: Hlc,
+    random: Random,
+    pub(super) registry: Registry,
+    pub(super) predictor: Predictor,
+    /// Each agent's clock against the node's, by handle.
+    pub(super) clocks: Vec<OffsetFilter>,
+    pub(super) books: Books,
+    pub(super) runs: Vec<Run>,
+    /// Memory of gathers that ended.
+    pub(super) spare: Vec<(Targets, Tally)>,
+    /// Ids of the last gathers that ended.
+    pub(super) ended: VecDeque<[u8; 16]>,
+    pub(super) children: Children,
+    pub(super) up: Option<Up>,
+    pub(super) summaries: Summaries,
+    pub(super) counters: MeshCounters,
+    pub(super) kpi: Kpi,
+    pub(super) scratch: Scratch,
+    pub(super) chosen: Vec<u32>,
+    pub(super) skipped: Vec<Skipped>,
+    swept: Swept,
+    sweep_at: Time,
+    snapshot_at: Time,
+    numbers: u32,
+    frames: u64,
+}
+
+/// A sequence of numbers that nobody can guess who does not know the seed's 64 bits: ids need to be
+/// distinct, not secret.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    /// `SplitMix64` (Steele, Lea, Flood 2014).
+    const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+impl Mesh {
+    /// A node that knows nobody. `seed` makes ids and the keys of hashes.
+    #[must_use]
+    pub fn new(config: &Config, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let registry = Registry::new(config.agents, random.next());
+        Self {
+            predictor: Predictor::new(registry.capacity()),
+            clocks: vec![OffsetFilter::new(); registry.capacity() as usize],
+            children: Children::new(registry.clusters().sectors()),
+            registry,
+            config: config.clone(),
+            hlc: Hlc::new(),
+            random,
+            books: Books::default(),
+            runs: Vec::new(),
+            spare: Vec::new(),
+            ended: VecDeque::with_capacity(ENDED),
+            up: None,
+            summaries: Summaries::new(),
+            counters: MeshCounters::default(),
+            kpi: Kpi::default(),
+            scratch: Scratch::default(),
+            chosen: Vec::new(),
+            skipped: Vec::new(),
+            swept: Swept::default(),
+            sweep_at: 0,
+            snapshot_at: 0,
+            numbers: 0,
+            frames: 0,
+        }
+    }
+
+    /// Takes the registry of an earlier life of this node: names, histories, and who was there,
+    /// all of them offline until they come back. False: the bytes are no registry; nothing changed.
+    pub fn restore(&mut self, now: Now, bytes: &[u8]) -> bool {
+        let seed = self.random.next();
+        let Ok(registry) = Registry::restore(self.config.agents, seed, now.node, bytes) else {
+            return false;
+        };
+        self.registry = registry;
+        for handle in self.registry.iter() {
+            self.predictor.join(handle, self.registry.class(handle));
+        }
+        true
+    }
+
+    /// Does what is due. Call at [`Self::next_wakeup`], or any time.
+    pub fn advance(&mut self, now: Now, out: &mut Effects) {
+        if now.node >= self.sweep_at {
+            self.sweep(now, out);
+        }
+        self.tend_parent(now, out);
+        self.tend_runs(now, out);
+        let every = self.config.snapshot_every;
+        if every > 0 && now.node >= self.snapshot_at {
+            if self.snapshot_at > 0 && !self.registry.is_empty() {
+                out.push(Effect::Persist(Record::Registry(self.registry.snapshot(now.node))));
+            }
+            self.snapshot_at = now.node.saturating_add(every);
+        }
+    }
+
+    /// When [`Self::advance`] has something to do next.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Time> {
+        let runs = self.runs.iter().map(Run::due);
+        let up = self.up.iter().map(Up::due);
+        let snapshot = (self.config.snapshot_every > 0).then_some(self.snapshot_at);
+        runs.chain(up).chain(snapshot).chain([self.sweep_at]).min()
+    }
+
+    fn sweep(&mut self, now: Now, out: &mut Effects) {
+        self.sweep_at = now.node.saturating_add(SWEEP_EVERY);
+        self.registry.sweep(now.node, &mut self.swept);
+        self.counters.silent += self.swept.silent.len() as u64;
+        self.counters.moved += self.swept.moved.len() as u64;
+        let active = self.registry.count(AgentState::Active);
+        self.kpi.active(now.node, active, self.registry.len());
+        self.summaries.refresh(now.node, &self.registry);
+        self.sweep_children(now, out);
+    }
+
+    /// How it is set up.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The agents.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Clusters and sectors as last summed up.
+    #[must_use]
+    pub const fn summaries(&self) -> &Summaries {
+        &self.summaries
+    }
+
+    /// What is known of their delays.
+    #[must_use]
+    pub const fn predictor(&self) -> &Predictor {
+        &self.predictor
+    }
+
+    /// An agent's clock against the node's.
+    #[must_use]
+    pub fn clock(&self, handle: u32) -> Option<&OffsetFilter> {
+        self.clocks.get(handle as usize)
+    }
+
+    /// The counters.
+    #[must_use]
+    pub const fn counters(&self) -> &MeshCounters {
+        &self.counters
+    }
+
+    /// The indicators.
+    #[must_use]
+    pub const fn kpi(&self) -> &Kpi {
+        &self.kpi
+    }
+
+    /// Gathers under way.
+    #[must_use]
+    pub const fn running(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Shows every counter, gauge and indicator.
+    pub fn visit(&self, now: Now, visit: super::Visit<'_>) {
+        self.counters.visit(visit);
+        self.kpi.visit(now.node, visit);
+        for state in AgentState::ALL {
+            let n = u64::from(self.registry.count(*state));
+            visit("butterfly_mesh_agents", "state", state.name(), n);
+        }
+        visit("butterfly_mesh_gathers_running", "", "", self.runs.len() as u64);
+        let children = self.children.iter().filter(|(_, child)| child.peer.is_some()).count();
+        visit("butterfly_mesh_children", "", "", children as u64);
+        let joined = self.up.as_ref().is_some_and(|up| up.joined.is_some());
+        visit("butterfly_mesh_parent", "", "", u64::from(joined));
+    }
+
+    /// A time-ordered id.
+    pub(super) fn fresh_id(&mut self, now: Now) -> [u8; 16] {
+        let random = u128::from(self.random.next()) << 64 | u128::from(self.random.next());
+        message_id(now.epoch_ns, random)
+    }
+
+    /// A number for a gather or a volley.
+    pub(super) const fn number(&mut self) -> u32 {
+        self.numbers = self.numbers.wrapping_add(1);
+        self.numbers
+    }
+
+    /// Sends a payload. `id` repeats what it answers; 0 for one of its own.
+    pub(super) fn send<T: Payload>(
+        &mut self,
+        now: Now,
+        to: Peer,
+        id: u64,
+        payload: &T,
+        out: &mut Effects,
+    ) {
+        let id = if id == 0 {
+            self.frames += 1;
+            self.frames
+        } else {
+            id
+        };
+        let mut frame = Vec::new();
+        // Only payloads of 2 GiB fail, and none here is near it.
+        if frame::append(&mut frame, payload, id, now.epoch_ns).is_ok() {
+            out.push(Effect::Send { to, frame });
+        }
+    }
+
+    /// Takes the stamp of a message in.
+    pub(super) fn stamp(&mut self, now: Now, hlc: u64) {
+        if !self.hlc.merge(hlc, now.epoch_ns) {
+            self.counters.bad_stamps += 1;
+        }
+    }
+}

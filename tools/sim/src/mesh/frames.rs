@@ -1,0 +1,77 @@
+//! Frames: made, and read from aligned memory as a receiver would.
+
+use wire::{
+    HEADER_LEN, Header, Kind,
+    check::crc16,
+    frame,
+    payload::{Payload, mesh::AgentHeartbeat, mesh::ArchivedAgentHeartbeat},
+};
+use zerocopy::IntoBytes;
+
+/// A whole frame.
+///
+/// # Panics
+/// For payloads over 2 GiB, which nobody makes here.
+#[must_use]
+pub fn frame_of<T: Payload>(value: &T, message_id: u64, epoch_ns: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::append(&mut out, value, message_id, epoch_ns).expect("short enough");
+    out
+}
+
+/// A frame's header, and its payload where it is aligned.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// Sequence number of its sender.
+    pub message_id: u64,
+    /// The sender's wall clock.
+    pub timestamp_ns: u64,
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+/// Aligned memory to read payloads from.
+#[derive(Clone, Debug, Default)]
+pub struct Desk(Vec<u128>);
+
+impl Desk {
+    /// What is in these bytes. None for bytes that no shard would pass on:
+    /// shorter than they say, or with a wrong checksum.
+    pub fn open(&mut self, bytes: &[u8]) -> Option<Opened<'_>> {
+        let header = Header::peek(bytes)?;
+        let payload = bytes.get(HEADER_LEN..)?;
+        let kind = header.kind().ok()?;
+        if payload.len() != header.payload_len() as usize || header.checksum() != crc16(payload) {
+            return None;
+        }
+        self.0.resize(payload.len().div_ceil(16), 0);
+        let desk = &mut self.0.as_mut_bytes()[..payload.len()];
+        desk.copy_from_slice(payload);
+        let (message_id, timestamp_ns) = (header.message_id(), header.timestamp_ns());
+        Some(Opened { kind, message_id, timestamp_ns, payload: desk })
+    }
+}
+
+/// A heartbeat as it was written.
+#[must_use]
+pub fn beat_of(read: &ArchivedAgentHeartbeat) -> AgentHeartbeat {
+    AgentHeartbeat {
+        handle: read.handle.to_native(),
+        generation: read.generation.to_native(),
+        hlc: read.hlc.to_native(),
+        origin_ns: read.origin_ns.to_native(),
+        received_ns: read.received_ns.to_native(),
+        sent_ns: read.sent_ns.to_native(),
+        context_hash: read.context_hash.to_native(),
+        latency_ms: read.latency_ms.to_native(),
+        processing_ms: read.processing_ms.to_native(),
+        queue_depth: read.queue_depth.to_native(),
+        impedance: read.impedance.to_native(),
+        reliability: read.reliability.to_native(),
+        drift: read.drift.to_native(),
+        state: read.state,
+        ..AgentHeartbeat::default()
+    }
+}

@@ -1,0 +1,90 @@
+//! The judge looks at everything: now and then, and at the end.
+
+use super::{engine::Time, judge::Promise, world::World};
+use fleet::SECOND;
+use std::collections::BTreeSet;
+use wire::{
+    mesh::AgentState,
+    payload::mesh::ArchivedMeshView,
+};
+
+/// Silence after which an agent is not taken for present: 30 s, and what a sweep and a view take.
+const SILENCE: Time = 37 * SECOND;
+
+/// Views are asked for this often.
+const VIEWS: Time = 5 * SECOND;
+
+impl World {
+    pub(super) fn sweep(&mut self) {
+        self.watch.ended(self.now, &mut self.judge);
+        let agents = self.plan.agents as usize;
+        for node in &self.nodes {
+            let waiting = node.waiting();
+            // A gather's copies each wait once; so many gathers may run at once.
+            let most = node.config.gathers * agents;
+            self.judge.look(Promise::Bounded, self.now, waiting <= most, || {
+                format!("{waiting} copies wait, {most} may")
+            });
+        }
+        // Asked for shortly before the end, so that the answers are read by then.
+        if self.now + 3 * SECOND > self.plan.duration && !self.last_view {
+            self.last_view = true;
+            self.ask_for_agents();
+        } else if (self.now / SECOND).is_multiple_of(VIEWS / SECOND) {
+            self.ask_for_agents();
+        }
+    }
+
+    /// A node told which agents it has.
+    pub(super) fn judge_view(&mut self, node: u8, view: &ArchivedMeshView) {
+        let mut names = BTreeSet::new();
+        let mut ids = BTreeSet::new();
+        for row in view.agents.iter() {
+            let name: &str = &row.name;
+            let alone = names.insert(name.to_owned()) && ids.insert(row.agent_id);
+            self.judge.look(Promise::OneCluster, self.now, alone, || {
+                format!("node {node} has {name} or its agent twice")
+            });
+            let Some(agent) = self.operator.names.get(&row.agent_id).copied() else { continue };
+            let actor = &self.actors[agent as usize];
+            let silent = actor.silent && self.now > actor.silent_since + SILENCE;
+            let present = row.state == AgentState::Active.code();
+            self.judge.look(Promise::GoneIsNoticed, self.now, !(silent && present), || {
+                format!("agent {agent} ({name}) is silent since {}", actor.silent_since)
+            });
+            let place = parse(name);
+            let it = &mut self.nodes[usize::from(node)];
+            let given = it.given.iter_mut().flatten().find(|given| given.agent == agent);
+            if let (Some(given), Some(place)) = (given, place) {
+                self.watch.moved |= (given.sector, given.cluster) != place;
+            }
+            if self.last_view {
+                self.present[agent as usize] |= present;
+            }
+        }
+    }
+
+    /// What must hold in the end: whoever can be there is there.
+    pub(super) fn finish(&mut self) {
+        self.watch.ended(self.now, &mut self.judge);
+        if self.plan.steady || !self.last_view {
+            return;
+        }
+        for agent in 0..self.plan.agents {
+            let actor = &self.actors[agent as usize];
+            let back = actor.lost || self.present[agent as usize];
+            let placed = actor.placed;
+            self.judge.look(Promise::AllComeBack, self.now, back, || {
+                format!("agent {agent} is not active in the end (placed: {placed})")
+            });
+        }
+    }
+}
+
+/// Sector and cluster of a name like `S07-C04-A12`.
+fn parse(name: &str) -> Option<(u16, u16)> {
+    let mut parts = name.split('-');
+    let sector = parts.next()?.strip_prefix('S')?.parse().ok()?;
+    let cluster = parts.next()?.strip_prefix('C')?.parse().ok()?;
+    Some((sector, cluster))
+}
