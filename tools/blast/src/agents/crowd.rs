@@ -39,7 +39,7 @@ const TIMERS_PER_TURN: usize = 8_192;
 /// Releases are sorted into one list this long before they are due.
 const ARM: Time = 2_000_000;
 /// From this long before a release on, the thread does nothing but look at the clock.
-const SPIN: Time = 120_000;
+const SPIN: Time = 300_000;
 /// Releases between two looks at the clock, where many are due.
 const STAMP_EVERY: usize = 32;
 /// Timers that are due within this time of each other are handled together, without a model of
