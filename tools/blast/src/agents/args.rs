@@ -20,8 +20,8 @@ Examples:
 
 Agents know only their own clocks; this program knows all of them, and reports what truly happened.
 
-Exit status: 0 all registered and nothing broke, 1 agents refused, connections lost or answers that \
-make no sense, 2 wrong usage or no connection.";
+Exit status: 0 all registered and nothing broke, 1 agents refused, connections lost or answers \
+that make no sense, 2 wrong usage or no connection.";
 
 /// Options of `blast agents`.
 #[derive(Args, Debug)]
