@@ -158,12 +158,15 @@ impl Mesh {
         // Whom this node does not know may be below; the node that was asked first says who is
         // unknown everywhere.
         let forgive = run.asker.is_parent || self.children.iter().next().is_some();
-        for skipped in &self.skipped {
-            if !(forgive && skipped.reason == SkipReason::Unknown) {
-                run.tally.skip(skipped.reason, 0, 0);
-            }
-        }
         let registry = &self.registry;
+        for skipped in &self.skipped {
+            if skipped.reason != SkipReason::Unknown {
+                run.tally.classes[registry.class(skipped.target) as usize].unreachable += 1;
+            } else if forgive {
+                continue;
+            }
+            run.tally.skip(skipped.reason, 0, 0);
+        }
         let target = |handle: &u32| Target {
             handle: *handle,
             generation: registry.generation(*handle),
@@ -410,7 +413,7 @@ impl Mesh {
     /// too long ago, is done as a whole.
     fn commit(&mut self, now: Now, asker: Asker, order: Order, out: &mut Effects) {
         let same = |run: &Run| {
-            run.order.message_id == order.message_id
+            run.order.correlation_id == order.correlation_id
                 && run.asker.peer == asker.peer
                 && run.order.phase == Phase::Prepare
         };
