@@ -2,6 +2,7 @@
 //! report.
 
 pub mod cores;
+pub mod fire;
 pub mod floor;
 pub mod frames;
 pub mod ours;

@@ -79,6 +79,7 @@ const DEMO: &str = "\
 Examples:
   butterfly demo
   butterfly demo --seconds 2 --json
+  butterfly demo --mesh
 
 Exit codes: 0 shown and every check held, 1 something failed, 2 could not start";
 
@@ -88,6 +89,12 @@ pub(crate) struct DemoArgs {
     /// Seconds under load, over all operations
     #[arg(long, default_value_t = 6.0, value_name = "N")]
     pub(crate) seconds: f64,
+    /// Only the mesh: simulated agents that land together
+    #[arg(long)]
+    pub(crate) mesh: bool,
+    /// Agents of the mesh
+    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u32).range(10..=20_000))]
+    pub(crate) agents: u32,
     /// Print one JSON object instead of tables
     #[arg(long)]
     pub(crate) json: bool,

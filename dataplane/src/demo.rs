@@ -3,6 +3,8 @@
 
 mod coded;
 mod fidelity;
+mod fleet;
+mod mesh;
 mod node;
 mod show;
 
@@ -134,6 +136,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     if !(args.seconds >= 0.5 && args.seconds <= 600.0) {
         return Err(Failure::setup("--seconds: write a number from 0.5 to 600"));
     }
+    if args.mesh {
+        return only_mesh(args);
+    }
     let bundle = Bundle::new().map_err(Failure::setup)?;
     tell(args, "starting a node and its workers on a free loopback port");
     let node = Node::start()?;
@@ -174,6 +179,21 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
             act.title, report.ok, report.errors, report.lost
         ))),
     }
+}
+
+/// The part of the mesh by itself.
+fn only_mesh(args: &DemoArgs) -> Result<(), Failure> {
+    tell(args, "starting a node on a free loopback port");
+    let node = Node::start()?;
+    let landing = mesh::land::<fleet::Crowd>(node.addr(), args.agents, |line| tell(args, line))?;
+    tell(args, "draining");
+    node.end()?;
+    if args.json {
+        say::out(format!("{:#}", mesh::as_json(&landing)));
+    } else {
+        say::out(mesh::as_text(&landing));
+    }
+    Ok(())
 }
 
 /// How much was sent and how much came back, for people.

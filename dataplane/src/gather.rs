@@ -5,6 +5,7 @@ mod show;
 mod targets;
 
 pub(crate) use at::At;
+pub(crate) use show::as_json;
 
 use crate::{cli::GatherArgs, failure::Failure, progress, say};
 use client::{Addr, Client, Options, Report};
@@ -43,7 +44,7 @@ pub(crate) fn run(args: &GatherArgs) -> Result<Decision, Failure> {
     bar.finish_and_clear();
     let report = report.map_err(Failure::run)?;
     if args.json {
-        say::out(format!("{:#}", show::as_json(&report)));
+        say::out(format!("{:#}", as_json(&report)));
     } else {
         say::out(show::as_text(&report, std::io::stdout().is_terminal()));
     }

@@ -4,7 +4,7 @@
 use crate::{
     conn::Conn,
     driver::{ConnId, Time},
-    limits::{DOWNS_PER_TURN, FIRES_PER_TURN, INSERTS_PER_TURN},
+    limits::{DOWNS_PER_TURN, FIRED_CONNECTIONS_PER_TURN, FIRES_PER_TURN, INSERTS_PER_TURN},
     memory::{Geometry, Memory},
     mesh_port::{Down, MeshPort, Up},
     schedule::{Outcome, Pending, Schedule, VolleyReport},
@@ -190,7 +190,11 @@ impl Shard {
             return;
         }
         mesh.schedule.blocked = false;
+        let connections = self.dirty.len() + FIRED_CONNECTIONS_PER_TURN;
         for _ in 0..FIRES_PER_TURN {
+            if self.dirty.len() >= connections {
+                return;
+            }
             let Some((at, pending)) = mesh.schedule.wheel.peek(cx.now) else { return };
             let Some(outcome) = self.fire_one(cx, &mut mesh.schedule, at, &pending) else {
                 mesh.schedule.blocked = true;

@@ -119,7 +119,8 @@ impl Run {
             Stage::Running { end, .. } => end,
             Stage::Ended => Time::MAX,
         };
-        stage.min(self.ends_by).min(self.progress_at.unwrap_or(Time::MAX))
+        // Every stage that the end of the whole call bounds has it in its own end.
+        stage.min(self.progress_at.unwrap_or(Time::MAX))
     }
 
     /// True where nothing of the own part can change any more before the end of the phase.

@@ -3,12 +3,16 @@
 use crate::failure::Failure;
 use client::Client;
 use mesh::cluster::Name;
-use std::{collections::HashMap, fs::File, io::Read as _};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs::File,
+    io::Read as _,
+};
 use wire::{
     mesh::{SelectBy, Selection, TARGET_IDS_MAX, Who, parse_lines},
     payload::{
         Text,
-        mesh::{EVERY_SECTOR, Gather, MeshQuery},
+        mesh::{Gather, MeshQuery},
     },
 };
 
@@ -57,14 +61,14 @@ impl Targets {
             Self::Selected(selection) => select(selection, ask),
             Self::Listed(list) => {
                 ask.select = SelectBy::Ids.code();
-                ask.ids = if list.iter().any(|who| matches!(who, Who::Name(_))) {
-                    let query = MeshQuery { sector: EVERY_SECTOR, ..MeshQuery::default() };
+                let mut by_name = HashMap::new();
+                // A node shows a sector at once, but not always everybody.
+                for sector in sectors(list) {
+                    let query = MeshQuery { sector, ..MeshQuery::default() };
                     let listing = client.agents(&query).map_err(Failure::run)?;
-                    let by_name = listing.agents.into_iter().map(|it| (it.name, it.agent_id));
-                    ids(list, &by_name.collect())?
-                } else {
-                    ids(list, &HashMap::new())?
-                };
+                    by_name.extend(listing.agents.into_iter().map(|it| (it.name, it.agent_id)));
+                }
+                ask.ids = ids(list, &by_name)?;
             }
         }
         Ok(())
@@ -92,6 +96,15 @@ fn select(selection: &Selection, ask: &mut Gather) {
         }
     };
     ask.select = by.code();
+}
+
+/// The sectors that the names of a list are of.
+fn sectors(list: &[Who]) -> BTreeSet<u16> {
+    let sector = |who: &Who| match who {
+        Who::Id(_) => None,
+        Who::Name(text) => Name::parse(text).map(|named| named.name.sector),
+    };
+    list.iter().filter_map(sector).collect()
 }
 
 /// The ids of a list, its names in any of their forms.
@@ -136,6 +149,7 @@ mod tests {
         let id = "00112233-4455-4677-8899-aabbccddeeff";
         std::fs::write(path, format!("{id} # first\nSECTOR7-CLUSTER4-AGENT-12\n")).expect("kept");
         let Targets::Listed(list) = Targets::read(path).expect("a list") else { panic!("a list") };
+        assert_eq!(sectors(&list), BTreeSet::from([7]));
         let names = HashMap::from([("S07-C04-A12".to_owned(), [9; 16])]);
         let found = ids(&list, &names).expect("found");
         assert_eq!((found[0][1], found[1]), (0x11, [9; 16]));

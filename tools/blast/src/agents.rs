@@ -13,6 +13,7 @@ pub mod truth;
 
 pub use args::AgentsArgs;
 pub use config::Config;
+pub use fleet::{Mix, World};
 pub use report::Report;
 
 use crate::{config::BlastError, connect::Connector, run::monotonic};
@@ -43,6 +44,14 @@ const HEAD_START: Time = 50_000_000;
 /// [`BlastError`] where there is nothing to report: the run makes no sense, the node cannot be
 /// reached, or this host refuses.
 pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<Report, BlastError> {
+    observe(config, stop).map(|(report, _)| report)
+}
+
+/// As [`run`], with everything that was seen.
+///
+/// # Errors
+/// As [`run`].
+pub fn observe(config: Config, stop: &Arc<AtomicBool>) -> Result<(Report, Truth), BlastError> {
     config.check()?;
     let config = Arc::new(config);
     let fleet = Arc::new(config.fleet());
@@ -61,12 +70,8 @@ pub fn run(config: Config, stop: &Arc<AtomicBool>) -> Result<Report, BlastError>
     for truth in crew.gather()? {
         sum.merge(truth);
     }
-    Ok(Report::new(
-        &config,
-        &fleet,
-        &sum,
-        report::Timing { registered: registered - started, stayed, cpu },
-    ))
+    let timing = report::Timing { registered: registered - started, stayed, cpu };
+    Ok((Report::new(&config, &fleet, &sum, timing), sum))
 }
 
 /// All threads of a run.

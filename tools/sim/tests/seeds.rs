@@ -18,8 +18,11 @@ const UNREACHED: &[&str] = &[
     // A batch closes before its deadlines pass.
     "butterfly_expired_total batch",
     // Refusals that a shard does not utter.
+    "butterfly_refusals_total name_taken",
     "butterfly_refusals_total overloaded",
     "butterfly_refusals_total peer_too_slow",
+    "butterfly_refusals_total stale_agent",
+    "butterfly_refusals_total too_many_targets",
     // What simulated workers do not say, and operations that they do not serve.
     "butterfly_refusals_total unknown_basis",
     "butterfly_requests_total fetch",
@@ -27,6 +30,11 @@ const UNREACHED: &[&str] = &[
     "butterfly_requests_total hidden",
     "butterfly_requests_total lm-head",
 ];
+
+/// These worlds have no mesh; its share of a shard is tested beside the shard.
+fn of_the_mesh(name: &str) -> bool {
+    name.contains("mesh") || name.starts_with("butterfly_schedule")
+}
 
 #[test]
 fn three_hundred_worlds_hold_and_reach_every_path_that_is_counted() {
@@ -42,7 +50,7 @@ fn three_hundred_worlds_hold_and_reach_every_path_that_is_counted() {
         });
     }
     let unreached = sums.iter().filter(|(_, sum)| **sum == 0).map(|(name, _)| name.trim());
-    let unreached: Vec<&str> = unreached.collect();
+    let unreached: Vec<&str> = unreached.filter(|name| !of_the_mesh(name)).collect();
     assert_eq!(unreached, UNREACHED);
 }
 

@@ -75,8 +75,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub fn circuit(&mut self, order: &Circuit) -> Result<(), ClientError> {
-        let id = self.ask(order)?;
-        self.answer(id)?.open::<Circuit>().map(|_| ())
+        self.order(order)
     }
 
     /// Freezes or thaws a part of the mesh and waits until it holds.
@@ -84,8 +83,29 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub fn freeze(&mut self, order: &Freeze) -> Result<(), ClientError> {
-        let id = self.ask(order)?;
-        self.answer(id)?.open::<Freeze>().map(|_| ())
+        self.order(order)
+    }
+
+    /// Sends what has no answer of its own, and a question behind it: the node takes them in order,
+    /// so the answer says that the order holds (W69).
+    fn order<T: Payload>(&mut self, order: &T) -> Result<(), ClientError> {
+        self.ask(order)?;
+        let id = self.ask(&MeshQuery { limit: 1, sector: EVERY_SECTOR, ..MeshQuery::default() })?;
+        let first = self.receiver.receive()?;
+        let Some(refusal) = first.refusal()? else {
+            return match first.header.message_id() == id {
+                true => Ok(()),
+                false => Err(ClientError::protocol("an answer to something else")),
+            };
+        };
+        // The answer to the question still comes, unless the node gives this connection up.
+        if !refusal.code.closes() {
+            let rest = self.receiver.receive()?;
+            if rest.header.message_id() != id {
+                return Err(ClientError::protocol("an answer to something else"));
+            }
+        }
+        Err(ClientError::Refused(refusal))
     }
 
     fn ask<T: Payload>(&mut self, message: &T) -> Result<u64, ClientError> {

@@ -183,20 +183,33 @@ fn agents_and_the_map_are_asked_for_and_read() {
 }
 
 #[test]
-fn meshmsg_17_18_orders_hold_when_they_come_back() {
+fn meshmsg_17_18_an_order_holds_when_the_question_behind_it_is_answered() {
     let (mut client, server) = serve(|mut stream| {
-        let (header, payload) = read_frame(&mut stream);
-        let asked = payload::open::<Circuit>(payload.as_slice()).expect("an order");
-        assert_eq!(asked.action, CircuitAction::HalfOpen.code());
-        answer(&mut stream, header.message_id(), &Circuit::default());
+        for kind in [Kind::Circuit, Kind::Freeze] {
+            let (header, _) = read_frame(&mut stream);
+            assert_eq!(header.kind(), Ok(kind));
+            let (header, payload) = read_frame(&mut stream);
+            let asked = payload::open::<MeshQuery>(payload.as_slice()).expect("a query");
+            assert_eq!(asked.limit.to_native(), 1);
+            answer(&mut stream, header.message_id(), &MeshView::default());
+        }
         let (header, _) = read_frame(&mut stream);
-        answer(&mut stream, header.message_id(), &Freeze::default());
+        let mut out = [0; error::FRAME_MAX];
+        let refusal = error::Refusal::new(ErrorCode::BadRequest, header.raw_kind());
+        let len = error::write_frame(&mut out, 0, 0, &refusal);
+        stream.write_all(&out[..len]).expect("sent");
         let (header, _) = read_frame(&mut stream);
-        answer(&mut stream, header.message_id(), &Freeze::default());
+        answer(&mut stream, header.message_id(), &MeshView::default());
+        let (header, _) = read_frame(&mut stream);
+        let ping = frame::ping(header.message_id(), 0);
+        stream.write_all(zerocopy::IntoBytes::as_bytes(&ping)).expect("sent");
     });
     let order = Circuit { action: CircuitAction::HalfOpen.code(), ..Default::default() };
     client.circuit(&order).expect("half open");
     client.freeze(&Freeze::default()).expect("frozen");
-    assert!(client.circuit(&order).is_err(), "another message is no answer");
+    let refused = client.circuit(&order).expect_err("refused");
+    let ClientError::Refused(refusal) = refused else { panic!("{refused}") };
+    assert_eq!(refusal.code, ErrorCode::BadRequest);
+    client.ping().expect("the connection goes on");
     server.join().expect("server");
 }

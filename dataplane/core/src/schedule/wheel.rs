@@ -1,10 +1,11 @@
-//! A timing wheel with one owner: hierarchical, coarse for what is far away, exact for what is near.
+//! A timing wheel with one owner: hierarchical, coarse for what is far away, exact for what is
+//! near.
 //!
 //! Time is cut into ticks of 16 microseconds. An entry lies in the slot of its tick: level 0 holds
 //! the ticks of the present round one by one, each level above holds rounds of the level below, 256
-//! to a level. The level is that of the highest group of bits in which the entry's tick differs from
-//! the wheel's, so every entry of a level is earlier than every entry of the levels above it, and
-//! the first used slot of the lowest used level holds what comes next: two looks at bit sets.
+//! to a level. The level is that of the highest group of bits in which the entry's tick differs
+//! from the wheel's, so every entry of a level is earlier than every entry of the levels above it,
+//! and the first used slot of the lowest used level holds what comes next: two looks at bit sets.
 //!
 //! A slot is a chain of blocks of entries, not a list of single ones: a cascade reads memory in
 //! order. When a tick comes near, its slot is sorted into `run`; what is inserted for ticks that
@@ -12,7 +13,7 @@
 //! entries leave is that of `(time, priority, number)` whatever the way they came.
 //!
 //! Inserting costs O(1), and each entry moves at most once per level. A cascade moves the whole
-//! slot at once, about 10 ns an entry.
+//! slot at once.
 
 use crate::driver::Time;
 use std::{cmp::Reverse, collections::BinaryHeap};
@@ -297,36 +298,44 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
+    /// Whether the next entry of those that left their slots is in `run`; `None` for no such entry.
+    #[inline]
+    fn next_in_run(&self) -> Option<bool> {
+        match (self.run.last(), self.late.peek()) {
+            (Some(run), Some(Reverse(late))) => Some(run < late),
+            (Some(_), None) => Some(true),
+            (None, Some(_)) => Some(false),
+            (None, None) => None,
+        }
+    }
+
     /// The next entry in order, if it is due at `now`.
     #[inline]
     pub fn peek(&mut self, now: Time) -> Option<(Time, T)> {
         if self.run.is_empty() {
             self.advance(now);
         }
-        let run = self.run.last();
-        let late = self.late.peek().map(|Reverse(entry)| entry);
-        let first = match (run, late) {
-            (Some(run), Some(late)) => run.min(late),
-            (run, late) => run.or(late)?,
-        };
-        (first.at <= now).then_some((first.at, first.item))
+        let entry = if self.next_in_run()? { self.run.last()? } else { &self.late.peek()?.0 };
+        (entry.at <= now).then_some((entry.at, entry.item))
     }
 
     /// Takes the next entry in order, if it is due at `now`.
     #[inline]
     pub fn pop(&mut self, now: Time) -> Option<(Time, T)> {
-        let first = self.peek(now)?;
-        let from_run = match (self.run.last(), self.late.peek()) {
-            (Some(run), Some(Reverse(late))) => run < late,
-            (run, _) => run.is_some(),
-        };
-        if from_run {
-            self.run.pop();
-        } else {
-            self.late.pop();
+        if self.run.is_empty() {
+            self.advance(now);
         }
+        let entry = if self.next_in_run()? {
+            self.run.pop_if(|entry| entry.at <= now)?
+        } else {
+            let Reverse(late) = self.late.peek()?;
+            if late.at > now {
+                return None;
+            }
+            self.late.pop()?.0
+        };
         self.len -= 1;
-        Some(first)
+        Some((entry.at, entry.item))
     }
 
     /// When the next entry is due, exactly.

@@ -3,7 +3,7 @@
 use crate::desk::{Aligned, Desk, GEOMETRY, Sizes, Volleyed, send, template};
 use dataplane_core::{
     driver::{ConnId, Time},
-    limits::{FIRES_PER_TURN, INSERTS_PER_TURN},
+    limits::{FIRED_CONNECTIONS_PER_TURN, FIRES_PER_TURN, INSERTS_PER_TURN},
     mesh_port::Down,
     schedule::ScheduledSend,
 };
@@ -154,6 +154,28 @@ fn a_great_volley_is_taken_in_and_sent_in_portions() {
     desk.settle();
     let order: Vec<u32> = handles(&mut desk).iter().map(|(_, handle)| *handle).collect();
     assert!(order.iter().copied().eq(0..SENDS as u32));
+}
+
+#[test]
+fn sched_08_many_connections_due_together_leave_in_portions() {
+    let mut desk = Desk::new(Sizes { chunks: 64, ..Sizes::default() });
+    (0..60).for_each(|conn| _ = desk.connect(conn));
+    let t = desk.now + 1_000_000;
+    // Two for each connection, one after the other in order.
+    let sends = (0..120).map(|n| send(t, n / 2, n)).collect();
+    desk.volley(1, Volleyed::new(&template(0), sends));
+    desk.settle();
+    desk.now = t;
+    desk.turn();
+    assert_eq!(desk.sent.len(), FIRED_CONNECTIONS_PER_TURN);
+    assert!(desk.shard.next_wakeup().is_some_and(|at| at <= t), "the next turn comes at once");
+    desk.settle();
+    let sent = handles(&mut desk);
+    assert_eq!(sent.len(), 120);
+    for conn in 0..60 {
+        let mine: Vec<u32> = sent.iter().filter(|s| s.0 == conn).map(|s| s.1).collect();
+        assert_eq!(mine, [2 * conn, 2 * conn + 1]);
+    }
 }
 
 #[test]

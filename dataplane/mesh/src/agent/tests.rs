@@ -295,6 +295,35 @@ struct Book {
     transits: u32,
 }
 
+/// Enters an output at `now` into the books, and says what is wrong with it.
+fn judge(books: &mut HashMap<u8, Book>, output: &Output, now: Time) -> Result<(), TestCaseError> {
+    match output {
+        Output::Begin { .. } => {}
+        Output::Beat(beat) => prop_assert_eq!(beat.sent_ns, now),
+        Output::Ack(ack) => {
+            let book = books.get_mut(&ack.message_id[0]).expect("asked for");
+            match ack.state {
+                Trinary::Transit => book.transits += 1,
+                Trinary::Conflict => book.ends += 1,
+                Trinary::Ready => {
+                    book.ends += 1;
+                    prop_assert_eq!(ack.acted_ns, now);
+                    prop_assert!(!book.hold || now >= book.target, "early");
+                    prop_assert!(now <= book.expires, "after its time to live");
+                }
+            }
+            prop_assert!(book.transits <= 1 && book.ends <= 1);
+        }
+        Output::Dropped(id, Dropped::Expired) => {
+            let book = books.get_mut(&id[0]).expect("asked for");
+            prop_assert!(now > book.expires, "dropped before its time");
+            book.ends += 1;
+        }
+        Output::Dropped(_, why) => prop_assert_eq!(*why, Dropped::Repeated),
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn never_early_never_after_its_time_to_live_exactly_one_outcome(
@@ -346,30 +375,8 @@ proptest! {
             }
             for output in out.drain(..) {
                 seen += 1;
-                match output {
-                    Output::Begin { .. } => serving += 1,
-                    Output::Beat(beat) => prop_assert_eq!(beat.sent_ns, now),
-                    Output::Ack(ack) => {
-                        let book = books.get_mut(&ack.message_id[0]).expect("asked for");
-                        match ack.state {
-                            Trinary::Transit => book.transits += 1,
-                            Trinary::Conflict => book.ends += 1,
-                            Trinary::Ready => {
-                                book.ends += 1;
-                                prop_assert_eq!(ack.acted_ns, now);
-                                prop_assert!(!book.hold || now >= book.target, "early");
-                                prop_assert!(now <= book.expires, "after its time to live");
-                            }
-                        }
-                        prop_assert!(book.transits <= 1 && book.ends <= 1);
-                    }
-                    Output::Dropped(id, Dropped::Expired) => {
-                        let book = books.get_mut(&id[0]).expect("asked for");
-                        prop_assert!(now > book.expires, "dropped before its time");
-                        book.ends += 1;
-                    }
-                    Output::Dropped(_, why) => prop_assert_eq!(why, Dropped::Repeated),
-                }
+                serving += i32::from(matches!(output, Output::Begin { .. }));
+                judge(&mut books, &output, now)?;
             }
             prop_assert!(serving <= 1, "one service at a time");
             prop_assert!(agent.in_hand() <= QUEUE_MAX);

@@ -47,9 +47,8 @@ impl Mesh {
     pub(super) fn tend(&mut self, now: Now, run: &mut Run, out: &mut Effects) {
         loop {
             let before = run.stage;
-            let is_over = now.node >= run.ends_by;
             match run.stage {
-                Stage::Preparing { until } if now.node >= until || is_over || run.is_ripe() => {
+                Stage::Preparing { until } if now.node >= until || run.is_ripe() => {
                     self.prepared(now, run, out);
                 }
                 // Never told the moment: forgotten.

@@ -59,6 +59,8 @@ promises! {
     AllComeBack = "all-come-back";
     /// Nobody who is gone for longer than 30 s is taken for present.
     GoneIsNoticed = "gone-is-noticed";
+    /// A core that was told the time waits for a later one.
+    NeverSpins = "never-spins";
     /// No core panics.
     NeverPanics = "never-panics";
 }

@@ -29,6 +29,9 @@ use wire::{
 /// Shards of a node.
 pub(super) const SHARDS: u32 = 2;
 
+/// Calls in a row that may ask for one more at the same moment.
+const SPINS_MAX: u32 = 100;
+
 /// The wall clock at true time 0: some moment.
 const WALL: u64 = 1_800_000_000 * SECOND;
 
@@ -93,6 +96,7 @@ pub(super) struct Node {
     shards: Vec<Shard>,
     volleys: super::slab::Slab<Volley>,
     armed: Time,
+    spins: u32,
     effects: Effects,
 }
 
@@ -120,6 +124,7 @@ impl Node {
             shards: (0..SHARDS).map(shard).collect(),
             volleys: super::slab::Slab::new(),
             armed: Time::MAX,
+            spins: 0,
             effects: Vec::new(),
         }
     }
@@ -173,6 +178,13 @@ impl World {
         if it.armed == self.now {
             it.armed = Time::MAX;
             self.call(node, Mesh::advance);
+            let it = &mut self.nodes[usize::from(node)];
+            let again = it.armed == self.now;
+            it.spins = if again { it.spins + 1 } else { 0 };
+            let spins = it.spins;
+            self.judge.look(Promise::NeverSpins, self.now, spins < SPINS_MAX, || {
+                format!("node {node} asks {spins} times to be woken at once")
+            });
         }
     }
 
@@ -301,6 +313,10 @@ impl World {
     fn node_reads(&mut self, node: u8, conn: u32, life: u32, frame: &[u8]) {
         let mut desk = std::mem::take(&mut self.desk);
         let from = self.peer(conn, life);
+        if std::env::var("SIMDBG").is_ok() && conn >= self.plan.connections() { let mut d = super::frames::Desk::default(); let r = d.open(frame).unwrap(); eprintln!("{} node {node} conn {conn} gets {:?}", self.now, r.kind);
+          if r.kind==Kind::GatherReport { let g=open::<wire::payload::mesh::GatherReport>(r.payload).unwrap(); eprintln!("   {:?} final {} target {} {:?}", g.counts, g.is_final, g.target_ns, g.reason); }
+          if r.kind==Kind::Gather { let g=open::<wire::payload::mesh::Gather>(r.payload).unwrap(); eprintln!("   phase {} at {} timeout {} strat {}", g.phase, g.at_node_ns, g.timeout_ns, g.strategy); }
+          if r.kind==Kind::ErrorReport { eprintln!("   {:?}", open::<wire::payload::ErrorReport>(r.payload).unwrap()); }}
         let arrived = self.nodes[usize::from(node)].clocks(self.now).node;
         match desk.open(frame) {
             None => self.totals.refused += 1,
@@ -387,7 +403,7 @@ impl World {
             correlation_id: correlation,
             node,
             target: base.target_ns.saturating_sub(it.base),
-            expires: order.expires.saturating_sub(it.base),
+            expires: if ttl == 0 { Time::MAX } else { self.now + ttl },
             hold: base.hold,
             weight: base.weight,
         };
@@ -522,7 +538,6 @@ impl World {
 
     fn volley_over(&mut self, node: u8, volley: u32) {
         if let Some(volley) = self.nodes[usize::from(node)].volleys.take(volley) {
-            self.watch.left(&volley.base.message_id, &volley.report);
             self.call(node, |mesh, now, out| mesh.volley_done(now, &volley.report, out));
         }
     }

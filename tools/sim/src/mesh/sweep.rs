@@ -48,7 +48,8 @@ impl World {
             let Some(agent) = self.operator.names.get(&row.agent_id).copied() else { continue };
             let actor = &self.actors[agent as usize];
             let silent = actor.silent && self.now > actor.silent_since + SILENCE;
-            let present = row.state == AgentState::Active.code();
+            let serves = [AgentState::Active.code(), AgentState::Degraded.code()];
+            let present = serves.contains(&row.state);
             self.judge.look(Promise::GoneIsNoticed, self.now, !(silent && present), || {
                 format!("agent {agent} ({name}) is silent since {}", actor.silent_since)
             });
@@ -72,7 +73,8 @@ impl World {
         }
         for agent in 0..self.plan.agents {
             let actor = &self.actors[agent as usize];
-            let back = actor.lost || self.present[agent as usize];
+            // A node need not take a liar for present.
+            let back = actor.lost || !actor.lies.honest() || self.present[agent as usize];
             let placed = actor.placed;
             self.judge.look(Promise::AllComeBack, self.now, back, || {
                 format!("agent {agent} is not active in the end (placed: {placed})")

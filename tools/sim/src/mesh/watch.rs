@@ -9,7 +9,7 @@ use super::{
 use ::mesh::{
     agent::Ack,
     agent::Order,
-    node::{AckView, VolleyReport},
+    node::AckView,
 };
 use fleet::{MS, SECOND};
 use std::collections::VecDeque;
@@ -56,8 +56,6 @@ struct Message {
     dial: usize,
     weight: f32,
     copies: Vec<u8>,
-    /// What its shards said.
-    sent: u32,
     /// Copies and first answers that were seen.
     seen: u32,
     ready: u32,
@@ -115,13 +113,16 @@ impl Watch {
         }
     }
 
-    fn message(&mut self, id: &[u8; 16]) -> Option<&mut Message> {
-        self.messages.iter_mut().rev().find(|message| message.truth.message_id == *id)
+    /// The copies of one message with one target moment: phases of a cascade have their own.
+    fn message(&mut self, id: &[u8; 16], target: Time) -> Option<&mut Message> {
+        let mut messages = self.messages.iter_mut().rev();
+        messages.find(|m| m.truth.message_id == *id && m.truth.target == target)
     }
 
-    /// The true moment at which recipients should be READY.
-    pub(super) fn truth(&self, id: &[u8; 16]) -> Option<Truth> {
-        self.messages.iter().rev().find(|m| m.truth.message_id == *id).map(|m| m.truth)
+    /// Those of which this agent got one.
+    fn message_to(&mut self, id: &[u8; 16], agent: u32) -> Option<&mut Message> {
+        let mut messages = self.messages.iter_mut().rev();
+        messages.find(|m| m.truth.message_id == *id && m.copies[agent as usize] & SENT != 0)
     }
 
     /// The operator asked.
@@ -176,8 +177,8 @@ impl Watch {
 
     /// A node ordered copies.
     pub(super) fn begins(&mut self, truth: &Truth, now: Time) {
-        let known = self.message(&truth.message_id).is_some_and(|m| m.truth.node == truth.node);
-        if known {
+        if self.message(&truth.message_id, truth.target).is_some_and(|m| m.truth.node == truth.node)
+        {
             return;
         }
         let asked = self.asked.iter().find(|asked| asked.correlation_id == truth.correlation_id);
@@ -191,19 +192,11 @@ impl Watch {
             dial,
             weight: truth.weight,
             copies: vec![0; self.agents as usize],
-            sent: 0,
             seen: 0,
             ready: 0,
             conflicts: 0,
             transit: 0,
         });
-    }
-
-    /// A shard is done with its part.
-    pub(super) fn left(&mut self, id: &[u8; 16], report: &VolleyReport) {
-        if let Some(message) = self.message(id) {
-            message.sent += report.sent;
-        }
     }
 
     /// Every gather that should have ended has.
@@ -247,7 +240,8 @@ impl World {
         if ack.state != Trinary::Ready || ack.acted_ns == 0 {
             return;
         }
-        let Some(truth) = self.watch.truth(&ack.message_id) else { return };
+        let Some(message) = self.watch.message_to(&ack.message_id, agent) else { return };
+        let (truth, dial, weight) = (message.truth, message.dial, message.weight);
         let actor = &self.actors[agent as usize];
         let ready = self.fleet.true_time(agent, ack.ready_ns.saturating_sub(actor.skew));
         let seen = Acted {
@@ -263,8 +257,7 @@ impl World {
             class: self.fleet.class(agent),
         };
         self.judge_moment(&truth, &seen);
-        let Some(message) = self.watch.message(&ack.message_id) else { return };
-        let (dial, weight) = (message.dial, message.weight);
+        let Some(message) = self.watch.message_to(&ack.message_id, agent) else { return };
         let copy = &mut message.copies[agent as usize];
         let first = *copy & ACTED == 0;
         *copy |= ACTED;
@@ -310,7 +303,9 @@ impl World {
         });
         let frozen = frozen.map(|part| part.from);
         let agent = given.agent;
-        let Some(message) = self.watch.message(&order.message_id) else { return };
+        let twice = self.watch.message_to(&order.message_id, agent).is_some();
+        let target = order.target_ns.saturating_sub(self.nodes[usize::from(node)].base);
+        let Some(message) = self.watch.message(&order.message_id, target) else { return };
         let quiet = frozen.is_none_or(|from| message.began < from);
         self.judge.look(Promise::FrozenIsQuiet, now, quiet, || {
             format!("agent {agent} in {:?} gets a message", (given.sector, given.cluster))
@@ -319,10 +314,11 @@ impl World {
         self.judge.look(Promise::NeverExpired, now, now < expires, || {
             format!("a copy for agent {agent} leaves {} ns after its end", now - expires)
         });
-        let Some(copy) = message.copies.get_mut(agent as usize) else { return };
-        self.judge.look(Promise::SentOnce, now, *copy & SENT == 0, || {
+        self.judge.look(Promise::SentOnce, now, !twice, || {
             format!("agent {agent} gets a second copy")
         });
+        let Some(message) = self.watch.message(&order.message_id, target) else { return };
+        let Some(copy) = message.copies.get_mut(agent as usize) else { return };
         *copy |= SENT;
         message.seen += 1;
         if message.truth.hold || self.plan.steady {
@@ -341,7 +337,8 @@ impl World {
         });
         let watch = &mut self.watch;
         let message = watch.messages.iter_mut().rev().find(|m| {
-            m.truth.message_id == ack.message_id && m.truth.node == node
+            let sent = given.is_some_and(|g| m.copies.get(g.agent as usize).is_some_and(|c| c & SENT != 0));
+            m.truth.message_id == ack.message_id && m.truth.node == node && sent
         });
         let copy = message.zip(given).and_then(|(message, given)| {
             let copy = message.copies.get(given.agent as usize).copied()?;

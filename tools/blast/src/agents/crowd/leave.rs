@@ -58,7 +58,7 @@ impl Crowd {
     pub(super) fn send(&mut self, at: usize, letter: Letter, now: Time) {
         let member = &mut self.members[at];
         let letter = match member.manners.lie {
-            factor if factor == 1.0 => letter,
+            1.0 => letter,
             factor => letter.bent(factor),
         };
         let up = self.fleet.sample_up(member.index, now, &mut member.rng);

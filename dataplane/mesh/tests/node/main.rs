@@ -1,0 +1,7 @@
+//! The machine as a whole, in virtual time: what it answers, what it decides, what it refuses.
+
+mod cascades;
+mod gathers;
+mod random;
+mod registration;
+mod rig;
