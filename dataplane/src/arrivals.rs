@@ -73,8 +73,8 @@ impl Axis {
         let low = ends(OUTLIERS).min().unwrap_or(0).min(0);
         let high = ends(1.0 - OUTLIERS).max().unwrap_or(0).max(0);
         // A row for each edge that is cut.
-        let wanted = (high.saturating_sub(low) / (most.max(4) as i64 - 2)).max(1);
-        let width = round_up(wanted);
+        let wanted = high.abs_diff(low).div_ceil(most.max(4) as u64 - 2).max(1);
+        let width = round_up(i64::try_from(wanted).unwrap_or(i64::MAX));
         let first = low.div_euclid(width);
         let rows = (high.div_euclid(width) - first + 1).max(1) as usize;
         Self { first, rows, width }

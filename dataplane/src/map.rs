@@ -84,7 +84,8 @@ fn cluster_json(cluster: &Cluster) -> Value {
 
 fn global_line(global: &Global) -> String {
     format!(
-        "{} in {} and {}, {} active; impedance mean {:.1} ms, p95 {:.1} ms; {} healthy, {} degraded",
+        "{} in {} and {}, {} active; impedance mean {:.1} ms, p95 {:.1} ms; \
+         {} healthy, {} degraded",
         say::count(global.count, "agent"),
         say::count(global.clusters, "cluster"),
         say::count(global.sectors, "sector"),

@@ -117,7 +117,8 @@ proptest! {
         let required: Vec<&str> = root.requires_capabilities.iter().map(|text| &**text).collect();
         prop_assert_eq!(required, shown(&value.requires_capabilities));
         prop_assert_eq!((root.message_id, root.handle.to_native()), (message_id, handle));
-        prop_assert_eq!((root.target_ns.to_native(), root.sent_ns.to_native()), (times[0], times[1]));
+        prop_assert_eq!(root.target_ns.to_native(), times[0]);
+        prop_assert_eq!(root.sent_ns.to_native(), times[1]);
         prop_assert_eq!((root.confidence.to_native(), root.hold), (confidence, hold));
 
         let ack = Ack {
@@ -136,7 +137,8 @@ proptest! {
         prop_assert_eq!(&*root.conflict_detail, &detail);
         prop_assert_eq!(mesh::Trinary::from_code(root.state), Some(state));
         prop_assert_eq!(root.received_ns.to_native(), times[2]);
-        prop_assert_eq!((root.ready_ns.to_native(), root.acted_ns.to_native()), (times[3], times[4]));
+        prop_assert_eq!(root.ready_ns.to_native(), times[3]);
+        prop_assert_eq!(root.acted_ns.to_native(), times[4]);
         prop_assert_eq!(root.processing_ns.to_native(), times[5]);
     }
 
@@ -158,7 +160,8 @@ proptest! {
         let bytes = encoded(&gather);
         let root = payload::open::<Gather>(&bytes).expect("valid");
         prop_assert_eq!(root.ids.as_slice(), &gather.ids[..]);
-        prop_assert_eq!((&*root.capability, root.sector.to_native()), (capability.as_str(), sector));
+        prop_assert_eq!(&*root.capability, capability.as_str());
+        prop_assert_eq!(root.sector.to_native(), sector);
 
         let bins: Vec<Bin> = bins.into_iter().map(|(bin, count)| Bin { bin, count }).collect();
         let report = GatherReport {

@@ -37,8 +37,8 @@ pub const FIRED_CONNECTIONS_PER_TURN: usize = 32;
 /// Sends of volleys that are put into the wheel in one turn: about 20 us.
 pub const INSERTS_PER_TURN: usize = 512;
 
-/// Messages of the mesh that a shard takes in one turn.
-pub const DOWNS_PER_TURN: usize = 256;
+/// Messages of the mesh that a shard takes in one turn; each may be a transmit.
+pub const DOWNS_PER_TURN: usize = 64;
 
 /// Volleys under way at once. One more is refused as a whole.
 pub const VOLLEYS_MAX: usize = 4_096;

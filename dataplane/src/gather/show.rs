@@ -304,5 +304,4 @@ fn phases(report: &Report) -> String {
 }
 
 #[cfg(test)]
-#[path = "show_tests.rs"]
 mod tests;

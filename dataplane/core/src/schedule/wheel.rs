@@ -1,10 +1,11 @@
-//! A timing wheel with one owner: hierarchical, coarse for what is far away, exact for what is near.
+//! A timing wheel with one owner: hierarchical, coarse for what is far away, exact for what is
+//! near.
 //!
 //! Time is cut into ticks of 16 microseconds. An entry lies in the slot of its tick: level 0 holds
 //! the ticks of the present round one by one, each level above holds rounds of the level below, 256
-//! to a level. The level is that of the highest group of bits in which the entry's tick differs from
-//! the wheel's, so every entry of a level is earlier than every entry of the levels above it, and
-//! the first used slot of the lowest used level holds what comes next: two looks at bit sets.
+//! to a level. The level is that of the highest group of bits in which the entry's tick differs
+//! from the wheel's, so every entry of a level is earlier than every entry of the levels above it,
+//! and the first used slot of the lowest used level holds what comes next: two looks at bit sets.
 //!
 //! A slot is a chain of blocks of entries, not a list of single ones: a cascade reads memory in
 //! order. When a tick comes near, its slot is sorted into `run`; what is inserted for ticks that
@@ -12,7 +13,7 @@
 //! entries leave is that of `(time, priority, number)` whatever the way they came.
 //!
 //! Inserting costs O(1), and each entry moves at most once per level. A cascade moves the whole
-//! slot at once, about 10 ns an entry.
+//! slot at once.
 
 use crate::driver::Time;
 use std::{cmp::Reverse, collections::BinaryHeap};

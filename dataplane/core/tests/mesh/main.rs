@@ -4,3 +4,4 @@ mod desk;
 mod intake;
 mod outcomes;
 mod sends;
+mod streams;

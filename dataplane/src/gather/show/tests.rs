@@ -144,7 +144,7 @@ fn a_terminal_gets_the_histogram_around_the_moment() {
     let text = as_text(&report(), true);
     let bars = text.lines().filter(|line| line.contains('#')).count();
     assert!((5..=18).contains(&bars), "{text}");
-    assert!(text.lines().any(|line| line.trim_start().starts_with("T ---")), "{text}");
+    assert!(text.lines().any(|line| line.trim_start().starts_with("T  ---")), "{text}");
 }
 
 #[test]
