@@ -114,9 +114,11 @@ impl Watch {
     }
 
     /// The copies of one message with one target moment: phases of a cascade have their own.
-    fn message(&mut self, id: &[u8; 16], target: Time) -> Option<&mut Message> {
-        let mut messages = self.messages.iter_mut().rev();
-        messages.find(|m| m.truth.message_id == *id && m.truth.target == target)
+    fn message(&mut self, node: u8, id: &[u8; 16], target: Time) -> Option<&mut Message> {
+        let same = |m: &&mut Message| {
+            m.truth.node == node && m.truth.message_id == *id && m.truth.target == target
+        };
+        self.messages.iter_mut().rev().find(same)
     }
 
     /// Those of which this agent got one.
@@ -177,8 +179,7 @@ impl Watch {
 
     /// A node ordered copies.
     pub(super) fn begins(&mut self, truth: &Truth, now: Time) {
-        if self.message(&truth.message_id, truth.target).is_some_and(|m| m.truth.node == truth.node)
-        {
+        if self.message(truth.node, &truth.message_id, truth.target).is_some() {
             return;
         }
         let asked = self.asked.iter().find(|asked| asked.correlation_id == truth.correlation_id);
@@ -232,6 +233,8 @@ pub(super) struct Acted<'a> {
     pub(super) ack: &'a Ack,
     pub(super) sent: Time,
     pub(super) class: wire::mesh::AgentClass,
+    /// It says what is so.
+    pub(super) honest: bool,
 }
 
 impl World {
@@ -255,6 +258,7 @@ impl World {
             ack,
             sent: ack.origin_ns.saturating_sub(self.nodes[usize::from(truth.node)].base),
             class: self.fleet.class(agent),
+            honest: actor.lies.honest(),
         };
         self.judge_moment(&truth, &seen);
         let Some(message) = self.watch.message_to(&ack.message_id, agent) else { return };
@@ -305,7 +309,7 @@ impl World {
         let agent = given.agent;
         let twice = self.watch.message_to(&order.message_id, agent).is_some();
         let target = order.target_ns.saturating_sub(self.nodes[usize::from(node)].base);
-        let Some(message) = self.watch.message(&order.message_id, target) else { return };
+        let Some(message) = self.watch.message(node, &order.message_id, target) else { return };
         let quiet = frozen.is_none_or(|from| message.began < from);
         self.judge.look(Promise::FrozenIsQuiet, now, quiet, || {
             format!("agent {agent} in {:?} gets a message", (given.sector, given.cluster))
@@ -317,14 +321,16 @@ impl World {
         self.judge.look(Promise::SentOnce, now, !twice, || {
             format!("agent {agent} gets a second copy")
         });
-        let Some(message) = self.watch.message(&order.message_id, target) else { return };
+        let Some(message) = self.watch.message(node, &order.message_id, target) else { return };
         let Some(copy) = message.copies.get_mut(agent as usize) else { return };
         *copy |= SENT;
         message.seen += 1;
         if message.truth.hold || self.plan.steady {
             let model = self.fleet.agent(agent);
             let stepped = model.step_at_ms != u32::MAX;
-            self.measure.sent(message.dial, message.truth.target, model.class, stepped);
+            let honest = self.actors[agent as usize].lies.honest();
+            let of = super::measure::Of { class: model.class, stepped, honest };
+            self.measure.sent(message.dial, message.truth.target, of);
         }
     }
 
@@ -398,7 +404,9 @@ impl World {
             seen = (seen.0 + message.seen, seen.1 + message.ready, seen.2 + message.conflicts);
         }
         let whole = self.plan.faults.iter().all(|f| f.kind != super::fault::Kind::ParentDies);
-        let holds = c.sent <= seen.0 && c.ready <= seen.1 && c.conflicts <= seen.2;
+        // A node below that did not report in time counts with what it had planned, as silent.
+        let assumed = if self.plan.children > 0 { c.stragglers } else { 0 };
+        let holds = c.sent <= seen.0 + assumed && c.ready <= seen.1 && c.conflicts <= seen.2;
         self.judge.look(Promise::CountsTrue, now, holds || !whole, || {
             format!("the report says {c:?}; {seen:?} copies, READY, CONFLICT passed the wire")
         });
