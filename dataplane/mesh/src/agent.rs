@@ -29,6 +29,8 @@ use wire::{
 pub const BEAT_EVERY: Time = 5 * SECOND;
 /// The first heartbeats come four times as often: one round trip is a poor estimate of a clock.
 const SETTLING_BEATS: u8 = 4;
+/// The phase has been waited for.
+const SETTLED: u8 = u8::MAX;
 /// Shortest and longest interval that a node can ask for.
 const BEAT_RANGE: (Time, Time) = (10 * MS, 3_600 * SECOND);
 /// A message that has not been acted on after this long is answered with TRANSIT, once.
@@ -104,6 +106,8 @@ pub struct Agent {
     generation: u32,
     /// Heartbeats that still come faster.
     settling: u8,
+    /// Whole quarters of the interval in its phase, until they were waited for: then [`SETTLED`].
+    quarters: u8,
 }
 
 impl Agent {
@@ -134,6 +138,7 @@ impl Agent {
             handle: 0,
             generation: 0,
             settling: SETTLING_BEATS,
+            quarters: 0,
         }
     }
 
@@ -146,8 +151,9 @@ impl Agent {
         if every > 0 {
             self.beat_every = every.clamp(BEAT_RANGE.0, BEAT_RANGE.1);
         }
-        let phase = self.next_beat % self.spacing();
-        self.next_beat = now.saturating_add(phase);
+        let quarter = self.beat_every / 4;
+        self.quarters = (self.next_beat / quarter % 4) as u8;
+        self.next_beat = now.saturating_add(self.next_beat % quarter);
         self.settle();
     }
 
@@ -282,10 +288,9 @@ impl Agent {
             out.push(Output::Ack(ack));
         }
         if now >= self.next_beat {
-            self.settling = self.settling.saturating_sub(1);
             let late = now - self.next_beat;
-            let every = self.spacing();
-            self.next_beat = now.saturating_add(every - late % every);
+            let gap = self.next_gap();
+            self.next_beat = now.saturating_add(gap - late % gap);
             out.push(Output::Beat(self.beat(now, backlog)));
         }
         self.settle();
@@ -412,8 +417,19 @@ impl Agent {
         }
     }
 
-    const fn spacing(&self) -> Time {
-        if self.settling > 0 { self.beat_every / 4 } else { self.beat_every }
+    /// Until the next heartbeat, one being due. Behind the faster ones the phase is kept over the
+    /// whole interval, not over their quarter of it: many agents would beat in bunches.
+    const fn next_gap(&mut self) -> Time {
+        let quarter = self.beat_every / 4;
+        self.settling = self.settling.saturating_sub(1);
+        match (self.settling, self.quarters) {
+            (0, SETTLED) => self.beat_every,
+            (0, quarters) => {
+                self.quarters = SETTLED;
+                quarter * (quarters as Time + 1)
+            }
+            _ => quarter,
+        }
     }
 
     fn settle(&mut self) {

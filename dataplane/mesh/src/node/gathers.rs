@@ -14,7 +14,6 @@ use crate::{
     registry::{By, Selection},
     trinary,
 };
-use std::collections::BTreeMap;
 use wire::{
     ErrorCode, Kind,
     error::Refusal,
@@ -187,23 +186,23 @@ impl Mesh {
     /// from the selection just made. Agents that lack an ability or are unknown say nothing of
     /// their level.
     fn levels(&self) -> (PhaseRow, PhaseRow) {
-        let mut clusters: BTreeMap<u32, bool> = BTreeMap::new();
+        let mut clusters = vec![None; self.registry.clusters().count() as usize];
+        let at = |handle: u32| self.registry.seat(handle).cluster as usize;
         for handle in &self.chosen {
-            clusters.insert(self.registry.seat(*handle).cluster, true);
+            clusters[at(*handle)] = Some(true);
         }
         for skipped in &self.skipped {
             if !matches!(skipped.reason, SkipReason::Unknown | SkipReason::Incapable) {
-                clusters.entry(self.registry.seat(skipped.target).cluster).or_insert(false);
+                clusters[at(skipped.target)].get_or_insert(false);
             }
         }
-        let mut sectors: BTreeMap<u32, bool> = BTreeMap::new();
-        for (cluster, confirmed) in &clusters {
-            *sectors.entry(cluster / SECTOR_CLUSTERS as u32).or_insert(false) |= confirmed;
-        }
-        let row = |level: &cascade::Level, of: &BTreeMap<u32, bool>| PhaseRow {
+        // A sector is meant where one of its clusters is, and confirmed where one of them is.
+        let sectors = clusters.chunks(SECTOR_CLUSTERS).map(|of| of.iter().copied().max().flatten());
+        let sectors: Vec<Option<bool>> = sectors.collect();
+        let row = |level: &cascade::Level, of: &[Option<bool>]| PhaseRow {
             name: Text::literal(level.name),
-            reached: of.values().filter(|confirmed| **confirmed).count() as u32,
-            of: of.len() as u32,
+            reached: of.iter().filter(|it| **it == Some(true)).count() as u32,
+            of: of.iter().flatten().count() as u32,
             needed: level.needed,
             ..PhaseRow::default()
         };

@@ -1,6 +1,10 @@
 //! How well messages landed: by class, beside what an oracle that knows the model would have done.
 
-use super::{engine::Time, plan::Plan, watch::{Acted, Truth}};
+use super::{
+    engine::Time,
+    plan::Plan,
+    watch::{Acted, Truth},
+};
 use ::mesh::sketch::Sketch;
 use fleet::{Fleet, MS, SECOND};
 use wire::{

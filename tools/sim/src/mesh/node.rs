@@ -11,8 +11,10 @@ use super::{
 };
 use ::mesh::{
     agent::{Ack, Order},
-    node::{AckView, Beat, Config, Effect, Effects, Mesh, Now, Peer, Record, ScheduledSend,
-        VolleyOrder, VolleyReport},
+    node::{
+        AckView, Beat, Config, Effect, Effects, Mesh, Now, Peer, Record, ScheduledSend,
+        VolleyOrder, VolleyReport,
+    },
 };
 use dataplane_core::schedule::wheel::Wheel;
 use fleet::{MS, SECOND};
@@ -412,7 +414,8 @@ impl World {
             weight: base.weight,
         };
         self.watch.begins(&truth, self.now);
-        let report = VolleyReport { number: order.number, shard: order.shard, ..Default::default() };
+        let report =
+            VolleyReport { number: order.number, shard: order.shard, ..Default::default() };
         let volley = Volley {
             template: order.template,
             base,

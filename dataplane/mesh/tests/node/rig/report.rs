@@ -36,24 +36,28 @@ pub(crate) struct Report {
     pub shares: [f32; 4],
 }
 
+fn counts(it: &wire::payload::mesh::ArchivedCounts) -> Counts {
+    Counts {
+        targets: it.targets.into(),
+        scheduled: it.scheduled.into(),
+        skipped: it.skipped.into(),
+        sent: it.sent.into(),
+        ready: it.ready.into(),
+        in_time: it.in_time.into(),
+        late: it.late.into(),
+        conflicts: it.conflicts.into(),
+        transit: it.transit.into(),
+        stragglers: it.stragglers.into(),
+        duplicates: it.duplicates.into(),
+        foreign: it.foreign.into(),
+    }
+}
+
 pub(crate) fn read(node: usize, to: Peer, frame: &[u8]) -> Report {
     let message_id = Header::peek(frame).expect("a header").message_id();
     aligned(frame, |bytes| {
         let it = access::<GatherReport>(bytes).expect("sound");
-        let counts = Counts {
-            targets: it.counts.targets.into(),
-            scheduled: it.counts.scheduled.into(),
-            skipped: it.counts.skipped.into(),
-            sent: it.counts.sent.into(),
-            ready: it.counts.ready.into(),
-            in_time: it.counts.in_time.into(),
-            late: it.counts.late.into(),
-            conflicts: it.counts.conflicts.into(),
-            transit: it.counts.transit.into(),
-            stragglers: it.counts.stragglers.into(),
-            duplicates: it.counts.duplicates.into(),
-            foreign: it.counts.foreign.into(),
-        };
+        let counts = counts(&it.counts);
         let sum = |bins: &[wire::payload::mesh::ArchivedBin]| {
             bins.iter().map(|bin| u64::from(bin.count.to_native())).sum()
         };
