@@ -92,7 +92,7 @@ pub const fn sentence(code: ErrorCode) -> &'static str {
             "the payload cannot be restored, or not within this node's limit"
         }
         ErrorCode::BadRequest => {
-            "the fields do not fit together; compare rows, cols and dtype with the data"
+            "the fields do not fit together, or name what is not there; compare shapes with data"
         }
         ErrorCode::BadK => "k must be between 1 and 1024",
         ErrorCode::BadShape => "rows must be between 1 and 65536, cols between 1 and 262144",

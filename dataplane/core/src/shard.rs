@@ -87,7 +87,7 @@ pub struct Shard {
     pub(crate) workers: Workers,
     pub(crate) egress: Egress,
     pub(crate) orders: VecDeque<(ConnId, Order)>,
-    pub(crate) dirty: Vec<ConnId>,
+    pub(crate) dirty: VecDeque<ConnId>,
     pub(crate) waiting: VecDeque<ConnId>,
     pub(crate) deferred: VecDeque<Deferred>,
     pub(crate) lend_ids: Vec<SlotId>,
@@ -122,7 +122,7 @@ impl Shard {
             workers: Workers::new(workers),
             egress: Egress::new(&geometry),
             orders: VecDeque::with_capacity(2 * n),
-            dirty: Vec::with_capacity(n),
+            dirty: VecDeque::with_capacity(n),
             waiting: VecDeque::with_capacity(n),
             deferred: VecDeque::with_capacity(geometry.slots() as usize),
             lend_ids: Vec::with_capacity(crate::limits::BATCH_CAP),
@@ -214,7 +214,8 @@ impl Shard {
         &mut self,
         segments: &mut [Segment; SEGMENTS_MAX],
     ) -> Option<(ConnId, usize)> {
-        while let Some(id) = self.dirty.pop() {
+        // First come, first sent: scheduled sends leave in the order of their moments.
+        while let Some(id) = self.dirty.pop_front() {
             let Some(conn) = self.conns.get(id) else { continue };
             conn.dirty = false;
             if conn.phase != Phase::Open || conn.sending || conn.outbox.is_empty() {
@@ -291,7 +292,7 @@ impl Shard {
         }
         if !conn.dirty {
             conn.dirty = true;
-            self.dirty.push(id);
+            self.dirty.push_back(id);
         }
     }
 
@@ -312,7 +313,7 @@ impl Shard {
             conn.write_since = cx.now;
             if !conn.dirty {
                 conn.dirty = true;
-                self.dirty.push(id);
+                self.dirty.push_back(id);
             }
             return;
         }

@@ -6,8 +6,8 @@ use crate::{Time, clock::OffsetFilter, gather::tally::clip, node::Peer, sketch::
 use std::collections::BTreeMap;
 use wire::payload::mesh::{ArchivedMeshSummary, Bin, ClusterRow};
 
-/// Clusters of a child that are kept: 100 sectors of 10 (HIER-01).
-pub const CHILD_CLUSTERS: usize = 1000;
+/// Clusters of a child that are kept: four times those of a whole fleet (HIER-01).
+pub const CHILD_CLUSTERS: usize = 4_096;
 /// Bytes of a node's name that are kept.
 pub const NAME_MAX: usize = 64;
 

@@ -4,10 +4,10 @@
 //!
 //! Each exchange bounds the offset: it lies within half a round trip of the middle. Where in that
 //! span, nobody can know: a path that is slower one way shifts it by half the difference
-//! ([`OffsetFilter::error_bound`]). What can be filtered is noise: an exchange that took longer than
-//! the shortest of the last minute was delayed somewhere, by up to its excess, on either way. The
-//! filter is a Kalman filter for (offset, drift) which takes half that excess as the measurement's
-//! standard deviation: short exchanges count fully, long ones hardly.
+//! ([`OffsetFilter::error_bound`]). What can be filtered is noise: an exchange that took longer
+//! than the shortest of the last minute was delayed somewhere, by up to its excess, on either way.
+//! The filter is a Kalman filter for (offset, drift) which takes half that excess as the
+//! measurement's standard deviation: short exchanges count fully, long ones hardly.
 
 use crate::{MS, SECOND, Time};
 

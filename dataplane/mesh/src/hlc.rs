@@ -75,7 +75,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn x_19_stamps_only_grow(steps in prop::collection::vec((any::<bool>(), any::<u64>(), any::<u64>()), 1..200)) {
+        fn x_19_stamps_only_grow(
+            steps in prop::collection::vec(any::<(bool, u64, u64)>(), 1..200),
+        ) {
             let mut clock = Hlc::new();
             let mut last = 0;
             for (receives, foreign, wall) in steps {

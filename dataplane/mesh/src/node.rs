@@ -6,6 +6,7 @@
 
 mod agents;
 mod answers;
+mod below;
 mod counters;
 mod finish;
 mod gathers;

@@ -168,7 +168,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bins_from_outside_are_taken(bins in proptest::collection::vec(any::<(u16, u64)>(), 0..50)) {
+        fn any_bins_from_outside_are_taken(
+            bins in proptest::collection::vec(any::<(u16, u64)>(), 0..50),
+        ) {
             let sketch = Sketch::from_bins(bins);
             prop_assert_eq!(sketch.count(), sketch.bins().map(|(_, n)| n).sum::<u64>());
             prop_assert_eq!(sketch.quantile(0.5).is_some(), sketch.count() > 0);

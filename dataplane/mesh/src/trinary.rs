@@ -89,8 +89,8 @@ pub fn decide(counts: &Counts, bounds: &Bounds) -> Verdict {
         (false, false, false) => Decision::Retry,
     };
     let mut reason = format!(
-        "{ready} of {sent} sent are READY ({:.2}%, needed {:.2}%); of {targets} targets {conflicts} \
-         CONFLICT ({:.2}%, at most {:.2}%), {under_way} under way ({:.2}%)",
+        "{ready} of {sent} sent are READY ({:.2}%, needed {:.2}%); of {targets} targets \
+         {conflicts} CONFLICT ({:.2}%, at most {:.2}%), {under_way} under way ({:.2}%)",
         100.0 * share(ready, sent),
         100.0 * bounds.min_ready,
         100.0 * share(conflicts, targets),
@@ -200,7 +200,10 @@ mod tests {
     proptest! {
         #[test]
         fn trin_01_07_every_count_gets_one_decision_that_matches_its_definition(
-            skipped in 0_u32..50, ready in 0_u32..200, conflicts in 0_u32..200, transit in 0_u32..200,
+            skipped in 0_u32..50,
+            ready in 0_u32..200,
+            conflicts in 0_u32..200,
+            transit in 0_u32..200,
             silent in 0_u32..200,
         ) {
             let targets = skipped + ready + conflicts + transit + silent;

@@ -1,5 +1,5 @@
-//! Agents that land together: one message to all of them at a node, each copy at its own moment, and
-//! beside it what a plain broadcast would have given the same agents.
+//! Agents that land together: one message to all of them at a node, each copy at its own moment,
+//! and beside it what a plain broadcast would have given the same agents.
 
 use crate::{
     agents::PATIENCE,

@@ -94,7 +94,8 @@ impl Fleet {
         Self { seed, world, agents }
     }
 
-    /// The same fleet whose agents answer CONFLICT, and crash, with these probabilities per message.
+    /// The same fleet whose agents answer CONFLICT, and crash, with these probabilities per
+    /// message.
     #[must_use]
     pub fn with_rates(mut self, conflict: f64, crash: f64) -> Self {
         for agent in &mut self.agents {
@@ -209,14 +210,15 @@ impl Fleet {
     }
 
     /// The oracle: quantile `tau` (0 < tau < 1) of the ready delay (down + service) of a message
-    /// that leaves at true time `at`, from the model itself; for `tau` up to 0.9999. See [`Fleet::oracle_share`].
+    /// that leaves at true time `at`, from the model itself; for `tau` up to
+    /// 0.9999. See [`Fleet::oracle_share`].
     #[must_use]
     pub fn oracle_quantile(&self, i: u32, at: Time, tau: f64, weight: f32, queue: u32) -> Time {
         oracle::Ready::of(self.agent(i), at, weight, queue).quantile(tau)
     }
 
     /// Probability that the ready delay is at most `delay`: the service time's exact distribution
-    /// summed over a grid of link delays. Off by at most 2 % of the share that is later, and 0.0005.
+    /// summed over a grid of link delays (`oracle.rs`). Tests hold it against what is drawn.
     #[must_use]
     pub fn oracle_share(&self, i: u32, at: Time, delay: Time, weight: f32, queue: u32) -> f64 {
         oracle::Ready::of(self.agent(i), at, weight, queue).share(delay as f64)

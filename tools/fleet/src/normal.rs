@@ -1,6 +1,7 @@
 //! The standard normal distribution: its cumulative share and the inverse of that.
 
-/// Share of a standard normal below `x`. Absolute error below 1.5e-7 (Abramowitz and Stegun, 7.1.26).
+/// Share of a standard normal below `x`. Absolute error below 1.5e-7 (Abramowitz and
+/// Stegun, 7.1.26).
 #[must_use]
 pub fn share(x: f64) -> f64 {
     let z = x.abs() * core::f64::consts::FRAC_1_SQRT_2;

@@ -44,7 +44,8 @@ static GRID: LazyLock<Grid> = LazyLock::new(|| {
     }
 });
 
-/// The ready delay of one message: service median and spread, and the link delay as weighted points.
+/// The ready delay of one message: service median and spread, and the link delay as weighted
+/// points.
 pub(crate) struct Ready {
     median: f64,
     noise: f64,

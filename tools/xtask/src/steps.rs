@@ -108,7 +108,12 @@ pub(crate) const STEPS: &[Step] = &[
         question: "does every seed hold in virtual time?",
         // Release, because the demo has built most of it already, and a seed takes a tenth of the
         // time.
-        work: |_| calls(&["cargo run --release --quiet --package sim -- --seeds 0..200"]),
+        work: |_| {
+            calls(&[
+                "cargo run --release --quiet --package sim -- --seeds 0..200",
+                "cargo run --release --quiet --package sim -- mesh --seeds 0..200",
+            ])
+        },
     },
     Step { name: "bench", question: "does every bench still run?", work: bench_work },
     Step {

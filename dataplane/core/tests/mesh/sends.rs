@@ -168,6 +168,8 @@ fn sched_08_many_connections_due_together_leave_in_portions() {
     desk.now = t;
     desk.turn();
     assert_eq!(desk.sent.len(), FIRED_CONNECTIONS_PER_TURN);
+    let conns: Vec<u32> = desk.sent.iter().map(|(conn, _)| conn.0).collect();
+    assert!(conns.is_sorted(), "in the order of their moments");
     assert!(desk.shard.next_wakeup().is_some_and(|at| at <= t), "the next turn comes at once");
     desk.settle();
     let sent = handles(&mut desk);

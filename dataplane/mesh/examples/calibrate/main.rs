@@ -103,8 +103,9 @@ fn line(name: &str, score: &Score) {
     let (early999, ratio999) = score.earliness(1);
     let (error, ratio, within) = score.error();
     println!(
-        "{name:>6} {:>8} | {:7.3} {:7.3} {:7.3} | {:7.3} {:7.3} {:7.3} | {early99:7.1} {ratio99:5.3} \
-         {early999:7.1} {ratio999:5.3} | {error:6.1} {ratio:5.3} {within:5.1}",
+        "{name:>6} {:>8} | {:7.3} {:7.3} {:7.3} | {:7.3} {:7.3} {:7.3} | \
+         {early99:7.1} {ratio99:5.3} {early999:7.1} {ratio999:5.3} | \
+         {error:6.1} {ratio:5.3} {within:5.1}",
         score.count,
         score.on_time(0),
         score.on_time_seen(0),

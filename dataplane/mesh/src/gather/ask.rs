@@ -9,7 +9,7 @@ use crate::{
 };
 use wire::{
     ErrorCode,
-    mesh::{AgentClass, MESSAGE_MAX, SelectBy, Strategy, Verb},
+    mesh::{AgentClass, MESSAGE_MAX, PRIORITY_MAX, SelectBy, Strategy, TARGET_IDS_MAX, Verb},
     payload::mesh::{ArchivedGather, Gather, PHASE_COMMIT, PHASE_PREPARE, PHASE_WHOLE},
 };
 
@@ -17,8 +17,6 @@ use wire::{
 pub(crate) const ON_TIME: f64 = 0.99;
 /// The largest payload weight believed.
 pub(crate) const WEIGHT_MAX: f32 = 16.0;
-/// The highest priority (MESHMSG-07). Priorities of conflicts are another scale (Y-16).
-pub(crate) const CRITICAL: u8 = 3;
 
 /// Whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,8 +137,9 @@ fn moment(ask: &Gather, context: &Context) -> Result<Option<Time>, Fault> {
 
 fn select(ask: &Gather, targets: u32) -> Result<Select, Fault> {
     let by = SelectBy::from_code(ask.select).ok_or(BAD)?;
-    if ask.ids.len() > targets as usize {
-        return Err(Fault::over(ErrorCode::TooManyTargets, targets as usize, ask.ids.len()));
+    let most = TARGET_IDS_MAX.min(targets as usize);
+    if ask.ids.len() > most {
+        return Err(Fault::over(ErrorCode::TooManyTargets, most, ask.ids.len()));
     }
     Ok(match by {
         SelectBy::All => Select::All,
@@ -172,7 +171,7 @@ impl Order {
         }
         let requires = ask.requires_capabilities.iter().map(|text| word(text.as_str()));
         let on_time = if ask.on_time == 0.0 { ON_TIME } else { to_share(ask.on_time) };
-        if !(0.0..=WEIGHT_MAX).contains(&ask.payload_weight) || ask.priority > CRITICAL {
+        if !(0.0..=WEIGHT_MAX).contains(&ask.payload_weight) || ask.priority > PRIORITY_MAX {
             return Err(BAD);
         }
         let phase = match ask.phase {

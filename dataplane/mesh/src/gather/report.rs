@@ -91,6 +91,7 @@ fn class_rows(run: &Run) -> Vec<ClassRow> {
     }
     for ((row, class), tally) in rows.iter_mut().zip(AgentClass::ALL).zip(&run.tally.classes) {
         row.class = class.code();
+        row.targets += tally.unreachable;
         row.in_time = tally.in_time;
         row.earliness_p50_us = us(tally.earliness.quantile(0.5));
         row.earliness_p99_us = us(tally.earliness.quantile(0.99));

@@ -20,6 +20,8 @@ struct Skips {
 /// One class's part.
 #[derive(Debug, Default)]
 pub(crate) struct ClassTally {
+    /// Targets that could not be asked at all.
+    pub unreachable: u32,
     pub in_time: u32,
     pub earliness: Sketch,
     pub leads: Sketch,
@@ -63,7 +65,7 @@ impl Tally {
             sketch.clear();
         }
         for class in &mut self.classes {
-            class.in_time = 0;
+            (class.in_time, class.unreachable) = (0, 0);
             class.earliness.clear();
             class.leads.clear();
         }

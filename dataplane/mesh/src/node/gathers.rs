@@ -3,30 +3,26 @@
 
 use super::{Effects, Mesh, Now, Peer};
 use crate::{
-    Time, cascade,
+    cascade,
     gather::{
         Asker, PREPARED_FOR, PROGRESS_EVERY, Run, Stage,
         ask::{Context, Fault, Order, Phase, Select},
-        kids::{Kid, KidState},
+        kids::KidState,
         targets::{State, Target},
     },
     limits::SECTOR_CLUSTERS,
     registry::{By, Selection},
     trinary,
 };
-use std::collections::BTreeMap;
 use wire::{
     ErrorCode, Kind,
     error::Refusal,
     mesh::{Decision, SkipReason, Strategy},
     payload::{
         Text,
-        mesh::{Gather, PHASE_COMMIT, PHASE_PREPARE, PhaseRow},
+        mesh::{Gather, PhaseRow},
     },
 };
-
-/// Of the time that a node has for its PREPARE, the part that it gives the nodes below.
-const SHARE_BELOW: (Time, Time) = (3, 4);
 
 impl Mesh {
     /// An operator, or the node above, asks for a gather. `message_id` is the frame's: the reports
@@ -158,12 +154,15 @@ impl Mesh {
         // Whom this node does not know may be below; the node that was asked first says who is
         // unknown everywhere.
         let forgive = run.asker.is_parent || self.children.iter().next().is_some();
-        for skipped in &self.skipped {
-            if !(forgive && skipped.reason == SkipReason::Unknown) {
-                run.tally.skip(skipped.reason, 0, 0);
-            }
-        }
         let registry = &self.registry;
+        for skipped in &self.skipped {
+            if skipped.reason != SkipReason::Unknown {
+                run.tally.classes[registry.class(skipped.target) as usize].unreachable += 1;
+            } else if forgive {
+                continue;
+            }
+            run.tally.skip(skipped.reason, 0, 0);
+        }
         let target = |handle: &u32| Target {
             handle: *handle,
             generation: registry.generation(*handle),
@@ -187,152 +186,27 @@ impl Mesh {
     /// from the selection just made. Agents that lack an ability or are unknown say nothing of
     /// their level.
     fn levels(&self) -> (PhaseRow, PhaseRow) {
-        let mut clusters: BTreeMap<u32, bool> = BTreeMap::new();
+        let mut clusters = vec![None; self.registry.clusters().count() as usize];
+        let at = |handle: u32| self.registry.seat(handle).cluster as usize;
         for handle in &self.chosen {
-            clusters.insert(self.registry.seat(*handle).cluster, true);
+            clusters[at(*handle)] = Some(true);
         }
         for skipped in &self.skipped {
             if !matches!(skipped.reason, SkipReason::Unknown | SkipReason::Incapable) {
-                clusters.entry(self.registry.seat(skipped.target).cluster).or_insert(false);
+                clusters[at(skipped.target)].get_or_insert(false);
             }
         }
-        let mut sectors: BTreeMap<u32, bool> = BTreeMap::new();
-        for (cluster, confirmed) in &clusters {
-            *sectors.entry(cluster / SECTOR_CLUSTERS as u32).or_insert(false) |= confirmed;
-        }
-        let row = |level: &cascade::Level, of: &BTreeMap<u32, bool>| PhaseRow {
+        // A sector is meant where one of its clusters is, and confirmed where one of them is.
+        let sectors = clusters.chunks(SECTOR_CLUSTERS).map(|of| of.iter().copied().max().flatten());
+        let sectors: Vec<Option<bool>> = sectors.collect();
+        let row = |level: &cascade::Level, of: &[Option<bool>]| PhaseRow {
             name: Text::literal(level.name),
-            reached: of.values().filter(|confirmed| **confirmed).count() as u32,
-            of: of.len() as u32,
+            reached: of.iter().filter(|it| **it == Some(true)).count() as u32,
+            of: of.iter().flatten().count() as u32,
             needed: level.needed,
             ..PhaseRow::default()
         };
         (row(&cascade::SECTORS, &sectors), row(&cascade::CLUSTERS, &clusters))
-    }
-
-    /// Asks the nodes below that may know targets how long they need.
-    fn ask_below(&mut self, now: Now, run: &mut Run, out: &mut Effects) {
-        let within = if run.asker.is_parent {
-            let (part, whole) = SHARE_BELOW;
-            run.order.timeout.min(cascade::SECTORS.within) / whole * part
-        } else {
-            cascade::SECTORS.within
-        };
-        let until = now.node.saturating_add(within).min(run.ends_by);
-        run.stage = Stage::Preparing { until };
-        let only = match run.order.select {
-            Select::Sector(sector) | Select::Cluster(sector, _) => {
-                match self.children.owner(sector) {
-                    Some((child, theirs)) => Some((child, theirs)),
-                    None => return,
-                }
-            }
-            _ => None,
-        };
-        let present: Vec<(u32, Peer, u32)> = self
-            .children
-            .iter()
-            .filter(|(handle, _)| only.is_none_or(|(child, _)| child == *handle))
-            .filter_map(|(handle, child)| Some((handle, child.peer?, child.generation)))
-            .collect();
-        let sector = only.map(|(_, theirs)| theirs);
-        let mut ask = self.question(now, run, sector);
-        ask.phase = PHASE_PREPARE;
-        ask.timeout_ns = within;
-        for (child, peer, generation) in present {
-            let (known_agents, known_sectors) = self.children.known(child);
-            run.kids.push(Kid {
-                child,
-                generation,
-                state: KidState::Asked,
-                known_agents,
-                known_sectors,
-                prepared: None,
-                report: None,
-            });
-            self.send(now, peer, u64::from(run.number), &ask, out);
-        }
-    }
-
-    /// The GATHER for a node below; `sector` is its own number, where one was chosen.
-    fn question(&mut self, now: Now, run: &Run, sector: Option<u16>) -> Gather {
-        let order = &run.order;
-        let mut ask = Gather {
-            payload: order.payload.clone(),
-            requires_capabilities: order.requires.iter().map(|it| it.as_str().into()).collect(),
-            message_id: order.message_id,
-            correlation_id: order.correlation_id,
-            causation_id: order.causation_id,
-            source_agent_id: order.source_agent_id,
-            hlc: self.hlc.tick(now.epoch_ns),
-            window_ns: run.window,
-            ttl_ms: order.ttl_ms,
-            payload_weight: order.weight,
-            on_time: order.dial.share() as f32,
-            min_rate: order.min_rate.unwrap_or(0.0),
-            max_conflict: order.max_conflict,
-            max_transit: order.max_transit,
-            verb: order.verb.code(),
-            priority: order.priority,
-            strategy: order.strategy.code(),
-            hold: order.hold,
-            progress: order.progress,
-            ..Gather::default()
-        };
-        use wire::mesh::SelectBy;
-        let by = match &order.select {
-            Select::All => SelectBy::All,
-            Select::Class(class) => {
-                ask.class = class.code();
-                SelectBy::Class
-            }
-            Select::Sector(own) => {
-                ask.sector = sector.unwrap_or(*own);
-                SelectBy::Sector
-            }
-            Select::Cluster(own, cluster) => {
-                (ask.sector, ask.cluster) = (sector.unwrap_or(*own), *cluster);
-                SelectBy::Cluster
-            }
-            Select::Capability(text) => {
-                ask.capability = text.as_str().into();
-                SelectBy::Capability
-            }
-            Select::Ids(ids) => {
-                ask.ids.clone_from(ids);
-                SelectBy::Ids
-            }
-        };
-        ask.select = by.code();
-        ask
-    }
-
-    /// Tells the nodes below that are prepared the moment; those that are not are left out.
-    pub(super) fn tell_below(&mut self, now: Now, run: &mut Run, out: &mut Effects) {
-        if run.kids.is_empty() {
-            return;
-        }
-        let sector = match run.order.select {
-            Select::Sector(sector) | Select::Cluster(sector, _) => {
-                self.children.owner(sector).map(|(_, theirs)| theirs)
-            }
-            _ => None,
-        };
-        let mut ask = self.question(now, run, sector);
-        ask.phase = PHASE_COMMIT;
-        ask.at_node_ns = run.target;
-        ask.timeout_ns = run.ends_by.saturating_sub(now.node);
-        for at in 0..run.kids.len() {
-            let kid = &mut run.kids[at];
-            let peer = self.children.get(kid.child).and_then(|child| child.peer);
-            kid.state = match (kid.state, peer) {
-                (KidState::Prepared, Some(_)) => KidState::Committed,
-                _ => KidState::Lost,
-            };
-            if let (KidState::Committed, Some(peer)) = (kid.state, peer) {
-                self.send(now, peer, u64::from(run.number), &ask, out);
-            }
-        }
     }
 
     /// All nodes below answered, or their time is up: the levels are judged, the first copies go.
@@ -372,45 +246,11 @@ impl Mesh {
         self.launch(now, run, first, out);
     }
 
-    /// Adds what the nodes below said of their sectors and clusters. One that said nothing has none
-    /// of those that its last summary knew.
-    fn add_levels(&self, now: Now, run: &mut Run) {
-        for level in 0..run.phases.len().min(2) {
-            run.phases[level].took_ns = now.node - run.began;
-            for kid in &run.kids {
-                let said = kid.prepared.as_ref().and_then(|report| report.phases.get(level));
-                let (reached, of) = match said {
-                    Some(said) => (said.reached.min(said.of), said.of),
-                    None if level == 0 => (0, kid.known_sectors),
-                    None => (0, 0),
-                };
-                let row = &mut run.phases[level];
-                row.reached = row.reached.saturating_add(reached);
-                row.of = row.of.saturating_add(of);
-            }
-        }
-    }
-
-    /// Ids that neither this node nor one below knows.
-    fn count_unknown(&self, run: &mut Run) {
-        let Select::Ids(ids) = &run.order.select else { return };
-        if run.asker.is_parent || run.kids.is_empty() && self.children.iter().next().is_none() {
-            return;
-        }
-        let mut distinct = ids.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        let below = run.kids.iter().map(|kid| u64::from(kid.counts(false).targets)).sum::<u64>();
-        let known = u64::from(run.targets.len()) + u64::from(run.tally.skipped()) + below;
-        let unknown = (distinct.len() as u64).saturating_sub(known);
-        run.tally.skip_many(SkipReason::Unknown, unknown as u32);
-    }
-
     /// The node above names the moment for what it had this one prepare. What was not prepared, or
     /// too long ago, is done as a whole.
     fn commit(&mut self, now: Now, asker: Asker, order: Order, out: &mut Effects) {
         let same = |run: &Run| {
-            run.order.message_id == order.message_id
+            run.order.correlation_id == order.correlation_id
                 && run.asker.peer == asker.peer
                 && run.order.phase == Phase::Prepare
         };

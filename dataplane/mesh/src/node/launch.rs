@@ -31,7 +31,7 @@ impl Mesh {
         let plan = self.plan(now, run, &rows, at, is_first);
         run.target = plan.target_time.max(1);
         run.lead_max = plan.sends.iter().map(|send| send.lead).fold(run.lead_max, Time::max);
-        run.window = run.order.window_least().max(way_back(&plan));
+        run.window = Self::window(run, &plan);
         run.stage = Stage::Running { phase, end: self.end(now, run) };
         if is_first {
             self.tell_below(now, run, out);
@@ -51,6 +51,15 @@ impl Mesh {
         let leads = plan.sends.iter().map(|send| send.lead + plan.smoothing);
         let below = self.lead_below(run);
         run.lead_max = leads.max().unwrap_or(0).max(below);
+        run.window = run.order.window_least().max(way_back(&plan)).max(window_below(run));
+    }
+
+    /// How long answers count after the moment: as the operator or the strategy says, or as long
+    /// as the slowest ways back take, here or below. A node that has one above it keeps to that
+    /// one's window: its result is waited for no longer.
+    fn window(run: &Run, plan: &Plan) -> Time {
+        let least = run.order.window_least();
+        if run.asker.is_parent { least } else { least.max(way_back(plan)).max(window_below(run)) }
     }
 
     /// The longest lead of the nodes below, with the way to them.
@@ -196,6 +205,13 @@ impl Mesh {
         };
         Template::new(&message).ok()
     }
+}
+
+/// The longest window that a node below needs.
+fn window_below(run: &Run) -> Time {
+    let prepared = run.kids.iter().filter(|kid| kid.state == KidState::Prepared);
+    let windows = prepared.filter_map(|kid| Some(kid.prepared.as_ref()?.window_ns));
+    windows.max().unwrap_or(0).min(2 * crate::limits::LATENCY_MAX)
 }
 
 /// The waiting targets of a phase.

@@ -226,7 +226,7 @@ impl Mesh {
         self.numbers
     }
 
-    /// Sends a payload. `id` repeats what it answers; 0 for one of its own.
+    /// Sends a payload under the id of what it answers.
     pub(super) fn send<T: Payload>(
         &mut self,
         now: Now,
@@ -235,17 +235,17 @@ impl Mesh {
         payload: &T,
         out: &mut Effects,
     ) {
-        let id = if id == 0 {
-            self.frames += 1;
-            self.frames
-        } else {
-            id
-        };
         let mut frame = Vec::new();
         // Only payloads of 2 GiB fail, and none here is near it.
         if frame::append(&mut frame, payload, id, now.epoch_ns).is_ok() {
             out.push(Effect::Send { to, frame });
         }
+    }
+
+    /// Sends a payload that answers nothing, under an id of its own.
+    pub(super) fn tell<T: Payload>(&mut self, now: Now, to: Peer, payload: &T, out: &mut Effects) {
+        self.frames += 1;
+        self.send(now, to, self.frames, payload, out);
     }
 
     /// Takes the stamp of a message in.

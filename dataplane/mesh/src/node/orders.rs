@@ -83,7 +83,7 @@ impl Mesh {
     fn hand_down<T: Payload>(&mut self, now: Now, order: &T, out: &mut Effects) {
         let peers: Vec<Peer> = self.children.iter().filter_map(|(_, child)| child.peer).collect();
         for peer in peers {
-            self.send(now, peer, 0, order, out);
+            self.tell(now, peer, order, out);
         }
     }
 
@@ -102,7 +102,7 @@ impl Mesh {
             Reach::Below(child, theirs) => {
                 let order = Circuit { sector: theirs, ..order.clone() };
                 if let Some(peer) = self.children.get(child).and_then(|child| child.peer) {
-                    self.send(now, peer, 0, &order, out);
+                    self.tell(now, peer, &order, out);
                 }
             }
             Reach::Here(place) => {
@@ -127,7 +127,7 @@ impl Mesh {
             Reach::Below(child, theirs) => {
                 let order = Freeze { sector: theirs, ..order.clone() };
                 if let Some(peer) = self.children.get(child).and_then(|child| child.peer) {
-                    self.send(now, peer, 0, &order, out);
+                    self.tell(now, peer, &order, out);
                 }
             }
             Reach::Here(place) => {

@@ -61,7 +61,7 @@ impl Mesh {
             role: Role::Sector.code(),
             ..NodeJoin::default()
         };
-        self.send(now, peer, 0, &join, out);
+        self.tell(now, peer, &join, out);
     }
 
     fn beat(&mut self, now: Now, peer: Peer, (handle, generation): (u32, u32), out: &mut Effects) {
@@ -79,7 +79,7 @@ impl Mesh {
             state: AgentState::Active.code(),
             ..Beat::default()
         };
-        self.send(now, peer, 0, &beat, out);
+        self.tell(now, peer, &beat, out);
     }
 
     /// The answer of the node above to a beat: our `sent_ns`, its two times.
@@ -102,7 +102,7 @@ impl Mesh {
             hlc: self.hlc.tick(now.epoch_ns),
             ..MeshSummary::default()
         };
-        self.send(now, peer, 0, &summary, out);
+        self.tell(now, peer, &summary, out);
     }
 }
 
@@ -198,7 +198,14 @@ impl Mesh {
         out: &mut Effects,
     ) {
         let run = self.runs.iter_mut().find(|run| u64::from(run.number) == message_id);
-        let (Some(child), Some(run)) = (self.children.at(from), run) else {
+        let Some(child) = self.children.at(from) else {
+            // An answer of somebody who was not asked.
+            self.counters.unserved += 1;
+            let code = ErrorCode::UnservedType;
+            self.refuse(now, from, Kind::GatherReport, message_id, code, out);
+            return;
+        };
+        let Some(run) = run else {
             self.counters.unknown += 1;
             return;
         };

@@ -189,6 +189,7 @@ impl Mesh {
             let serving = || group.iter().filter(|row| row.mean > 0.0);
             let weight: f64 = serving().map(|row| f64::from(row.count)).sum();
             let sum: f64 = serving().map(|row| f64::from(row.mean) * f64::from(row.count)).sum();
+            let mean = if weight > 0.0 { (sum / weight) as f32 } else { 0.0 };
             let own = self.summaries.sectors().iter().find(|it| it.summary.sector == sector);
             let owner = self.children.owner(sector);
             let child = owner.and_then(|(child, _)| self.children.get(child));
@@ -198,7 +199,7 @@ impl Mesh {
                 clusters: group.len() as u32,
                 count: group.iter().fold(0, |sum, row| row.count.saturating_add(sum)),
                 active: group.iter().fold(0, |sum, row| row.active.saturating_add(sum)),
-                mean: if weight > 0.0 { (sum / weight) as f32 } else { 0.0 },
+                mean: own.and_then(|own| own.summary.mean).unwrap_or(mean),
                 p95: own.and_then(|own| own.summary.p95).unwrap_or(most),
                 sector,
                 healthiest: serving().min_by(by_mean).map_or(0, |row| row.cluster),

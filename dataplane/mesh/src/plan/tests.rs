@@ -213,12 +213,11 @@ proptest! {
         }
         let mut close = 0;
         for core in 0..4 {
-            let of: Vec<_> =
-                plan.sends.iter().filter(|s| targets[s.target as usize].link >> 24 == core).collect();
+            let link = |s: &Planned| targets[s.target as usize].link;
+            let of: Vec<_> = plan.sends.iter().filter(|s| link(s) >> 24 == core).collect();
             for pair in of.windows(2) {
-                let links = (targets[pair[0].target as usize].link, targets[pair[1].target as usize].link);
                 let near = pair[1].send_at - pair[0].send_at < gap;
-                close += u32::from(links.0 != links.1 && near);
+                close += u32::from(link(pair[0]) != link(pair[1]) && near);
             }
         }
         prop_assert!(close <= plan.crowded, "{close} {}", plan.crowded);

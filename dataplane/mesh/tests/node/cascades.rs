@@ -3,8 +3,9 @@
 use crate::rig::{Act, Rig, everybody};
 use mesh::{MS, SECOND};
 use wire::{
+    ErrorCode, Kind, frame,
     mesh::{AgentClass, CircuitAction, Decision, Scope, SelectBy, SkipReason, Strategy},
-    payload::mesh::{Circuit, Gather},
+    payload::mesh::{Circuit, Counts, Gather, GatherReport},
 };
 
 const EDGE: AgentClass = AgentClass::Edge;
@@ -268,4 +269,32 @@ fn cascade_01_ids_are_unknown_only_where_no_node_knows_them() {
     let result = rig.result();
     assert_eq!((result.counts.targets, result.counts.ready), (4, 3));
     assert_eq!(result.skips, [(SkipReason::Unknown, 1, 0, 0)]);
+}
+
+#[test]
+fn hier_04_a_report_from_below_that_does_not_add_up_is_none() {
+    let mut rig = tree();
+    rig.add(1, 1_050..1_051, EDGE, Act::Silent);
+    rig.ask(0, &Gather { strategy: Strategy::Parallel.code(), ..everybody() });
+    rig.run(rig.now + 60 * MS);
+    // The node 1 is still waiting; somebody on its connection says what cannot be.
+    let (number, from) = rig.asked_of(1).expect("it was asked");
+    let counts = Counts { targets: 51, scheduled: 51, sent: 51, ready: 52, ..Counts::default() };
+    let lie = GatherReport { counts, is_final: true, ..GatherReport::default() };
+    let mut bytes = Vec::new();
+    frame::append(&mut bytes, &lie, number, 0).expect("fits");
+    rig.call(0, |mesh, now, out| {
+        mesh.frame(now, from, now.node, Kind::GatherReport, number, &bytes[32..], out);
+    });
+    assert_eq!(rig.nodes[0].counters().bad_sums, 1);
+    rig.run(rig.now + 10 * SECOND);
+    let result = rig.result();
+    assert_eq!((result.counts.ready, result.counts.stragglers), (100, 51));
+    assert_eq!(result.names[0], "node node-1");
+    // From somebody who was never asked it is refused.
+    let stranger = rig.peer();
+    rig.call(0, |mesh, now, out| {
+        mesh.frame(now, stranger, now.node, Kind::GatherReport, number, &bytes[32..], out);
+    });
+    assert_eq!(rig.refusals(), [(stranger, ErrorCode::UnservedType)]);
 }

@@ -299,3 +299,73 @@ fn hier_07_a_fleet_where_each_fails_sometimes_is_never_waited_for_as_a_whole() {
     assert_eq!(result.decision, Decision::Proceed);
     assert_eq!(result.counts.stragglers, 30);
 }
+
+#[test]
+fn sched_08_y_12_the_copies_of_a_burst_are_kept_apart_on_each_shard() {
+    let gap = 20_000;
+    let mut rig = Rig::with(1, 600, gap);
+    rig.add(0, 0..600, EDGE, Act::Ready(5 * MS));
+    rig.ask(0, &Gather { strategy: 1, ..everybody() });
+    rig.run(10 * SECOND);
+    assert_eq!(rig.result().counts.in_time, 600, "smoothing sends earlier, never later");
+    for shard in 0..2 {
+        let times = rig.left.iter().filter(|(of, _)| *of == shard).map(|(_, at)| *at);
+        let times: Vec<_> = times.collect();
+        assert_eq!(times.len(), 300);
+        // The one that is planned against a gap that does not fit any more may give way.
+        let close = times.windows(2).filter(|pair| pair[1] - pair[0] < gap).count();
+        assert!(close <= 1, "{close}");
+    }
+}
+
+#[test]
+fn kpi_02_03_06_what_gathers_show_is_counted_for_the_hour() {
+    let mut rig = Rig::new(1, 100);
+    rig.add(0, 0..99, EDGE, Act::Ready(5 * MS));
+    rig.add(0, 99..100, EDGE, Act::Conflict);
+    for _ in 0..3 {
+        rig.ask(0, &everybody());
+        rig.run(rig.now + 3 * SECOND);
+    }
+    let kpi = rig.nodes[0].kpi();
+    assert_eq!(kpi.success_rate(rig.now), Some(1.0));
+    assert_eq!(kpi.window_hit_rate(rig.now), Some(0.99));
+    // Y-15: an operation may have 5 % conflicts, the day should have 1 %.
+    assert_eq!(kpi.conflict_rate(rig.now), Some(0.01));
+    assert!(kpi.accuracy(rig.now).is_some_and(|share| share > 0.9));
+    assert_eq!(kpi.availability(rig.now), Some(1.0));
+    assert!(kpi.cascade_p95().is_some_and(|time| time < 1_000 * MS));
+    let mut shown = 0;
+    rig.nodes[0].visit(rig.clocks(), &mut |name, _, _, _| {
+        shown += u32::from(name.starts_with("butterfly_mesh_"));
+    });
+    assert!(shown > 60);
+}
+
+#[test]
+fn scatter_01_slow_ways_back_widen_the_window() {
+    let mut rig = Rig::new(1, 10);
+    let added = rig.add(0, 0..3, EDGE, Act::Silent);
+    // 400 ms one way: 500 ms after the moment no answer would be back.
+    for at in added {
+        let agent = rig.agents[at];
+        for _ in 0..20 {
+            rig.now += SECOND;
+            let there = Rig::own(&agent, rig.now - 400 * MS);
+            let beat = mesh::node::Beat {
+                handle: agent.place.handle,
+                generation: 1,
+                origin_ns: rig.now - 800 * MS,
+                received_ns: there,
+                sent_ns: there,
+                ..mesh::node::Beat::default()
+            };
+            rig.call(0, |mesh, now, out| mesh.heartbeat(now, agent.peer, now.node, &beat, out));
+        }
+    }
+    // The median dial: with a margin these agents are out of range.
+    rig.ask(0, &Gather { on_time: 0.5, strategy: 2, ..everybody() });
+    rig.run(rig.now + 10 * SECOND);
+    let result = rig.result();
+    assert!(result.window > 700 * MS, "{result:?}");
+}

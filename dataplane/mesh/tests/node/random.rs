@@ -71,19 +71,30 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let times = prop_oneof![Just(0), Just(u64::MAX), 0..20 * SECOND, any::<u64>()];
     let more = times.clone();
+    let ahead = prop_oneof![Just(0), 0..3 * SECOND];
+    let timeout = prop_oneof![Just(0), MS..4 * SECOND];
+    let ttl = prop_oneof![Just(0), 1_u32..2_000];
+    let ask = (0_u8..8, 0_u8..4, ahead, timeout, 0_u8..5, ttl);
+    let answer = (0_u8..8, 0_u32..70, 0_u32..4, 0_usize..60, any::<u8>(), times);
+    let beat = (0_u32..70, 0_u32..4, 0_usize..60, more, any::<f32>());
     prop_oneof![
         6 => (0..800 * MS).prop_map(Step::Pass),
-        4 => (0_u8..8, 0_u8..4, prop_oneof![Just(0), 0..3 * SECOND], prop_oneof![Just(0), MS..4 * SECOND], 0_u8..5, prop_oneof![Just(0), 1_u32..2_000])
-            .prop_map(|(id, strategy, ahead, timeout, select, ttl)| Step::Ask { id, strategy, ahead, timeout, select, ttl }),
-        6 => (0_u8..8, 0_u32..70, 0_u32..4, 0_usize..60, any::<u8>(), times)
-            .prop_map(|(id, handle, generation, agent, state, times)| Step::Answer { id, handle, generation, agent, state, times }),
-        2 => (0_u32..70, 0_u32..4, 0_usize..60, more, any::<f32>())
-            .prop_map(|(handle, generation, agent, times, ms)| Step::Beat { handle, generation, agent, times, ms }),
+        4 => ask.prop_map(|(id, strategy, ahead, timeout, select, ttl)| {
+            Step::Ask { id, strategy, ahead, timeout, select, ttl }
+        }),
+        6 => answer.prop_map(|(id, handle, generation, agent, state, times)| {
+            Step::Answer { id, handle, generation, agent, state, times }
+        }),
+        2 => beat.prop_map(|(handle, generation, agent, times, ms)| {
+            Step::Beat { handle, generation, agent, times, ms }
+        }),
         2 => (0_usize..60).prop_map(|agent| Step::Gone { agent }),
         2 => (0_usize..60).prop_map(|agent| Step::Back { agent }),
-        1 => (0_u8..4, 0_u8..4, 0_u16..4).prop_map(|(action, scope, sector)| Step::Circuit { action, scope, sector }),
+        1 => (0_u8..4, 0_u8..4, 0_u16..4)
+            .prop_map(|(action, scope, sector)| Step::Circuit { action, scope, sector }),
         1 => (any::<bool>(), 0_u8..4).prop_map(|(thaw, scope)| Step::Freeze { thaw, scope }),
-        1 => (0_u32..20, 0_u16..3, any::<u32>()).prop_map(|(number, shard, count)| Step::Volley { number, shard, count }),
+        1 => (0_u32..20, 0_u16..3, any::<u32>())
+            .prop_map(|(number, shard, count)| Step::Volley { number, shard, count }),
         1 => (1_usize..3).prop_map(|child| Step::Part { child }),
         1 => (1_usize..3).prop_map(|child| Step::Join { child }),
     ]
@@ -111,25 +122,9 @@ fn world(refuse: usize) -> Rig {
     rig
 }
 
-fn apply(rig: &mut Rig, step: Step, asked: &mut Vec<Peer>) {
+/// Something made up, on the connection of an agent.
+fn lie(rig: &mut Rig, step: Step) {
     match step {
-        Step::Pass(time) => rig.run(rig.now + time),
-        Step::Ask { id, strategy, ahead, timeout, select, ttl } => {
-            let at_epoch_ns = if ahead == 0 { 0 } else { rig.clocks().epoch_ns + ahead - SECOND };
-            let ask = Gather {
-                message_id: [id + 1; 16],
-                strategy,
-                at_epoch_ns,
-                timeout_ns: timeout,
-                select,
-                class: id % 6,
-                capability: "act".into(),
-                ttl_ms: ttl,
-                progress: id % 2 == 0,
-                ..crate::rig::everybody()
-            };
-            asked.push(rig.ask(usize::from(id % 3 == 2), &ask));
-        }
         Step::Answer { id, handle, generation, agent, state, times } => {
             let (node, peer) = (rig.agents[agent].node, rig.agents[agent].peer);
             let ack = AckView {
@@ -167,6 +162,30 @@ fn apply(rig: &mut Rig, step: Step, asked: &mut Vec<Peer>) {
             };
             rig.call(node, |mesh, now, out| mesh.heartbeat(now, peer, now.node, &beat, out));
         }
+        _ => unreachable!("only lies come here"),
+    }
+}
+
+fn apply(rig: &mut Rig, step: Step, asked: &mut Vec<Peer>) {
+    match step {
+        Step::Pass(time) => rig.run(rig.now + time),
+        Step::Ask { id, strategy, ahead, timeout, select, ttl } => {
+            let at_epoch_ns = if ahead == 0 { 0 } else { rig.clocks().epoch_ns + ahead - SECOND };
+            let ask = Gather {
+                message_id: [id + 1; 16],
+                strategy,
+                at_epoch_ns,
+                timeout_ns: timeout,
+                select,
+                class: id % 6,
+                capability: "act".into(),
+                ttl_ms: ttl,
+                progress: id % 2 == 0,
+                ..crate::rig::everybody()
+            };
+            asked.push(rig.ask(usize::from(id % 3 == 2), &ask));
+        }
+        Step::Answer { .. } | Step::Beat { .. } => lie(rig, step),
         Step::Gone { agent } => {
             let (node, peer) = (rig.agents[agent].node, rig.agents[agent].peer);
             rig.call(node, |mesh, now, out| mesh.gone(now, peer, out));

@@ -234,7 +234,10 @@ proptest! {
 
     #[test]
     fn meshmsg_14_no_bytes_make_the_machine_panic(
-        frames in prop::collection::vec((0x0101_u16..=0x010D, any::<u64>(), prop::collection::vec(any::<u8>(), 0..300), 0_u32..4), 1..40),
+        frames in prop::collection::vec(
+            (0x0101_u16..=0x010D, any::<u64>(), any::<Vec<u8>>(), 0_u32..4),
+            1..40,
+        ),
     ) {
         let mut rig = Rig::new(1, 10);
         rig.add(0, 0..3, EDGE, Act::Silent);

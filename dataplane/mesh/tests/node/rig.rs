@@ -1,6 +1,10 @@
 //! Nodes, agents and connections in virtual time, scripted: what each agent does with a message is
 //! set by the test.
 
+mod report;
+
+pub(crate) use report::Report;
+
 use mesh::{
     MS, SECOND, Time,
     node::{AckView, Config, Effect, Effects, Mesh, Now, Peer, Record, VolleyOrder, VolleyReport},
@@ -11,12 +15,12 @@ use std::{
 };
 use wire::{
     ErrorCode, HEADER_LEN, Header, Kind,
-    mesh::{AgentClass, BEAT_LEN, Decision, PerAgent, SkipReason, Trinary, write_beat_reply},
+    mesh::{AgentClass, BEAT_LEN, PerAgent, Trinary, write_beat_reply},
     payload::{
         ErrorReport, access,
         mesh::{
-            AgentHeartbeat, AgentRecord, AgentRegistered, AgentRegistration, Coordinate, Counts,
-            Gather, GatherReport, Place,
+            AgentHeartbeat, AgentRecord, AgentRegistered, AgentRegistration, Coordinate, Gather,
+            Place,
         },
     },
 };
@@ -107,6 +111,10 @@ pub(crate) struct Rig {
     pub closed: Vec<Peer>,
     /// Copies that shards drop instead of sending, of every volley: the first so many.
     pub refuse: usize,
+    /// Shard and send time of every copy.
+    pub left: Vec<(u16, Time)>,
+    /// GATHERs between nodes: over which connection, and their ids.
+    asked: Vec<(Peer, u64)>,
     /// A node that no frame reaches any more.
     pub deaf: Option<usize>,
     events: BinaryHeap<Reverse<(Time, u64)>>,
@@ -114,31 +122,6 @@ pub(crate) struct Rig {
     wires: Vec<Wire>,
     seq: u64,
     conns: u32,
-}
-
-/// What of a report the tests look at.
-#[derive(Clone, Debug)]
-pub(crate) struct Report {
-    pub node: usize,
-    pub to: Peer,
-    pub message_id: u64,
-    pub counts: Counts,
-    pub decision: Decision,
-    pub is_final: bool,
-    pub reason: String,
-    pub recommendation: String,
-    pub names: Vec<String>,
-    pub conflicts: Vec<(String, String)>,
-    pub phases: Vec<(String, u32, u32)>,
-    pub skips: Vec<(SkipReason, u32, u32, u32)>,
-    pub classes: Vec<(AgentClass, u32, u32, u32)>,
-    pub reached: (u32, u32),
-    pub earliness: u64,
-    pub fire: u64,
-    pub target: Time,
-    pub total: Time,
-    pub window: Time,
-    pub shares: [f32; 4],
 }
 
 fn aligned<R>(frame: &[u8], read: impl FnOnce(&[u8]) -> R) -> R {
@@ -153,105 +136,21 @@ pub(crate) fn kind(frame: &[u8]) -> Kind {
     Header::peek(frame).expect("a header").kind().expect("known")
 }
 
-fn report(node: usize, to: Peer, frame: &[u8]) -> Report {
-    let message_id = Header::peek(frame).expect("a header").message_id();
-    aligned(frame, |bytes| {
-        let it = access::<GatherReport>(bytes).expect("sound");
-        let counts = Counts {
-            targets: it.counts.targets.into(),
-            scheduled: it.counts.scheduled.into(),
-            skipped: it.counts.skipped.into(),
-            sent: it.counts.sent.into(),
-            ready: it.counts.ready.into(),
-            in_time: it.counts.in_time.into(),
-            late: it.counts.late.into(),
-            conflicts: it.counts.conflicts.into(),
-            transit: it.counts.transit.into(),
-            stragglers: it.counts.stragglers.into(),
-            duplicates: it.counts.duplicates.into(),
-            foreign: it.counts.foreign.into(),
-        };
-        let sum = |bins: &[wire::payload::mesh::ArchivedBin]| {
-            bins.iter().map(|bin| u64::from(bin.count.to_native())).sum()
-        };
-        Report {
-            node,
-            to,
-            message_id,
-            counts,
-            decision: Decision::from_code(it.decision).expect("known"),
-            is_final: it.is_final,
-            reason: it.reason.to_string(),
-            recommendation: it.recommendation.to_string(),
-            names: it.straggler_names.iter().map(|name| name.to_string()).collect(),
-            conflicts: {
-                let rows = it.conflict_rows.iter();
-                rows.map(|row| (row.name.to_string(), row.detail.to_string())).collect()
-            },
-            phases: {
-                let rows = it.phases.iter();
-                rows.map(|row| (row.name.to_string(), row.reached.into(), row.of.into())).collect()
-            },
-            skips: it
-                .skips
-                .iter()
-                .map(|row| {
-                    let reason = SkipReason::from_code(row.reason).expect("known");
-                    let (need, left) = (row.would_need_us.into(), row.available_us.into());
-                    (reason, row.count.into(), need, left)
-                })
-                .collect(),
-            classes: it
-                .classes
-                .iter()
-                .map(|row| {
-                    let class = AgentClass::from_code(row.class).expect("known");
-                    (class, row.targets.into(), row.sent.into(), row.ready.into())
-                })
-                .collect(),
-            reached: (it.sectors_reached.into(), it.clusters_reached.into()),
-            earliness: sum(&it.earliness),
-            fire: sum(&it.fire_error),
-            target: it.target_ns.into(),
-            total: it.total_ns.into(),
-            window: it.window_ns.into(),
-            shares: [
-                it.coverage.into(),
-                it.response_rate.into(),
-                it.on_time.into(),
-                it.confidence.into(),
-            ],
-        }
-    })
-}
-
-/// What must hold of every result.
-pub(crate) fn check(report: &Report) {
-    let it = &report.counts;
-    assert_eq!(it.targets, it.scheduled + it.skipped, "{report:?}");
-    assert_eq!(it.ready, it.in_time + it.late, "{report:?}");
-    assert!(it.sent <= it.scheduled, "{report:?}");
-    let skipped: u32 = report.skips.iter().map(|row| row.1).sum();
-    assert_eq!(skipped, it.skipped, "{report:?}");
-    if report.is_final {
-        assert_eq!(it.sent, it.ready + it.conflicts + it.transit + it.stragglers, "{report:?}");
-        assert_eq!(it.sent, it.scheduled, "{report:?}");
-        assert_eq!(report.earliness, u64::from(it.in_time), "{report:?}");
-        assert!(report.names.len() <= it.stragglers as usize + 8, "{report:?}");
-        assert!(!report.reason.is_empty() && !report.recommendation.is_empty());
-    }
-    assert!(report.shares[..3].iter().all(|share| (0.0..=1.0).contains(share)), "{report:?}");
-}
-
 impl Rig {
     /// Nodes without agents and without connections between them.
     pub(crate) fn new(nodes: usize, agents: u32) -> Self {
+        Self::with(nodes, agents, 0)
+    }
+
+    /// Nodes whose shards keep their sends this far apart.
+    pub(crate) fn with(nodes: usize, agents: u32, send_gap: Time) -> Self {
         let node = |at: usize| {
             let config = Config {
                 node_id: [at as u8 + 1; 16],
                 name: format!("node-{at}"),
                 agents,
                 gathers: 4,
+                send_gap,
                 ..Config::default()
             };
             Mesh::new(&config, at as u64)
@@ -264,6 +163,8 @@ impl Rig {
             records: Vec::new(),
             closed: Vec::new(),
             refuse: 0,
+            left: Vec::new(),
+            asked: Vec::new(),
             deaf: None,
             events: BinaryHeap::new(),
             bodies: BTreeMap::new(),
@@ -301,6 +202,7 @@ impl Rig {
                     assert!(order.sends.is_sorted_by_key(|send| send.at), "by send time");
                     for (at, send) in order.sends.iter().enumerate().skip(self.refuse) {
                         assert!(send.at >= self.now && send.at < order.expires, "in its time");
+                        self.left.push((order.shard, send.at));
                         let copy = Event::Copy {
                             node,
                             handle: send.handle,
@@ -333,6 +235,9 @@ impl Rig {
             self.inbox.push((node, to, frame));
             return;
         };
+        if kind(&frame) == Kind::Gather {
+            self.asked.push((to, Header::peek(&frame).expect("a header").message_id()));
+        }
         let there = self.now + DELAY;
         // The shard above answers beats by itself.
         if let (Some((child, end)), Kind::AgentHeartbeat) = (child, kind(&frame)) {
@@ -354,6 +259,13 @@ impl Rig {
         self.wires.push(wire);
         self.call(child, |mesh, now, out| mesh.parent_up(now, below, out));
         (below, above)
+    }
+
+    /// The id of the last GATHER that went down to a node, and its end of the connection above.
+    pub(crate) fn asked_of(&self, child: usize) -> Option<(u64, Peer)> {
+        let wire = self.wires.iter().find(|wire| wire.child.0 == child && wire.is_up)?;
+        let asked = self.asked.iter().rev().find(|(peer, _)| *peer == wire.parent.1)?;
+        Some((asked.1, wire.parent.1))
     }
 
     /// Ends the connection between two nodes.
@@ -602,8 +514,8 @@ impl Rig {
     pub(crate) fn reports(&self) -> Vec<Report> {
         let frames = self.inbox.iter().filter(|(_, _, frame)| kind(frame) == Kind::GatherReport);
         let reports: Vec<Report> =
-            frames.map(|(node, to, frame)| report(*node, *to, frame)).collect();
-        reports.iter().for_each(check);
+            frames.map(|(node, to, frame)| report::read(*node, *to, frame)).collect();
+        reports.iter().for_each(report::check);
         reports
     }
 

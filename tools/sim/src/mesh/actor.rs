@@ -14,7 +14,9 @@ use wire::{
     Kind,
     payload::{
         access,
-        mesh::{AgentHeartbeat, AgentRecord, AgentRegistered, AgentRegistration, Coordinate, Place},
+        mesh::{
+            AgentHeartbeat, AgentRecord, AgentRegistered, AgentRegistration, Coordinate, Place,
+        },
         open,
     },
 };

@@ -1,6 +1,10 @@
 //! How well messages landed: by class, beside what an oracle that knows the model would have done.
 
-use super::{engine::Time, plan::Plan, watch::{Acted, Truth}};
+use super::{
+    engine::Time,
+    plan::Plan,
+    watch::{Acted, Truth},
+};
 use ::mesh::sketch::Sketch;
 use fleet::{Fleet, MS, SECOND};
 use wire::{
@@ -130,6 +134,16 @@ pub struct Landing {
     pub stepped_in_time: u64,
 }
 
+/// What kind of agent a copy is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Of {
+    pub(super) class: AgentClass,
+    /// Changed by a step of the fleet.
+    pub(super) stepped: bool,
+    /// Says what is so.
+    pub(super) honest: bool,
+}
+
 /// Everything that is measured in one run.
 #[derive(Debug)]
 pub struct Measure {
@@ -147,6 +161,8 @@ pub struct Measure {
     pub reach: Vec<[u64; 3]>,
     /// Message by message.
     pub series: Vec<Landing>,
+    /// Copies to agents that always say what is so, and those in time.
+    honest: [u64; 2],
     /// Distance between acting and the target moment, true time, of those that held.
     pub spread: Sketch,
 }
@@ -166,6 +182,7 @@ impl Measure {
             oracle_error: vec![Sketch::new(); dials],
             reach: vec![[0; 3]; dials],
             series: Vec::new(),
+            honest: [0; 2],
             spread: Sketch::new(),
         }
     }
@@ -183,8 +200,10 @@ impl Measure {
         &mut self.series[at]
     }
 
-    pub(super) fn sent(&mut self, dial: usize, target: Time, class: AgentClass, stepped: bool) {
+    pub(super) fn sent(&mut self, dial: usize, target: Time, of: Of) {
+        let Of { class, stepped, honest } = of;
         if self.counts(target) {
+            self.honest[0] += u64::from(honest);
             self.rows[dial][class as usize].sent += 1;
         }
         let landing = self.landing(target);
@@ -216,6 +235,7 @@ impl Measure {
         let early = truth.target.saturating_sub(seen.ready);
         let row = &mut self.rows[dial][seen.class as usize];
         if in_time {
+            self.honest[1] += u64::from(seen.honest);
             row.in_time += 1;
             row.earliness.add(early);
             row.earliness_sum += early as f64;
@@ -250,6 +270,12 @@ impl Measure {
             reach[1] += u64::from(c.scheduled);
             reach[2] += u64::from(c.skipped);
         }
+    }
+
+    /// Share in time of the copies to agents that always say what is so.
+    #[must_use]
+    pub fn honest_on_time(&self) -> f64 {
+        self.honest[1] as f64 / self.honest[0].max(1) as f64
     }
 
     /// Prediction error at this quantile, and over the oracle's.

@@ -3,7 +3,7 @@
 
 use super::{
     engine::Time,
-    frames::{beat_of},
+    frames::{beat_of, frame_of},
     judge::Promise,
     parts::{Down, Due, Flight, Up},
     plan::{Bug, Plan},
@@ -11,8 +11,10 @@ use super::{
 };
 use ::mesh::{
     agent::{Ack, Order},
-    node::{AckView, Beat, Config, Effect, Effects, Mesh, Now, Peer, Record, ScheduledSend,
-        VolleyOrder, VolleyReport},
+    node::{
+        AckView, Beat, Config, Effect, Effects, Mesh, Now, Peer, Record, ScheduledSend,
+        VolleyOrder, VolleyReport,
+    },
 };
 use dataplane_core::schedule::wheel::Wheel;
 use fleet::{MS, SECOND};
@@ -297,7 +299,12 @@ impl World {
             sent_ns: arrived,
             ..AgentHeartbeat::default()
         };
-        self.send_down(conn, life, Down::Beat(answer));
+        let answer = if conn < self.plan.connections() {
+            Down::Beat(answer)
+        } else {
+            Down::Frame(frame_of(&answer, 0, 0))
+        };
+        self.send_down(conn, life, answer);
         self.call(node, |mesh, now, out| mesh.heartbeat(now, from, arrived, beat, out));
     }
 
@@ -313,22 +320,21 @@ impl World {
     fn node_reads(&mut self, node: u8, conn: u32, life: u32, frame: &[u8]) {
         let mut desk = std::mem::take(&mut self.desk);
         let from = self.peer(conn, life);
-        if std::env::var("SIMDBG").is_ok() && conn >= self.plan.connections() { let mut d = super::frames::Desk::default(); let r = d.open(frame).unwrap(); eprintln!("{} node {node} conn {conn} gets {:?}", self.now, r.kind);
-          if r.kind==Kind::GatherReport { let g=open::<wire::payload::mesh::GatherReport>(r.payload).unwrap(); eprintln!("   {:?} final {} target {} {:?}", g.counts, g.is_final, g.target_ns, g.reason); }
-          if r.kind==Kind::Gather { let g=open::<wire::payload::mesh::Gather>(r.payload).unwrap(); eprintln!("   phase {} at {} timeout {} strat {}", g.phase, g.at_node_ns, g.timeout_ns, g.strategy); }
-          if r.kind==Kind::ErrorReport { eprintln!("   {:?}", open::<wire::payload::ErrorReport>(r.payload).unwrap()); }}
         let arrived = self.nodes[usize::from(node)].clocks(self.now).node;
         match desk.open(frame) {
             None => self.totals.refused += 1,
             Some(read) => {
-                let from_agent = conn < self.plan.connections();
+                // A shard answers the heartbeats of those who connected to it.
+                let accepted = self.conns[conn as usize].node == node;
                 match read.kind {
-                    Kind::AgentHeartbeat if from_agent => {
+                    Kind::AgentHeartbeat if accepted => {
                         match access::<AgentHeartbeat>(read.payload) {
                             Ok(beat) => self.beat_comes(node, conn, life, &beat_of(beat)),
                             Err(_) => self.totals.refused += 1,
                         }
                     }
+                    // Nothing else is copied up, and no error is answered with an error.
+                    kind if !kind.is_mesh() => self.totals.refused += 1,
                     kind => {
                         if kind == Kind::Ack {
                             self.totals.answers += 1;
@@ -408,7 +414,8 @@ impl World {
             weight: base.weight,
         };
         self.watch.begins(&truth, self.now);
-        let report = VolleyReport { number: order.number, shard: order.shard, ..Default::default() };
+        let report =
+            VolleyReport { number: order.number, shard: order.shard, ..Default::default() };
         let volley = Volley {
             template: order.template,
             base,

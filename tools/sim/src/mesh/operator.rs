@@ -15,6 +15,7 @@ use wire::{
     Kind, Payload,
     mesh::{AgentClass, MESSAGE_MAX, SelectBy, Strategy, View, message_id},
     payload::{
+        ErrorReport,
         mesh::{EVERY_SECTOR, Gather, GatherReport, MeshQuery, MeshView},
         open,
     },
@@ -165,7 +166,12 @@ impl World {
                 }
                 Kind::ErrorReport => {
                     self.totals.refused += 1;
-                    self.watch.refused(read.message_id);
+                    // Refused orders about parts have numbers of the node's own.
+                    let of_gather = open::<ErrorReport>(read.payload)
+                        .is_ok_and(|report| report.offending_kind == Kind::Gather.code());
+                    if of_gather {
+                        self.watch.refused(read.message_id);
+                    }
                 }
                 _ => {}
             }
@@ -185,7 +191,9 @@ impl World {
                 ask.select = SelectBy::Ids.code();
                 ask.ids = vec![[0xEE; 16]; fault.below(1, 3) as usize];
             }
-            FaultKind::AskTooMany if fault.below(1, 2) == 0 => ask.payload = vec![1; MESSAGE_MAX + 1],
+            FaultKind::AskTooMany if fault.below(1, 2) == 0 => {
+                ask.payload = vec![1; MESSAGE_MAX + 1]
+            }
             FaultKind::AskTooMany => {
                 ask.select = SelectBy::Ids.code();
                 let many = self.nodes[0].config.targets + 1;

@@ -90,16 +90,7 @@ pub(super) struct Conn {
 
 impl Conn {
     pub(super) const fn new(node: u8, child: Option<u8>) -> Self {
-        Self {
-            node,
-            child,
-            up: false,
-            life: 0,
-            last_up: 0,
-            last_down: 0,
-            parted_until: 0,
-            gone: 0,
-        }
+        Self { node, child, up: false, life: 0, last_up: 0, last_down: 0, parted_until: 0, gone: 0 }
     }
 
     /// Delay each way, for those that no agent has.

@@ -141,7 +141,11 @@ impl Plan {
         }
         if self.faults != drawn.faults {
             let kept: Vec<String> = self.faults.iter().map(|f| f.number.to_string()).collect();
-            let _ = write!(line, " --keep {}", if kept.is_empty() { "-".into() } else { kept.join(",") });
+            let _ = write!(
+                line,
+                " --keep {}",
+                if kept.is_empty() { "-".into() } else { kept.join(",") }
+            );
         }
         line
     }

@@ -45,7 +45,8 @@ impl World {
             }
             Kind::Cut => self.cut(conn, (100 + fault.below(1, 20_000)) * MS),
             Kind::CutMidGather => {
-                let asked = self.plan.period - self.now.saturating_sub(4 * SECOND) % self.plan.period;
+                let asked =
+                    self.plan.period - self.now.saturating_sub(4 * SECOND) % self.plan.period;
                 heal(self, asked + fault.below(1, 800) * MS);
             }
             Kind::Floods => self.flood(agent),
@@ -77,7 +78,8 @@ impl World {
                 heal(self, (1 + fault.below(4, 15)) * SECOND);
             }
             Kind::ParentDies => {
-                let asked = self.plan.period - self.now.saturating_sub(4 * SECOND) % self.plan.period;
+                let asked =
+                    self.plan.period - self.now.saturating_sub(4 * SECOND) % self.plan.period;
                 heal(self, asked + fault.below(1, 800) * MS);
             }
             // Those are in the model of the fleet.

@@ -3,10 +3,7 @@
 use super::{engine::Time, judge::Promise, world::World};
 use fleet::SECOND;
 use std::collections::BTreeSet;
-use wire::{
-    mesh::AgentState,
-    payload::mesh::ArchivedMeshView,
-};
+use wire::{mesh::AgentState, payload::mesh::ArchivedMeshView};
 
 /// Silence after which an agent is not taken for present: 30 s, and what a sweep and a view take.
 const SILENCE: Time = 37 * SECOND;

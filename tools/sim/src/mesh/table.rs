@@ -77,7 +77,11 @@ pub fn text(world: &World, took: f64) -> String {
         for q in QUANTILES {
             if let Some((error, ratio)) = world.measure.error_at(dial, q) {
                 let error = ms(Some(error));
-                let _ = writeln!(out, "prediction error p{:.0}: {error:.2} ms, {ratio:.3} of the oracle's", 100.0 * q);
+                let _ = writeln!(
+                    out,
+                    "prediction error p{:.0}: {error:.2} ms, {ratio:.3} of the oracle's",
+                    100.0 * q
+                );
             }
         }
         if let Some(step) = step(world) {

@@ -1,16 +1,7 @@
 //! What passed the wire, message by message and agent by agent: what reports are compared with.
 
-use super::{
-    engine::Time,
-    judge::Promise,
-    node::Given,
-    world::World,
-};
-use ::mesh::{
-    agent::Ack,
-    agent::Order,
-    node::AckView,
-};
+use super::{engine::Time, judge::Promise, node::Given, world::World};
+use ::mesh::{agent::Ack, agent::Order, node::AckView};
 use fleet::{MS, SECOND};
 use std::collections::VecDeque;
 use wire::{
@@ -114,15 +105,18 @@ impl Watch {
     }
 
     /// The copies of one message with one target moment: phases of a cascade have their own.
-    fn message(&mut self, id: &[u8; 16], target: Time) -> Option<&mut Message> {
-        let mut messages = self.messages.iter_mut().rev();
-        messages.find(|m| m.truth.message_id == *id && m.truth.target == target)
+    fn message(&mut self, node: u8, id: &[u8; 16], target: Time) -> Option<&mut Message> {
+        let same = |m: &&mut Message| {
+            m.truth.node == node && m.truth.message_id == *id && m.truth.target == target
+        };
+        self.messages.iter_mut().rev().find(same)
     }
 
     /// Those of which this agent got one.
     fn message_to(&mut self, id: &[u8; 16], agent: u32) -> Option<&mut Message> {
         let mut messages = self.messages.iter_mut().rev();
-        messages.find(|m| m.truth.message_id == *id && m.copies[agent as usize] & SENT != 0)
+        let sent = |m: &Message| m.copies.get(agent as usize).is_some_and(|c| c & SENT != 0);
+        messages.find(|m| m.truth.message_id == *id && sent(m))
     }
 
     /// The operator asked.
@@ -177,8 +171,7 @@ impl Watch {
 
     /// A node ordered copies.
     pub(super) fn begins(&mut self, truth: &Truth, now: Time) {
-        if self.message(&truth.message_id, truth.target).is_some_and(|m| m.truth.node == truth.node)
-        {
+        if self.message(truth.node, &truth.message_id, truth.target).is_some() {
             return;
         }
         let asked = self.asked.iter().find(|asked| asked.correlation_id == truth.correlation_id);
@@ -207,7 +200,10 @@ impl Watch {
             }
             let ends = asked.finals == 1 || asked.void || !asked.sound && asked.finals <= 1;
             judge.look(Promise::GathersEnd, now, ends, || {
-                format!("gather {} of {} ns has {} final reports", asked.number, asked.at, asked.finals)
+                format!(
+                    "gather {} of {} ns has {} final reports",
+                    asked.number, asked.at, asked.finals
+                )
             });
             self.asked.pop_front();
         }
@@ -232,6 +228,8 @@ pub(super) struct Acted<'a> {
     pub(super) ack: &'a Ack,
     pub(super) sent: Time,
     pub(super) class: wire::mesh::AgentClass,
+    /// It says what is so.
+    pub(super) honest: bool,
 }
 
 impl World {
@@ -250,11 +248,12 @@ impl World {
             own: self.own(agent),
             ready,
             target_own: self.own_at(agent, truth.target),
-            bound: actor.bound + SLACK,
-            stepped: actor.stepped > 0 && self.now < actor.stepped + STEP_FORGOTTEN,
+            bound: 2 * actor.bound + SLACK,
+            stepped: self.misled(agent),
             ack,
             sent: ack.origin_ns.saturating_sub(self.nodes[usize::from(truth.node)].base),
             class: self.fleet.class(agent),
+            honest: actor.lies.honest(),
         };
         self.judge_moment(&truth, &seen);
         let Some(message) = self.watch.message_to(&ack.message_id, agent) else { return };
@@ -270,10 +269,23 @@ impl World {
         }
     }
 
+    /// Whether what the agent knows of the node's clock may be wrong through no fault of its own: its
+    /// clock jumped, or an exchange lay in a parted network for seconds.
+    fn misled(&self, agent: u32) -> bool {
+        let jumped = self.actors[agent as usize].stepped;
+        let parted = self.conns[self.conn_of(agent) as usize].parted_until;
+        let since = jumped.max(parted);
+        since > 0 && self.now < since + STEP_FORGOTTEN
+    }
+
     fn judge_moment(&mut self, truth: &Truth, seen: &Acted<'_>) {
         let Acted { agent, now, own, target_own, bound, stepped, ack, .. } = *seen;
+        let own_moment = !truth.hold || own >= ack.target_own_ns;
+        self.judge.look(Promise::NeverEarly, now, own_moment, || {
+            format!("agent {agent} acts {} ns before its own moment", ack.target_own_ns - own)
+        });
         if truth.hold && !stepped {
-            let holds = own >= ack.target_own_ns && own + bound >= target_own;
+            let holds = own + bound >= target_own;
             self.judge.look(Promise::NeverEarly, now, holds, || {
                 let early = target_own.saturating_sub(own);
                 format!("agent {agent} acts {early} ns early; it knows the moment to {bound} ns")
@@ -295,36 +307,42 @@ impl World {
         let frozen = self.watch.parts.iter().find(|part| {
             let (scope, sector, cluster) = part.what;
             let there = (given.sector, given.cluster);
-            node == 0 && match scope {
-                Scope::Global => true,
-                Scope::Sector => !self.watch.moved && there.0 == sector,
-                Scope::Cluster => !self.watch.moved && there == (sector, cluster),
-            }
+            node == 0
+                && match scope {
+                    Scope::Global => true,
+                    Scope::Sector => !self.watch.moved && there.0 == sector,
+                    Scope::Cluster => !self.watch.moved && there == (sector, cluster),
+                }
         });
         let frozen = frozen.map(|part| part.from);
         let agent = given.agent;
         let twice = self.watch.message_to(&order.message_id, agent).is_some();
         let target = order.target_ns.saturating_sub(self.nodes[usize::from(node)].base);
-        let Some(message) = self.watch.message(&order.message_id, target) else { return };
+        let Some(message) = self.watch.message(node, &order.message_id, target) else { return };
         let quiet = frozen.is_none_or(|from| message.began < from);
         self.judge.look(Promise::FrozenIsQuiet, now, quiet, || {
             format!("agent {agent} in {:?} gets a message", (given.sector, given.cluster))
         });
+        // One of the names that garbage happened to make.
+        if agent as usize >= message.copies.len() {
+            return;
+        }
         let expires = message.truth.expires;
         self.judge.look(Promise::NeverExpired, now, now < expires, || {
             format!("a copy for agent {agent} leaves {} ns after its end", now - expires)
         });
-        self.judge.look(Promise::SentOnce, now, !twice, || {
-            format!("agent {agent} gets a second copy")
-        });
-        let Some(message) = self.watch.message(&order.message_id, target) else { return };
+        self.judge
+            .look(Promise::SentOnce, now, !twice, || format!("agent {agent} gets a second copy"));
+        let Some(message) = self.watch.message(node, &order.message_id, target) else { return };
         let Some(copy) = message.copies.get_mut(agent as usize) else { return };
         *copy |= SENT;
         message.seen += 1;
         if message.truth.hold || self.plan.steady {
             let model = self.fleet.agent(agent);
             let stepped = model.step_at_ms != u32::MAX;
-            self.measure.sent(message.dial, message.truth.target, model.class, stepped);
+            let honest = self.actors[agent as usize].lies.honest();
+            let of = super::measure::Of { class: model.class, stepped, honest };
+            self.measure.sent(message.dial, message.truth.target, of);
         }
     }
 
@@ -332,12 +350,12 @@ impl World {
     pub(super) fn note_answer(&mut self, node: u8, conn: u32, life: u32, ack: &AckView<'_>) {
         let place = 2 * conn + life % 2;
         let given = self.nodes[usize::from(node)].given.get(ack.handle as usize).copied().flatten();
-        let given = given.filter(|g| {
-            (g.conn, g.life, g.generation) == (place, life, ack.generation)
-        });
+        let given =
+            given.filter(|g| (g.conn, g.life, g.generation) == (place, life, ack.generation));
         let watch = &mut self.watch;
         let message = watch.messages.iter_mut().rev().find(|m| {
-            let sent = given.is_some_and(|g| m.copies.get(g.agent as usize).is_some_and(|c| c & SENT != 0));
+            let sent = given
+                .is_some_and(|g| m.copies.get(g.agent as usize).is_some_and(|c| c & SENT != 0));
             m.truth.message_id == ack.message_id && m.truth.node == node && sent
         });
         let copy = message.zip(given).and_then(|(message, given)| {
@@ -394,11 +412,14 @@ impl World {
         });
         let mut seen = (0, 0, 0);
         let correlation = report.correlation_id;
-        for message in self.watch.messages.iter().filter(|m| m.truth.correlation_id == correlation) {
+        for message in self.watch.messages.iter().filter(|m| m.truth.correlation_id == correlation)
+        {
             seen = (seen.0 + message.seen, seen.1 + message.ready, seen.2 + message.conflicts);
         }
         let whole = self.plan.faults.iter().all(|f| f.kind != super::fault::Kind::ParentDies);
-        let holds = c.sent <= seen.0 && c.ready <= seen.1 && c.conflicts <= seen.2;
+        // A node below that did not report in time counts with what it had planned, as silent.
+        let assumed = if self.plan.children > 0 { c.stragglers } else { 0 };
+        let holds = c.sent <= seen.0 + assumed && c.ready <= seen.1 && c.conflicts <= seen.2;
         self.judge.look(Promise::CountsTrue, now, holds || !whole, || {
             format!("the report says {c:?}; {seen:?} copies, READY, CONFLICT passed the wire")
         });

@@ -14,8 +14,8 @@ use super::{
     watch::Watch,
 };
 use crate::rng::Rng;
-use fleet::{Fleet, MS, SECOND, Step};
 use ::mesh::agent::Output;
+use fleet::{Fleet, MS, SECOND, Step};
 
 /// Nodes of the queue: the tree's own, then what has no place, then agents.
 const NOWHERE: u32 = 255;
@@ -104,7 +104,8 @@ impl World {
         conns.extend((0..=plan.children).map(|node| Conn::new(node as u8, None)));
         conns.extend((0..plan.children).map(|child| Conn::new(0, Some(child as u8 + 1))));
         let light = plan.agents > 10_000;
-        let actors = (0..plan.agents).map(|i| Actor::new(plan.seed, i, rng.next(), light)).collect();
+        let actors =
+            (0..plan.agents).map(|i| Actor::new(plan.seed, i, rng.next(), light)).collect();
         let mut operator = Operator::new(plan.seed);
         operator.names = (0..plan.agents).map(|agent| (fleet.id(agent), agent)).collect();
         let mut world = Self {

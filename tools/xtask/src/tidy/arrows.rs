@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_new_package_must_be_placed() {
-        let tree = Tree::of(&[("mesh/Cargo.toml", "[package]\nname = \"mesh\"\n")]);
+        let tree = Tree::of(&[("other/Cargo.toml", "[package]\nname = \"other\"\n")]);
         assert_eq!(check(&tree).len(), 1);
     }
 

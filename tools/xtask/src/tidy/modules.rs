@@ -43,7 +43,7 @@ fn dead(tree: &Tree, folder: &str, manifest: &str, rest: &str) -> Option<String>
             let listed = manifest.split("[[bench]]").skip(1).any(|bench| bench.contains(&entry));
             (!listed).then(|| "a bench without its [[bench]] entry in Cargo.toml".to_owned())
         }
-        [top @ ("src" | "tests" | "benches"), between @ .., file] => {
+        [top @ ("src" | "tests" | "benches" | "examples"), between @ .., file] => {
             let (name, above) = match (*file, between) {
                 ("mod.rs", [above @ .., name]) => (*name, above),
                 _ => (file.trim_end_matches(".rs"), between),
