@@ -1,5 +1,5 @@
-//! The mesh in virtual time: whatever goes wrong, its promises hold; a run is one and the same every
-//! time; and what is broken on purpose is found and made small.
+//! The mesh in virtual time: whatever goes wrong, its promises hold; a run is one and the same
+//! every time; and what is broken on purpose is found and made small.
 
 use fleet::{SECOND, World as Network};
 use sim::mesh::{
