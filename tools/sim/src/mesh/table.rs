@@ -30,7 +30,7 @@ fn step(world: &World) -> Option<u64> {
 
 /// For people.
 #[must_use]
-pub fn text(world: &World, took: f64) -> String {
+pub(super) fn text(world: &World, took: f64) -> String {
     let mut out = String::new();
     let (plan, totals) = (&world.plan, &world.totals);
     // Writing to a string cannot fail.
@@ -109,7 +109,7 @@ pub fn text(world: &World, took: f64) -> String {
 
 /// For machines.
 #[must_use]
-pub fn json(world: &World, took: f64) -> String {
+pub(super) fn json(world: &World, took: f64) -> String {
     let dials: Vec<String> = world
         .measure
         .rows

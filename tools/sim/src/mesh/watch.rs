@@ -1,6 +1,12 @@
 //! What passed the wire, message by message and agent by agent: what reports are compared with.
 
-use super::{engine::Time, judge::Promise, node::Given, world::World};
+use super::{
+    engine::Time,
+    fault::{Fault, Kind},
+    judge::Promise,
+    node::Given,
+    world::World,
+};
 use ::mesh::{agent::Ack, agent::Order, node::AckView};
 use fleet::{MS, SECOND};
 use std::collections::VecDeque;
@@ -38,6 +44,7 @@ pub(super) struct Truth {
     pub(super) expires: Time,
     pub(super) hold: bool,
     pub(super) weight: f32,
+    pub(super) critical: bool,
 }
 
 #[derive(Debug)]
@@ -73,6 +80,8 @@ struct Part {
     fault: u32,
     what: (Scope, u16, u16),
     from: Time,
+    /// A breaker: what is critical passes one that is open for all.
+    breaker: bool,
 }
 
 /// All of it.
@@ -161,9 +170,11 @@ impl Watch {
     }
 
     /// A part was frozen or cut off, or is free again.
-    pub(super) fn part(&mut self, fault: u32, what: (Scope, u16, u16), begin: bool, now: Time) {
+    pub(super) fn part(&mut self, fault: &Fault, what: (Scope, u16, u16), begin: bool, now: Time) {
+        let breaker = fault.kind == Kind::Circuit;
+        let fault = fault.number;
         if begin {
-            self.parts.push(Part { fault, what, from: now + 10 * MS });
+            self.parts.push(Part { fault, what, from: now + 10 * MS, breaker });
         } else {
             self.parts.retain(|part| part.fault != fault);
         }
@@ -314,12 +325,13 @@ impl World {
                     Scope::Cluster => !self.watch.moved && there == (sector, cluster),
                 }
         });
-        let frozen = frozen.map(|part| part.from);
+        let frozen = frozen.map(|part| (part.from, part.breaker));
         let agent = given.agent;
         let twice = self.watch.message_to(&order.message_id, agent).is_some();
         let target = order.target_ns.saturating_sub(self.nodes[usize::from(node)].base);
         let Some(message) = self.watch.message(node, &order.message_id, target) else { return };
-        let quiet = frozen.is_none_or(|from| message.began < from);
+        let passes = |breaker: bool| breaker && message.truth.critical;
+        let quiet = frozen.is_none_or(|(from, breaker)| message.began < from || passes(breaker));
         self.judge.look(Promise::FrozenIsQuiet, now, quiet, || {
             format!("agent {agent} in {:?} gets a message", (given.sector, given.cluster))
         });
