@@ -93,6 +93,7 @@ impl World {
         let link = &mut self.conns[conn as usize];
         link.life += 1;
         link.up = true;
+        link.since = now;
         (link.last_up, link.last_down) = (now, now);
         let (life, child) = (link.life, link.child);
         if let Some(child) = child {

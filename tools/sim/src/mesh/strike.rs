@@ -165,7 +165,9 @@ impl World {
 
     /// Bytes that are no message: noise, a torn frame, a frame of a wrong kind, lengths that lie.
     fn babble(&mut self, agent: u32, fault: &Fault) {
-        let conn = self.conn_of(agent);
+        let (conn, own) = (self.conn_of(agent), self.own(agent));
+        // Some of it may be sound enough to be answered.
+        self.actors[agent as usize].asks_at(own);
         let record = self.record(agent);
         let sound = AgentRegistration { agents: vec![record; 3], ..AgentRegistration::default() };
         let sound = frame_of(&sound, 3, 0);
