@@ -306,7 +306,9 @@ impl World {
                 format!("agent {agent} takes the moment for {off} ns off, and claims {bound} ns")
             });
         }
-        let alive = stepped || now <= truth.expires.saturating_add(bound);
+        // Its age when it left is told by the node's wall clock: where that jumped, by no clock.
+        let jumped = self.plan.faults.iter().any(|fault| fault.kind == Kind::WallStep);
+        let alive = stepped || jumped || now <= truth.expires.saturating_add(bound);
         self.judge.look(Promise::NeverExpired, now, alive, || {
             format!("agent {agent} acts {} ns after the message's end", now - truth.expires)
         });
@@ -327,7 +329,9 @@ impl World {
         });
         let frozen = frozen.map(|part| (part.from, part.breaker));
         let agent = given.agent;
-        let twice = self.watch.message_to(&order.message_id, agent).is_some();
+        // Two nodes of a tree do not know of each other's names.
+        let twice = self.watch.message_to(&order.message_id, agent);
+        let twice = twice.is_some_and(|message| message.truth.node == node);
         let target = order.target_ns.saturating_sub(self.nodes[usize::from(node)].base);
         let Some(message) = self.watch.message(node, &order.message_id, target) else { return };
         let passes = |breaker: bool| breaker && message.truth.critical;
@@ -428,7 +432,7 @@ impl World {
         {
             seen = (seen.0 + message.seen, seen.1 + message.ready, seen.2 + message.conflicts);
         }
-        let whole = self.plan.faults.iter().all(|f| f.kind != super::fault::Kind::ParentDies);
+        let whole = self.plan.faults.iter().all(|f| f.kind != Kind::ParentDies);
         // A node below that did not report in time counts with what it had planned, as silent.
         let assumed = if self.plan.children > 0 { c.stragglers } else { 0 };
         let holds = c.sent <= seen.0 + assumed && c.ready <= seen.1 && c.conflicts <= seen.2;
