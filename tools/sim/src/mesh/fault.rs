@@ -128,7 +128,7 @@ pub enum Faults {
     All,
 }
 
-/// The faults of a seed. None falls into the first tenth or the last two fifths of a run, so that it
+/// The faults of a seed. None falls into the first tenth or the last two fifths of a run: each
 /// meets a mesh at work and can be recovered from.
 #[must_use]
 pub fn draw(seed: u64, faults: Faults) -> Vec<Fault> {

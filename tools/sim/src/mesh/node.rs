@@ -16,7 +16,7 @@ use ::mesh::{
         VolleyOrder, VolleyReport,
     },
 };
-use dataplane_core::schedule::wheel::{PRIORITY_MAX, Wheel};
+use dataplane_core::schedule::wheel::Wheel;
 use fleet::{MS, SECOND};
 use wire::{
     HEADER_LEN, Kind,
@@ -417,7 +417,6 @@ impl World {
             expires: if ttl == 0 { Time::MAX } else { self.now + ttl },
             hold: base.hold,
             weight: base.weight,
-            critical: order.priority == PRIORITY_MAX,
         };
         self.watch.begins(&truth, self.now);
         let report =

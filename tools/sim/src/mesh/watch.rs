@@ -44,7 +44,6 @@ pub(super) struct Truth {
     pub(super) expires: Time,
     pub(super) hold: bool,
     pub(super) weight: f32,
-    pub(super) critical: bool,
 }
 
 #[derive(Debug)]
@@ -80,7 +79,7 @@ struct Part {
     fault: u32,
     what: (Scope, u16, u16),
     from: Time,
-    /// A breaker: what is critical passes one that is open for all.
+    /// A breaker, not a freeze.
     breaker: bool,
 }
 
@@ -280,8 +279,8 @@ impl World {
         }
     }
 
-    /// Whether what the agent knows of the node's clock may be wrong through no fault of its own: its
-    /// clock jumped, or an exchange lay in a parted network for seconds.
+    /// Whether what the agent knows of the node's clock may be wrong through no fault of its own:
+    /// its clock jumped, or an exchange lay in a parted network for seconds.
     fn misled(&self, agent: u32) -> bool {
         let jumped = self.actors[agent as usize].stepped;
         let parted = self.conns[self.conn_of(agent) as usize].parted_until;
@@ -334,8 +333,8 @@ impl World {
         let twice = twice.is_some_and(|message| message.truth.node == node);
         let target = order.target_ns.saturating_sub(self.nodes[usize::from(node)].base);
         let Some(message) = self.watch.message(node, &order.message_id, target) else { return };
-        let passes = |breaker: bool| breaker && message.truth.critical;
-        let quiet = frozen.is_none_or(|(from, breaker)| message.began < from || passes(breaker));
+        // What passes an open breaker (probes, what is critical) is the node's to say.
+        let quiet = frozen.is_none_or(|(from, breaker)| breaker || message.began < from);
         self.judge.look(Promise::FrozenIsQuiet, now, quiet, || {
             format!("agent {agent} in {:?} gets a message", (given.sector, given.cluster))
         });
