@@ -8,6 +8,9 @@ use wire::{mesh::AgentState, payload::mesh::ArchivedMeshView};
 /// Silence after which an agent is not taken for present: 30 s, and what a sweep and a view take.
 const SILENCE: Time = 37 * SECOND;
 
+/// How long after its connection an agent may not be in a view yet.
+const ON_THE_WAY: Time = 12 * SECOND;
+
 /// Views are asked for this often.
 const VIEWS: Time = 5 * SECOND;
 
@@ -71,7 +74,12 @@ impl World {
         for agent in 0..self.plan.agents {
             let actor = &self.actors[agent as usize];
             // A node need not take a liar for present.
-            let back = actor.lost || !actor.lies.honest() || self.present[agent as usize];
+            // One that crashed of itself a moment ago is on its way.
+            let link = &self.conns[self.conn_of(agent) as usize];
+            let late = !link.up || self.now < link.since + ON_THE_WAY;
+            // Whether one that was silent counts as present again at once is the registry's to say.
+            let late = late || actor.silent_since > 0;
+            let back = late || actor.lost || !actor.lies.honest() || self.present[agent as usize];
             let placed = actor.placed;
             self.judge.look(Promise::AllComeBack, self.now, back, || {
                 format!("agent {agent} is not active in the end (placed: {placed})")
