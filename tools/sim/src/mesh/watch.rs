@@ -128,7 +128,6 @@ impl Watch {
     }
 
     /// The operator asked.
-    #[expect(clippy::too_many_arguments, reason = "all that is known of a question")]
     pub(super) fn asked(
         &mut self,
         number: u64,
