@@ -339,6 +339,7 @@ impl World {
         });
         // One of the names that garbage happened to make.
         if agent as usize >= message.copies.len() {
+            message.seen += 1;
             return;
         }
         let expires = message.truth.expires;
