@@ -128,7 +128,6 @@ impl Watch {
     }
 
     /// The operator asked.
-    #[expect(clippy::too_many_arguments, reason = "all that is known of a question")]
     pub(super) fn asked(
         &mut self,
         number: u64,
@@ -340,6 +339,7 @@ impl World {
         });
         // One of the names that garbage happened to make.
         if agent as usize >= message.copies.len() {
+            message.seen += 1;
             return;
         }
         let expires = message.truth.expires;
