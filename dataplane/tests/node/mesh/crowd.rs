@@ -84,6 +84,14 @@ pub(super) fn await_active(node: &Node, count: u32) {
     });
 }
 
+/// How many agents of this node are in one of these states, as it is now: the map is some seconds
+/// old.
+pub(super) fn in_state(node: &Node, states: &[&str]) -> usize {
+    let listing = shown(node, &["agents", "--limit", "0"]);
+    let agents = listing["agents"].as_array().expect("a list");
+    agents.iter().filter(|it| states.contains(&it["state"].as_str().expect("text"))).count()
+}
+
 /// What a command printed as JSON, and its exit code.
 pub(super) fn outcome(output: &Output) -> (i32, Value) {
     let code = output.status.code().expect("ended by itself");

@@ -1,6 +1,6 @@
 //! Agents that do not behave: each has a defined outcome, which is counted.
 
-use super::crowd::{Crowd, config, counts, gather, n, texts};
+use super::crowd::{Crowd, config, counts, gather, in_state, n, texts, until};
 use crate::rig::Node;
 use blast::agents::{Config, config::Behaviours};
 
@@ -48,7 +48,7 @@ fn scatter_04_answers_given_twice_count_once() {
         let state = |value| node.counted("butterfly_mesh_answers_total", "state", value);
         state("duplicate") + state("after_end")
     };
-    super::crowd::until("second answers", || again() >= 60);
+    until("second answers", || again() >= 60);
     assert_eq!(node.counted("butterfly_mesh_answers_total", "state", "ready"), 60);
 }
 
@@ -56,7 +56,9 @@ fn scatter_04_answers_given_twice_count_once() {
 fn meshmsg_14_agents_that_lie_about_times_are_counted_and_the_rest_goes_on() {
     let node = Node::start(&[]);
     let behaviours = Behaviours { liars: 0.5, ..Behaviours::default() };
-    let _crowd = misbehaving(&node, 100, behaviours);
+    let _crowd = Crowd::start(Config { behaviours, ..config(&node, 100) });
+    // Whoever says that it is four times as slow as it is counts as degraded, and is asked.
+    until("all are here", || in_state(&node, &["active", "degraded"]) == 100);
     for _ in 0..3 {
         let (code, report) = gather(&node, &[]);
         assert_eq!((code, counts(&report, ["sent", "ready"])), (0, [100, 100]), "{report}");

@@ -82,7 +82,7 @@ fn a_name_that_is_taken_is_refused_until_its_connection_ends() {
     second.lives();
     let (handle, generation) = (first.handle, first.generation);
     drop(first);
-    crowd::await_active(&node, 0);
+    until("it is offline", || crowd::in_state(&node, &["offline"]) == 1);
     let (again, newer) = register(&mut second, 1).expect("free now");
     assert!(again == handle && newer != generation, "the same agent in its next life");
 }
@@ -135,7 +135,7 @@ fn meshmsg_14_a_heartbeat_for_a_handle_of_another_connection_is_refused() {
         let frame = thief.raw.frame().expect("still there");
         kinds.push(frame.header.kind().expect("known"));
     }
-    assert_eq!(crowd::shown(&node, &["agents"])["active"], 2);
+    assert_eq!(crowd::in_state(&node, &["active"]), 2);
 }
 
 #[test]
