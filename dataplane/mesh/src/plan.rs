@@ -33,8 +33,9 @@ pub const CONFIDENCE_MOST: f32 = 0.7;
 /// Targets of one plan; what lies beyond is not looked at.
 pub const TARGETS_MOST: usize = 1 << 24;
 
-/// Targets of one connection whose leads differ by less than this share a send.
-const SHARED: Time = MS;
+/// Part of its time that a core may spend on the sends of one message before targets of one
+/// connection have to share them.
+const SEND_SHARE: f64 = 0.25;
 /// Bits of a sort key that hold the target's index.
 const INDEX_BITS: u32 = 24;
 /// Leads are rounded up to this, and sorted so.
@@ -250,10 +251,7 @@ fn smooth(targets: &[Target], gap: Time, scratch: &mut Scratch, plan: &mut Plan)
     let gap = gap.div_ceil(GRAIN);
     // Per core: distance from T of its earliest send so far.
     let mut cores = [None::<u64>; 256];
-    scratch.links.begin(targets.len());
-    for &key in &scratch.order {
-        scratch.links.at(targets[unpacked(key).1 as usize].link).targets += 1;
-    }
+    let shared_for = shared_for(targets, gap, scratch);
     scratch.slots.clear();
     scratch.slots.reserve(scratch.order.len());
     for &key in &scratch.order {
@@ -263,7 +261,7 @@ fn smooth(targets: &[Target], gap: Time, scratch: &mut Scratch, plan: &mut Plan)
         let shared = scratch.links.at(link);
         if shared.slot < lead || shared.slot == 0 {
             // With company to come, early enough for those whose leads are a little longer.
-            let ahead = if shared.targets > 1 { SHARED / GRAIN } else { 0 };
+            let ahead = if shared.targets > 1 { shared_for[(link >> 24) as usize] } else { 0 };
             let free = last.map_or(0, |last| last + gap);
             shared.slot = (lead + ahead).max(free).clamp(1, FARTHEST);
             *last = Some(shared.slot);
@@ -274,6 +272,34 @@ fn smooth(targets: &[Target], gap: Time, scratch: &mut Scratch, plan: &mut Plan)
     }
     // By send time, latest first; nearly sorted already.
     scratch.slots.sort_unstable();
+}
+
+/// By core: how much earlier, in grains, a send may leave so that others of its connection can
+/// share it. Nothing where the core has time for a send of each target. Else so much that a send to
+/// every connection in turn takes [`SEND_SHARE`] of it, and a bucket at most. Fills the table of
+/// connections.
+fn shared_for(targets: &[Target], gap: u64, scratch: &mut Scratch) -> [u64; 256] {
+    let mut sends = [(0_u64, 0_u64); 256];
+    scratch.links.begin(targets.len());
+    for &key in &scratch.order {
+        let link = targets[unpacked(key).1 as usize].link;
+        let entry = scratch.links.at(link);
+        let (count, links) = &mut sends[(link >> 24) as usize];
+        *count += 1;
+        *links += u64::from(entry.targets == 0);
+        entry.targets += 1;
+    }
+    // The middle 98 % of the leads.
+    let edge = scratch.order.len() / 100;
+    let ends = scratch.order.get(edge).zip(scratch.order.iter().rev().nth(edge));
+    let span = ends.map_or(0, |(near, far)| unpacked(*far).0 - unpacked(*near).0);
+    sends.map(|(count, links)| {
+        let busy = (count * gap) as f64;
+        if busy <= span as f64 * SEND_SHARE {
+            return 0;
+        }
+        (((links * gap) as f64 / SEND_SHARE) as u64).min(BUCKET / GRAIN)
+    })
 }
 
 /// A target time that is near, but far enough for nearly all.
