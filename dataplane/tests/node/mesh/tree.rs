@@ -17,8 +17,8 @@ fn crowd(node: &Node, count: u32, seed: u64) -> Crowd {
     Crowd::at(node, blast::agents::Config { seed, ..config(node, count) })
 }
 
-/// Seconds since 1970, so many from now: far enough for an order to go down on a busy machine, where
-/// a moment of the node's own choice is some milliseconds away.
+/// Seconds since 1970, so many from now: far enough for an order to go down on a busy machine. The
+/// moment that a node chooses by itself leaves some milliseconds for that.
 fn in_seconds(seconds: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     (now.as_secs() + seconds).to_string()
