@@ -273,7 +273,7 @@ fn misbehaviour_is_as_asked_for() {
 }
 
 #[test]
-fn meshmsg_08_nothing_is_done_after_its_time_to_live() {
+fn meshmsg_06_nothing_is_done_after_its_time_to_live() {
     let book = Arc::new(Book { lead: Some(500 * MS), ttl_ms: 100, ..Book::default() });
     let change = |config: &mut Config| config.duration = Some(Duration::from_secs(2));
     let report = run(&book, 50, change, |_| false);

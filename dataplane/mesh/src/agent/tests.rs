@@ -101,7 +101,7 @@ fn trin_01_conflict_says_why_and_a_long_wait_is_transit_first() {
 }
 
 #[test]
-fn meshmsg_08_what_is_past_its_time_to_live_is_dropped_wherever_it_is() {
+fn meshmsg_06_what_is_past_its_time_to_live_is_dropped_wherever_it_is() {
     let expired = |out: &[Output]| {
         out.iter().filter(|o| matches!(o, Output::Dropped(_, Dropped::Expired))).count()
     };

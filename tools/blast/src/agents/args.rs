@@ -12,7 +12,7 @@ Examples:
   30,000 agents of 300 hosts, until Ctrl-C:
     blast agents --addr 127.0.0.1:7171 --count 30000 --hosts 300
   The same with a connection each, over a modelled wide-area network, for ten minutes:
-    blast agents --addr 127.0.0.1:7171 --count 30000 --per-connection 1 --network wan --duration 10m
+    blast agents --addr 127.0.0.1:7171 --per-connection 1 --network wan --duration 10m
   How soon are heartbeats answered at 100,000 a second?
     blast agents --addr 127.0.0.1:7171 --count 30000 --beats-per-second 100000 --duration 30s
   A tenth lies about times and queues, one in a hundred messages meets a conflict:
@@ -20,8 +20,8 @@ Examples:
 
 Agents know only their own clocks; this program knows all of them, and reports what truly happened.
 
-Exit status: 0 all registered and nothing broke, 1 agents refused, connections lost or answers that \
-make no sense, 2 wrong usage or no connection.";
+Exit status: 0 all registered and nothing broke, 1 agents refused, connections lost or answers \
+that make no sense, 2 wrong usage or no connection.";
 
 /// Options of `blast agents`.
 #[derive(Args, Debug)]

@@ -39,7 +39,7 @@ const TIMERS_PER_TURN: usize = 8_192;
 /// Releases are sorted into one list this long before they are due.
 const ARM: Time = 2_000_000;
 /// From this long before a release on, the thread does nothing but look at the clock.
-const SPIN: Time = 120_000;
+const SPIN: Time = 300_000;
 /// Releases between two looks at the clock, where many are due.
 const STAMP_EVERY: usize = 32;
 /// Timers that are due within this time of each other are handled together, without a model of
@@ -150,8 +150,9 @@ pub struct Crowd {
     letters: Slab<(u32, Letter)>,
     holds: Wheel<u32>,
     /// Releases of the next milliseconds, sorted.
-    armed: Vec<(Time, u32)>,
-    stamps: Vec<Time>,
+    armed: VecDeque<(Time, u32)>,
+    /// Acts that are not followed up yet: when they were due, when they were, whose.
+    acted: VecDeque<(Time, Time, u32)>,
     /// What leaves with this turn: registrations, then the rest.
     registrations: VecDeque<(u32, Vec<u8>)>,
     ready: Vec<(u32, Letter)>,
@@ -223,8 +224,8 @@ impl Crowd {
             arrivals: Slab::new(),
             letters: Slab::new(),
             holds: Wheel::new(entries),
-            armed: Vec::new(),
-            stamps: Vec::new(),
+            armed: VecDeque::new(),
+            acted: VecDeque::new(),
             registrations: VecDeque::new(),
             ready: Vec::new(),
             out: Vec::new(),
@@ -321,13 +322,16 @@ impl Crowd {
 
     /// When the thread must run again although nothing comes.
     fn wake_at(&self, now: Time) -> Time {
+        if !self.acted.is_empty() {
+            return now;
+        }
         if !self.ready.is_empty() || !self.registrations.is_empty() {
             // Chunks were short: they come back with the next events.
             return now + GRAIN.0;
         }
         let next = self.wheel.next_due().map_or(Time::MAX, |due| due.max(self.wheel_runs()));
         let hold = self.holds.next_due().map_or(Time::MAX, |due| due.saturating_sub(ARM));
-        let armed = self.armed.first().map_or(Time::MAX, |(due, _)| due.saturating_sub(SPIN));
+        let armed = self.armed.front().map_or(Time::MAX, |(due, _)| due.saturating_sub(SPIN));
         let plan = match self.schedule {
             Some(schedule) if self.here > 0 => schedule.planned(self.departed).max(now + GRAIN.1),
             _ => Time::MAX,

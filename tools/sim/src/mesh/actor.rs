@@ -321,7 +321,7 @@ impl World {
                         let order = Order::of(message, read.timestamp_ns);
                         // One that nobody here holds is read by the first, which drops it.
                         let agent = self.who(conn, order.handle, order.generation);
-                        if let Some(agent) = agent.or(self.agents_of(conn).next()) {
+                        if let Some(agent) = agent.or_else(|| self.agents_of(conn).next()) {
                             self.order(agent, &order);
                         }
                     }

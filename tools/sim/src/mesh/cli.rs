@@ -219,8 +219,6 @@ impl MeshArgs {
 fn show(plan: &Plan, breach: super::judge::Breach) -> ExitCode {
     eprintln!("{breach}");
     eprintln!("replay: {}", plan.command());
-    // Cores that panic have said so once; not for every run of the search.
-    std::panic::set_hook(Box::new(|_| {}));
     let small = smallest(plan, breach);
     eprintln!(
         "smallest of {} runs: {} agents, {} s, {} faults",

@@ -13,7 +13,7 @@ use zerocopy::IntoBytes;
 /// # Panics
 /// For payloads over 2 GiB, which nobody makes here.
 #[must_use]
-pub fn frame_of<T: Payload>(value: &T, message_id: u64, epoch_ns: u64) -> Vec<u8> {
+pub(super) fn frame_of<T: Payload>(value: &T, message_id: u64, epoch_ns: u64) -> Vec<u8> {
     let mut out = Vec::new();
     frame::append(&mut out, value, message_id, epoch_ns).expect("short enough");
     out
@@ -21,25 +21,25 @@ pub fn frame_of<T: Payload>(value: &T, message_id: u64, epoch_ns: u64) -> Vec<u8
 
 /// A frame's header, and its payload where it is aligned.
 #[derive(Clone, Copy, Debug)]
-pub struct Opened<'a> {
+pub(super) struct Opened<'a> {
     /// What it is.
-    pub kind: Kind,
+    pub(super) kind: Kind,
     /// Sequence number of its sender.
-    pub message_id: u64,
+    pub(super) message_id: u64,
     /// The sender's wall clock.
-    pub timestamp_ns: u64,
+    pub(super) timestamp_ns: u64,
     /// The payload.
-    pub payload: &'a [u8],
+    pub(super) payload: &'a [u8],
 }
 
 /// Aligned memory to read payloads from.
 #[derive(Clone, Debug, Default)]
-pub struct Desk(Vec<u128>);
+pub(super) struct Desk(Vec<u128>);
 
 impl Desk {
     /// What is in these bytes. None for bytes that no shard would pass on:
     /// shorter than they say, or with a wrong checksum.
-    pub fn open(&mut self, bytes: &[u8]) -> Option<Opened<'_>> {
+    pub(super) fn open(&mut self, bytes: &[u8]) -> Option<Opened<'_>> {
         let header = Header::peek(bytes)?;
         let payload = bytes.get(HEADER_LEN..)?;
         let kind = header.kind().ok()?;
@@ -56,7 +56,7 @@ impl Desk {
 
 /// A heartbeat as it was written.
 #[must_use]
-pub fn beat_of(read: &ArchivedAgentHeartbeat) -> AgentHeartbeat {
+pub(super) fn beat_of(read: &ArchivedAgentHeartbeat) -> AgentHeartbeat {
     AgentHeartbeat {
         handle: read.handle.to_native(),
         generation: read.generation.to_native(),

@@ -43,7 +43,7 @@ promises! {
     SkipsExplained = "skips-explained";
     /// A registered agent is in exactly one cluster, at a place of its own.
     OneCluster = "one-cluster";
-    /// Nothing is sent into a frozen part, or behind an open breaker.
+    /// Nothing is sent into a frozen part.
     FrozenIsQuiet = "frozen-is-quiet";
     /// Every gather ends by its time limit, with exactly one final report.
     GathersEnd = "gathers-end";

@@ -46,11 +46,11 @@ impl World {
     /// The node ended it.
     pub(super) fn closed_by_node(&mut self, peer: Peer) {
         self.totals.refused += 1;
-        if let Some(conn) = self.meant(peer.conn, peer.life) {
-            if self.conns[conn as usize].life == peer.life {
-                let pause = RETRY.0 + self.rng.below(RETRY.1);
-                self.cut(conn, pause);
-            }
+        if let Some(conn) = self.meant(peer.conn, peer.life)
+            && self.conns[conn as usize].life == peer.life
+        {
+            let pause = RETRY.0 + self.rng.below(RETRY.1);
+            self.cut(conn, pause);
         }
     }
 
@@ -93,6 +93,7 @@ impl World {
         let link = &mut self.conns[conn as usize];
         link.life += 1;
         link.up = true;
+        link.since = now;
         (link.last_up, link.last_down) = (now, now);
         let (life, child) = (link.life, link.child);
         if let Some(child) = child {

@@ -389,7 +389,12 @@ impl World {
         if let Some(old) = place.filter(|old| old.agent == given.agent || old.life > 0) {
             let held = old.life > conns[old.conn as usize / 2].gone;
             let same = (old.conn, old.life) == (given.conn, given.life);
-            self.judge.look(Promise::NameKept, self.now, same || !held, || {
+            // Its owner may come back on a new connection, and one that is silent has lost it.
+            let own = self.plan.per_connection * (given.conn / 2);
+            let owner = (own..own + self.plan.per_connection).contains(&given.agent);
+            let silent = self.actors.get(given.agent as usize).is_none_or(|actor| actor.silent);
+            let kept = same || owner || silent || !held;
+            self.judge.look(Promise::NameKept, self.now, kept, || {
                 format!("node {node} gave handle {handle} of {old:?} to {given:?}")
             });
         }
@@ -539,7 +544,10 @@ impl World {
         });
         let Some(given) = given else { return };
         self.note_copy(node, &given, &order);
-        let what = frame.map_or(Down::Order(given.agent, order), Down::Frame);
+        // A name that garbage happened to make: whoever is first there reads it.
+        let known = given.agent < self.plan.agents;
+        let agent = if known { given.agent } else { send.conn / 2 * self.plan.per_connection };
+        let what = frame.map_or(Down::Order(agent, order), Down::Frame);
         self.send_down(send.conn / 2, send.life, what);
     }
 

@@ -38,7 +38,7 @@ pub(super) struct Operator {
 
 impl Operator {
     pub(super) fn new(seed: u64) -> Self {
-        Self { rng: Rng::new(seed ^ 0x09E_7A), asked: 0, names: HashMap::new() }
+        Self { rng: Rng::new(seed ^ 0x9E7A), asked: 0, names: HashMap::new() }
     }
 }
 

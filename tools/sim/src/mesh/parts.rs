@@ -77,6 +77,8 @@ pub(super) struct Conn {
     pub(super) child: Option<u8>,
     /// Whether it is there.
     pub(super) up: bool,
+    /// Since when.
+    pub(super) since: Time,
     /// Which one it is in this place.
     pub(super) life: u32,
     /// When the last thing arrives each way: streams keep their order.
@@ -90,7 +92,17 @@ pub(super) struct Conn {
 
 impl Conn {
     pub(super) const fn new(node: u8, child: Option<u8>) -> Self {
-        Self { node, child, up: false, life: 0, last_up: 0, last_down: 0, parted_until: 0, gone: 0 }
+        Self {
+            node,
+            child,
+            up: false,
+            since: 0,
+            life: 0,
+            last_up: 0,
+            last_down: 0,
+            parted_until: 0,
+            gone: 0,
+        }
     }
 
     /// Delay each way, for those that no agent has.

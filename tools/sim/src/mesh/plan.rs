@@ -88,7 +88,7 @@ impl Plan {
             agents: rng.range(1, 150) as u32,
             children: if rng.chance(30) { rng.range(1, 3) as u32 } else { 0 },
             per_connection: rng.pick(&[1, 1, 4, 30]),
-            duration: rng.range(60, 150) * SECOND,
+            duration: rng.range(90, 150) * SECOND,
             warm_up: 0,
             oracle_every: 0,
             network,

@@ -76,19 +76,15 @@ impl Search<'_> {
         }
     }
 
-    /// Ends the run soon after the breach. Faults keep their moments: shares of the length follow.
+    /// Makes the run shorter. Faults strike at the same share of it.
     fn duration(&mut self) {
         let seconds: Time = self.best.plan.duration / SECOND;
-        self.least(seconds, |plan, seconds| lasting(plan, seconds * SECOND));
+        self.least(seconds, |plan, seconds| {
+            let mut plan = plan.clone();
+            plan.duration = seconds * SECOND;
+            plan
+        });
     }
-}
-
-/// The same plan over another length, its faults at the moments they had; those behind the end are
-/// left out.
-fn lasting(plan: &Plan, duration: Time) -> Plan {
-    let mut plan = plan.clone();
-    plan.duration = duration;
-    plan
 }
 
 /// Shrinks a plan that breaks a promise when `run`.

@@ -31,7 +31,10 @@ impl World {
         self.totals.faults += 1;
         let agent = self.struck(&fault);
         let conn = self.conn_of(agent);
-        let heal = |world: &mut Self, after: Time| world.after(after, Due::Heal(number));
+        // By its number: its place in the list is another one where faults were left out.
+        let heal = |world: &mut Self, after: Time| {
+            world.after(after, Due::Heal(fault.number as u16));
+        };
         if let Some(lie) = lie_of(fault.kind) {
             self.actors[agent as usize].lies.add(lie);
             return;
@@ -41,7 +44,8 @@ impl World {
             Kind::Vanishes => self.fall_silent(agent, true),
             Kind::Returns => {
                 self.fall_silent(agent, false);
-                heal(self, (2 + fault.below(1, 40)) * SECOND);
+                let most = (self.plan.duration / 10 * 7).saturating_sub(self.now);
+                heal(self, ((2 + fault.below(1, 40)) * SECOND).min(most));
             }
             Kind::Cut => self.cut(conn, (100 + fault.below(1, 20_000)) * MS),
             Kind::CutMidGather => {
@@ -54,7 +58,8 @@ impl World {
             Kind::RegistersAgain => self.register_again(agent),
             Kind::Garbage => self.babble(agent, &fault),
             Kind::Partition => {
-                let until = self.now + (1 + fault.below(1, 40)) * SECOND;
+                let healed = self.plan.duration / 10 * 7;
+                let until = (self.now + (1 + fault.below(1, 40)) * SECOND).min(healed);
                 for conn in 0..self.plan.connections() {
                     if fault.below(u64::from(conn) + 10, 8) == 0 {
                         self.conns[conn as usize].parted_until = until;
@@ -98,7 +103,7 @@ impl World {
             Kind::Returns => {
                 self.actors[agent as usize].silent = false;
                 self.arm(agent);
-                let noticed = fault.below(2, 30) * SECOND;
+                let noticed = fault.below(2, 10) * SECOND;
                 self.drop_silently(conn, 10 * MS, noticed);
             }
             Kind::CutMidGather => self.cut(conn, (100 + fault.below(2, 9_000)) * MS),
@@ -163,7 +168,9 @@ impl World {
 
     /// Bytes that are no message: noise, a torn frame, a frame of a wrong kind, lengths that lie.
     fn babble(&mut self, agent: u32, fault: &Fault) {
-        let conn = self.conn_of(agent);
+        let (conn, own) = (self.conn_of(agent), self.own(agent));
+        // Some of it may be sound enough to be answered.
+        self.actors[agent as usize].asks_at(own);
         let record = self.record(agent);
         let sound = AgentRegistration { agents: vec![record; 3], ..AgentRegistration::default() };
         let sound = frame_of(&sound, 3, 0);
@@ -220,7 +227,7 @@ impl World {
             };
             self.operator_sends(0, &circuit, number);
         }
-        self.watch.part(fault.number, (scope, sector, cluster), begin, self.now);
+        self.watch.part(fault, (scope, sector, cluster), begin, self.now);
     }
 }
 

@@ -1,12 +1,15 @@
 //! The judge looks at everything: now and then, and at the end.
 
-use super::{engine::Time, judge::Promise, world::World};
+use super::{engine::Time, fault::Kind, judge::Promise, world::World};
 use fleet::SECOND;
 use std::collections::BTreeSet;
 use wire::{mesh::AgentState, payload::mesh::ArchivedMeshView};
 
 /// Silence after which an agent is not taken for present: 30 s, and what a sweep and a view take.
 const SILENCE: Time = 37 * SECOND;
+
+/// How long after its connection an agent may not be in a view yet.
+const ON_THE_WAY: Time = 12 * SECOND;
 
 /// Views are asked for this often.
 const VIEWS: Time = 5 * SECOND;
@@ -34,6 +37,10 @@ impl World {
 
     /// A node told which agents it has.
     pub(super) fn judge_view(&mut self, node: u8, view: &ArchivedMeshView) {
+        // Others on its connection can speak for a silent agent, a thief can take its free name,
+        // and a flood goes on where its core is silent.
+        let voices = [Kind::AnswersForOthers, Kind::StealsName, Kind::Floods];
+        let spoken_for = self.plan.faults.iter().any(|fault| voices.contains(&fault.kind));
         let mut names = BTreeSet::new();
         let mut ids = BTreeSet::new();
         for row in view.agents.iter() {
@@ -47,9 +54,12 @@ impl World {
             let silent = actor.silent && self.now > actor.silent_since + SILENCE;
             let serves = [AgentState::Active.code(), AgentState::Degraded.code()];
             let present = serves.contains(&row.state);
-            self.judge.look(Promise::GoneIsNoticed, self.now, !(silent && present), || {
-                format!("agent {agent} ({name}) is silent since {}", actor.silent_since)
-            });
+            self.judge.look(
+                Promise::GoneIsNoticed,
+                self.now,
+                spoken_for || !(silent && present),
+                || format!("agent {agent} ({name}) is silent since {}", actor.silent_since),
+            );
             let place = parse(name);
             let it = &mut self.nodes[usize::from(node)];
             let given = it.given.iter_mut().flatten().find(|given| given.agent == agent);
@@ -71,7 +81,10 @@ impl World {
         for agent in 0..self.plan.agents {
             let actor = &self.actors[agent as usize];
             // A node need not take a liar for present.
-            let back = actor.lost || !actor.lies.honest() || self.present[agent as usize];
+            // One that crashed of itself a moment ago is on its way.
+            let link = &self.conns[self.conn_of(agent) as usize];
+            let late = !link.up || self.now < link.since + ON_THE_WAY;
+            let back = late || actor.lost || !actor.lies.honest() || self.present[agent as usize];
             let placed = actor.placed;
             self.judge.look(Promise::AllComeBack, self.now, back, || {
                 format!("agent {agent} is not active in the end (placed: {placed})")

@@ -28,9 +28,28 @@ fn step(world: &World) -> Option<u64> {
     Some(fault.at(world.plan.duration))
 }
 
+/// One line for each class.
+fn rows_text(out: &mut String, rows: &[Row; 6]) {
+    for (class, row) in classes(rows) {
+        let oracle = row.beside.oracle_in_time as f64 / row.beside.count.max(1) as f64;
+        let _ = writeln!(
+            out,
+            "{:<5} {:>9}  {:>9.3}  {:>17.1} {:>6.1} {:>6.1}  {:>9.3}  {:>8.3}",
+            class.name(),
+            row.sent,
+            100.0 * row.on_time(),
+            row.mean_ms(),
+            ms(row.earliness.quantile(0.5)),
+            ms(row.earliness.quantile(0.99)),
+            row.price().unwrap_or(0.0),
+            100.0 * oracle
+        );
+    }
+}
+
 /// For people.
 #[must_use]
-pub fn text(world: &World, took: f64) -> String {
+pub(super) fn text(world: &World, took: f64) -> String {
     let mut out = String::new();
     let (plan, totals) = (&world.plan, &world.totals);
     // Writing to a string cannot fail.
@@ -59,21 +78,7 @@ pub fn text(world: &World, took: f64) -> String {
             out,
             "class      sent  on time %  earliness ms mean    p50    p99   / oracle  oracle %"
         );
-        for (class, row) in classes(rows) {
-            let oracle = row.beside.oracle_in_time as f64 / row.beside.count.max(1) as f64;
-            let _ = writeln!(
-                out,
-                "{:<5} {:>9}  {:>9.3}  {:>17.1} {:>6.1} {:>6.1}  {:>9.3}  {:>8.3}",
-                class.name(),
-                row.sent,
-                100.0 * row.on_time(),
-                row.mean_ms(),
-                ms(row.earliness.quantile(0.5)),
-                ms(row.earliness.quantile(0.99)),
-                row.price().unwrap_or(0.0),
-                100.0 * oracle
-            );
-        }
+        rows_text(&mut out, rows);
         for q in QUANTILES {
             if let Some((error, ratio)) = world.measure.error_at(dial, q) {
                 let error = ms(Some(error));
@@ -109,7 +114,7 @@ pub fn text(world: &World, took: f64) -> String {
 
 /// For machines.
 #[must_use]
-pub fn json(world: &World, took: f64) -> String {
+pub(super) fn json(world: &World, took: f64) -> String {
     let dials: Vec<String> = world
         .measure
         .rows

@@ -1,6 +1,12 @@
 //! What passed the wire, message by message and agent by agent: what reports are compared with.
 
-use super::{engine::Time, judge::Promise, node::Given, world::World};
+use super::{
+    engine::Time,
+    fault::{Fault, Kind},
+    judge::Promise,
+    node::Given,
+    world::World,
+};
 use ::mesh::{agent::Ack, agent::Order, node::AckView};
 use fleet::{MS, SECOND};
 use std::collections::VecDeque;
@@ -73,6 +79,8 @@ struct Part {
     fault: u32,
     what: (Scope, u16, u16),
     from: Time,
+    /// A breaker, not a freeze.
+    breaker: bool,
 }
 
 /// All of it.
@@ -120,7 +128,6 @@ impl Watch {
     }
 
     /// The operator asked.
-    #[expect(clippy::too_many_arguments, reason = "all that is known of a question")]
     pub(super) fn asked(
         &mut self,
         number: u64,
@@ -161,9 +168,11 @@ impl Watch {
     }
 
     /// A part was frozen or cut off, or is free again.
-    pub(super) fn part(&mut self, fault: u32, what: (Scope, u16, u16), begin: bool, now: Time) {
+    pub(super) fn part(&mut self, fault: &Fault, what: (Scope, u16, u16), begin: bool, now: Time) {
+        let breaker = fault.kind == Kind::Circuit;
+        let fault = fault.number;
         if begin {
-            self.parts.push(Part { fault, what, from: now + 10 * MS });
+            self.parts.push(Part { fault, what, from: now + 10 * MS, breaker });
         } else {
             self.parts.retain(|part| part.fault != fault);
         }
@@ -269,8 +278,8 @@ impl World {
         }
     }
 
-    /// Whether what the agent knows of the node's clock may be wrong through no fault of its own: its
-    /// clock jumped, or an exchange lay in a parted network for seconds.
+    /// Whether what the agent knows of the node's clock may be wrong through no fault of its own:
+    /// its clock jumped, or an exchange lay in a parted network for seconds.
     fn misled(&self, agent: u32) -> bool {
         let jumped = self.actors[agent as usize].stepped;
         let parted = self.conns[self.conn_of(agent) as usize].parted_until;
@@ -295,7 +304,9 @@ impl World {
                 format!("agent {agent} takes the moment for {off} ns off, and claims {bound} ns")
             });
         }
-        let alive = stepped || now <= truth.expires.saturating_add(bound);
+        // Its age when it left is told by the node's wall clock: where that jumped, by no clock.
+        let jumped = self.plan.faults.iter().any(|fault| fault.kind == Kind::WallStep);
+        let alive = stepped || jumped || now <= truth.expires.saturating_add(bound);
         self.judge.look(Promise::NeverExpired, now, alive, || {
             format!("agent {agent} acts {} ns after the message's end", now - truth.expires)
         });
@@ -314,17 +325,21 @@ impl World {
                     Scope::Cluster => !self.watch.moved && there == (sector, cluster),
                 }
         });
-        let frozen = frozen.map(|part| part.from);
+        let frozen = frozen.map(|part| (part.from, part.breaker));
         let agent = given.agent;
-        let twice = self.watch.message_to(&order.message_id, agent).is_some();
+        // Two nodes of a tree do not know of each other's names.
+        let twice = self.watch.message_to(&order.message_id, agent);
+        let twice = twice.is_some_and(|message| message.truth.node == node);
         let target = order.target_ns.saturating_sub(self.nodes[usize::from(node)].base);
         let Some(message) = self.watch.message(node, &order.message_id, target) else { return };
-        let quiet = frozen.is_none_or(|from| message.began < from);
+        // What passes an open breaker (probes, what is critical) is the node's to say.
+        let quiet = frozen.is_none_or(|(from, breaker)| breaker || message.began < from);
         self.judge.look(Promise::FrozenIsQuiet, now, quiet, || {
             format!("agent {agent} in {:?} gets a message", (given.sector, given.cluster))
         });
         // One of the names that garbage happened to make.
         if agent as usize >= message.copies.len() {
+            message.seen += 1;
             return;
         }
         let expires = message.truth.expires;
@@ -416,7 +431,7 @@ impl World {
         {
             seen = (seen.0 + message.seen, seen.1 + message.ready, seen.2 + message.conflicts);
         }
-        let whole = self.plan.faults.iter().all(|f| f.kind != super::fault::Kind::ParentDies);
+        let whole = self.plan.faults.iter().all(|f| f.kind != Kind::ParentDies);
         // A node below that did not report in time counts with what it had planned, as silent.
         let assumed = if self.plan.children > 0 { c.stragglers } else { 0 };
         let holds = c.sent <= seen.0 + assumed && c.ready <= seen.1 && c.conflicts <= seen.2;

@@ -29,7 +29,7 @@ fn format(tree: &Tree) -> Vec<Finding> {
 }
 
 /// Rows of the form `| CODE | what it asks | tests |`, where tests are `path::name`, or the word
-/// `pending`.
+/// `pending`, or `premise` where there is nothing to build.
 fn spec_rows(tree: &Tree, spec: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
@@ -48,8 +48,8 @@ fn spec_rows(tree: &Tree, spec: &str) -> Vec<Finding> {
         }
         seen.push(code);
         let names: Vec<&str> = names(tests).collect();
-        if names.is_empty() && !tests.contains("pending") {
-            say(format!("`{code}` names neither a test nor the word pending"));
+        if names.is_empty() && !["pending", "premise"].iter().any(|word| tests.contains(word)) {
+            say(format!("`{code}` names neither a test nor the word pending, nor premise"));
         }
         for name in names.iter().filter(|name| !exists(tree, name)) {
             say(format!("`{code}` names the test `{name}`, which the tree does not have"));
@@ -99,7 +99,7 @@ mod tests {
                     | WIRE-02 | version | wire/src/a.rs::gone |\n\
                     | WIRE-03 | type | tests::holds, wire/src/b.rs::holds |\n\
                     | WIRE-3 | length | pending |\n| WIRE-01 | again | pending |\n\
-                    | WIRE-05 | x | |\n";
+                    | WIRE-05 | x | |\n| WIRE-06 | assumed | premise, no test |\n";
         let tree = Tree::of(&[("wire/src/a.rs", "#[test]\nfn holds() {}\n"), ("SPEC.md", spec)]);
         let lines: Vec<_> = spec_rows(&tree, spec).iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [4, 5, 6, 7, 8]);

@@ -10,6 +10,9 @@ use wire::payload::mesh::AgentHeartbeat;
 
 /// What agents say when the model has them know better.
 const CONFLICT: &str = "conflict of the model";
+/// Agents whose acts are followed up between two looks at who is due, and in one turn.
+const ACTS_AT_ONCE: usize = 32;
+const ACTS_PER_TURN: usize = 2_048;
 /// Heartbeats of the plan that leave in one turn.
 const BEATS_PER_TURN: usize = 4_096;
 
@@ -258,46 +261,56 @@ impl Crowd {
             return;
         }
         while let Some((due, at)) = self.holds.pop(now + ARM) {
-            self.armed.push((due, at));
+            self.armed.push_back((due, at));
         }
-        self.armed.sort_unstable();
+        self.armed.make_contiguous().sort_unstable();
     }
 
     /// Acts for all agents whose moment has come or is about to: waits for each moment with an eye
-    /// on the clock and notes when it was. Everything else that acting brings is done behind that,
-    /// so that those who act at the same moment are not kept apart by it.
+    /// on the clock and notes when it was. Everything else that acting brings comes behind that, a
+    /// few agents at a time with a look at who is due in between, so that those who act at about
+    /// the same moment are not kept apart by it.
     pub(super) fn release<D: Driver>(&mut self, driver: &mut D) {
-        let Some((first, _)) = self.armed.first() else { return };
+        for _ in 0..ACTS_PER_TURN / ACTS_AT_ONCE {
+            self.stamp(driver);
+            if self.acted.is_empty() {
+                return;
+            }
+            for _ in 0..ACTS_AT_ONCE {
+                let Some((due, acted, at)) = self.acted.pop_front() else { break };
+                let member = &mut self.members[at as usize];
+                if member.hold_at == due {
+                    member.hold_at = Time::MAX;
+                }
+                self.wake(at as usize, acted);
+            }
+        }
+    }
+
+    /// Notes when those act who are due now or within [`SPIN`], and those who follow them closely.
+    fn stamp<D: Driver>(&mut self, driver: &mut D) {
+        let Some((first, _)) = self.armed.front() else { return };
         let mut now = driver.now();
         if *first > now + SPIN {
             return;
         }
-        self.stamps.clear();
-        for (number, (due, _)) in self.armed.iter().enumerate() {
-            if *due > now {
+        let mut number = 0;
+        while let Some((due, at)) = self.armed.front().copied() {
+            if due > now {
                 now = driver.now();
-                if *due > now + SPIN {
-                    break;
+                if due > now + SPIN {
+                    return;
                 }
-                while *due > now {
+                while due > now {
                     core::hint::spin_loop();
                     now = driver.now();
                 }
             } else if number % STAMP_EVERY == 0 {
                 now = driver.now();
             }
-            self.stamps.push(now);
+            number += 1;
+            self.armed.pop_front();
+            self.acted.push_back((due, now, at));
         }
-        let stamps = core::mem::take(&mut self.stamps);
-        for (number, acted) in stamps.iter().enumerate() {
-            let (due, at) = self.armed[number];
-            let member = &mut self.members[at as usize];
-            if member.hold_at == due {
-                member.hold_at = Time::MAX;
-            }
-            self.wake(at as usize, *acted);
-        }
-        self.armed.drain(..stamps.len());
-        self.stamps = stamps;
     }
 }
