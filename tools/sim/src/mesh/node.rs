@@ -416,6 +416,7 @@ impl World {
             target: base.target_ns.saturating_sub(it.base),
             expires: if ttl == 0 { Time::MAX } else { self.now + ttl },
             hold: base.hold,
+            priority: order.priority,
             weight: base.weight,
         };
         self.watch.begins(&truth, self.now);
@@ -535,9 +536,13 @@ impl World {
         frame: Option<Vec<u8>>,
     ) {
         self.totals.sent += 1;
+        // One whose agent registered anew elsewhere meanwhile (it was silent for long) goes where
+        // it was meant to go, as long as that connection is not known to be gone.
+        let held = self.meant(send.conn, send.life).is_some();
         let right = given.is_some_and(|given| {
-            (given.conn, given.life) == (send.conn, send.life)
-                && given.generation >= send.generation
+            let same = (given.conn, given.life) == (send.conn, send.life);
+            let anew = held && given.generation > send.generation;
+            same && given.generation >= send.generation || anew
         });
         self.judge.look(Promise::RightRecipient, self.now, right, || {
             format!("node {node} sends {send:?}, but the place is {given:?}")
