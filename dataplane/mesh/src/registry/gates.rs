@@ -1,9 +1,9 @@
 //! Circuits and freezes by scope (MESHMSG-17, MESHMSG-18, X-18).
 
-use wire::mesh::{CircuitAction, SkipReason};
+use wire::mesh::{CircuitAction, PRIORITY_MAX, SkipReason};
 
 use crate::cluster::sector_of;
-use crate::limits::{CRITICAL, PROBES, SECTOR_CLUSTERS};
+use crate::limits::{PROBES, SECTOR_CLUSTERS};
 
 /// What an order to a breaker or a freeze is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl Gates {
     pub(super) fn pass(&mut self, cluster: u32, priority: u8) -> Result<(), SkipReason> {
         let sector = &mut self.sectors[usize::from(sector_of(cluster))].circuit;
         let cluster = &mut self.clusters[cluster as usize].circuit;
-        let critical = priority >= CRITICAL;
+        let critical = priority >= PRIORITY_MAX;
         let global = &mut self.global.circuit;
         if !cluster.passes() || !sector.passes() || !(critical || global.passes()) {
             return Err(SkipReason::CircuitOpen);

@@ -1,10 +1,10 @@
 //! Choosing whom a message is for.
 
-use wire::mesh::{AgentClass, AgentState, SkipReason};
+use wire::mesh::{AgentClass, AgentState, CAPABILITIES_MAX, SkipReason};
 
 use super::Registry;
 use super::names::holds;
-use crate::limits::{AGENT_CAPABILITIES, SECTOR_CLUSTERS};
+use crate::limits::SECTOR_CLUSTERS;
 
 /// Whom a message is for.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,7 @@ pub struct Skipped {
 
 /// Required capabilities as ids; nobody has a capability that is unknown.
 struct Required {
-    ids: [u16; AGENT_CAPABILITIES],
+    ids: [u16; CAPABILITIES_MAX],
     len: usize,
     possible: bool,
 }
@@ -129,11 +129,11 @@ impl Registry {
     }
 
     fn required(&self, texts: &[&str]) -> Required {
-        let mut required = Required { ids: [0; AGENT_CAPABILITIES], len: 0, possible: true };
+        let mut required = Required { ids: [0; CAPABILITIES_MAX], len: 0, possible: true };
         for text in texts {
             match self.names.id(text) {
                 Some(id) if required.ids[..required.len].contains(&id) => {}
-                Some(id) if required.len < AGENT_CAPABILITIES => {
+                Some(id) if required.len < CAPABILITIES_MAX => {
                     required.ids[required.len] = id;
                     required.len += 1;
                 }

@@ -124,7 +124,7 @@ pub(crate) struct Rig {
     conns: u32,
 }
 
-fn aligned<R>(frame: &[u8], read: impl FnOnce(&[u8]) -> R) -> R {
+pub(crate) fn aligned<R>(frame: &[u8], read: impl FnOnce(&[u8]) -> R) -> R {
     let bytes = &frame[HEADER_LEN..];
     let mut copy = vec![0; bytes.len() + 16];
     let at = copy.as_ptr().align_offset(16);
