@@ -196,7 +196,7 @@ impl Mesh {
         }
     }
 
-    /// The message, encoded once.
+    /// The message, encoded once. It is as old as its gather: its time to live counts from there.
     fn template(&mut self, now: Now, run: &Run) -> Option<Template> {
         let order = &run.order;
         let message = Coordinate {
@@ -208,7 +208,7 @@ impl Mesh {
             source_agent_id: order.source_agent_id,
             payload_hash: Sha256::digest(&order.payload).into(),
             hlc: self.hlc.tick(now.epoch_ns),
-            created_ns: now.epoch_ns,
+            created_ns: now.epoch_ns.saturating_sub(now.node.saturating_sub(run.began)),
             target_ns: run.target,
             ttl_ms: order.ttl_ms,
             payload_weight: order.weight,
@@ -219,7 +219,7 @@ impl Mesh {
             hold: order.hold,
             ..Coordinate::default()
         };
-        Template::new(&message).ok()
+        Template::new(&message, run.began).ok()
     }
 }
 

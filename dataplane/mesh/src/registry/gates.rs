@@ -114,7 +114,7 @@ impl Gates {
         let sector = self.sectors[usize::from(sector_of(cluster))].circuit;
         let open = self.clusters[cluster as usize].circuit == Circuit::Open
             || sector == Circuit::Open
-            || (priority < CRITICAL && self.global.circuit == Circuit::Open);
+            || (priority < PRIORITY_MAX && self.global.circuit == Circuit::Open);
         open.then_some(SkipReason::CircuitOpen)
     }
 

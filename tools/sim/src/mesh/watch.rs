@@ -7,11 +7,11 @@ use super::{
     node::Given,
     world::World,
 };
-use ::mesh::{agent::Ack, agent::Order, limits::CRITICAL, node::AckView};
+use ::mesh::{agent::Ack, agent::Order, node::AckView};
 use fleet::{MS, SECOND};
 use std::collections::VecDeque;
 use wire::{
-    mesh::{Scope, Trinary},
+    mesh::{PRIORITY_MAX, Scope, Trinary},
     payload::mesh::ArchivedGatherReport,
 };
 
@@ -97,7 +97,7 @@ impl Part {
     /// Whether this copy may leave all the same: what was scheduled before is not recalled, and
     /// what is critical passes an open global breaker.
     fn lets_pass(&self, message: &Message) -> bool {
-        let critical = message.truth.priority >= CRITICAL;
+        let critical = message.truth.priority >= PRIORITY_MAX;
         message.began < self.from || self.breaker && self.what.0 == Scope::Global && critical
     }
 }
@@ -325,9 +325,7 @@ impl World {
                 format!("agent {agent} takes the moment for {off} ns off, and claims {bound} ns")
             });
         }
-        // Its age when it left is told by the node's wall clock: where that jumped, by no clock.
-        let jumped = self.plan.faults.iter().any(|fault| fault.kind == Kind::WallStep);
-        let alive = stepped || jumped || now <= truth.expires.saturating_add(bound);
+        let alive = stepped || now <= truth.expires.saturating_add(bound);
         self.judge.look(Promise::NeverExpired, now, alive, || {
             format!("agent {agent} acts {} ns after the message's end", now - truth.expires)
         });
