@@ -105,6 +105,19 @@ impl Gates {
             || self.clusters[cluster as usize].frozen
     }
 
+    /// Why nobody in a cluster is to get a message any more who was let pass before: a freeze, or
+    /// a breaker that opened. A probe keeps its leave where its breaker is still half open.
+    pub(super) fn revoked(&self, cluster: u32, priority: u8) -> Option<SkipReason> {
+        if self.is_frozen(cluster) {
+            return Some(SkipReason::Frozen);
+        }
+        let sector = self.sectors[usize::from(sector_of(cluster))].circuit;
+        let open = self.clusters[cluster as usize].circuit == Circuit::Open
+            || sector == Circuit::Open
+            || (priority < PRIORITY_MAX && self.global.circuit == Circuit::Open);
+        open.then_some(SkipReason::CircuitOpen)
+    }
+
     /// Lets one target of a cluster pass, and counts it as a probe of every half-open circuit
     /// above it.
     pub(super) fn pass(&mut self, cluster: u32, priority: u8) -> Result<(), SkipReason> {

@@ -148,10 +148,8 @@ impl Registry {
     /// probe.
     fn admits(&mut self, handle: u32, priority: u8, required: &Required) -> Result<(), SkipReason> {
         let at = handle as usize;
-        match self.columns.state[at] {
-            AgentState::Quarantined => return Err(SkipReason::Quarantined),
-            AgentState::Offline => return Err(SkipReason::Offline),
-            AgentState::Active | AgentState::Degraded => {}
+        if let Some(reason) = self.is_away(handle) {
+            return Err(reason);
         }
         let cluster = self.columns.cluster[at];
         if self.gates.is_frozen(cluster) {
@@ -162,6 +160,23 @@ impl Registry {
             return Err(SkipReason::Incapable);
         }
         self.gates.pass(cluster, priority)
+    }
+
+    fn is_away(&self, handle: u32) -> Option<SkipReason> {
+        match self.columns.state[handle as usize] {
+            AgentState::Quarantined => Some(SkipReason::Quarantined),
+            AgentState::Offline => Some(SkipReason::Offline),
+            AgentState::Active | AgentState::Degraded => None,
+        }
+    }
+
+    /// Why somebody who was chosen a while ago is to get no message now: gone or kept from work
+    /// since then, or in a part that was frozen or cut off since then. For phases that come later
+    /// than the choice; nobody is counted as a probe twice.
+    #[must_use]
+    pub fn revoked(&self, handle: u32, priority: u8) -> Option<SkipReason> {
+        let cluster = self.columns.cluster[handle as usize];
+        self.is_away(handle).or_else(|| self.gates.revoked(cluster, priority))
     }
 
     /// A capability that some agent has now. It is good until agents come or go.

@@ -474,7 +474,7 @@ impl Rig {
     ) {
         let mut frame = vec![0; order.template.frame_len()];
         let patch = PerAgent { handle, generation, ..PerAgent::default() };
-        assert_eq!(order.template.write(&mut frame, 1, EPOCH, left, &patch), frame.len());
+        assert_eq!(order.template.write(&mut frame, 1, left, &patch), frame.len());
         let (message_id, target) = aligned(&frame, |bytes| {
             let it = access::<Coordinate>(bytes).expect("sound");
             (it.message_id, it.target_ns.to_native())

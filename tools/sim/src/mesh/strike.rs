@@ -227,7 +227,10 @@ impl World {
             };
             self.operator_sends(0, &circuit, number);
         }
-        self.watch.part(fault, (scope, sector, cluster), begin, self.now);
+        // An order that nobody takes shuts nothing.
+        if !begin || self.conns[self.desk_of(0) as usize].up {
+            self.watch.part(fault, (scope, sector, cluster), begin, self.now);
+        }
     }
 }
 
