@@ -181,6 +181,13 @@ impl Agent {
         self.jobs.len()
     }
 
+    /// Reads what messages will change, and changes nothing: as [`crate::node::Mesh::touch`].
+    #[must_use]
+    pub fn touch(&self) -> u64 {
+        let done = self.done.iter().fold(0, |sum, id| sum ^ u64::from(id[0]));
+        self.hlc ^ self.context ^ self.asked ^ self.peer_received ^ self.next_beat ^ done
+    }
+
     /// What the agent works with (IMPED-11); repeated in heartbeats and answers.
     pub const fn set_context(&mut self, hash: u64) {
         self.context = hash;

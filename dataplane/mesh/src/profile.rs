@@ -213,6 +213,11 @@ impl Hourly {
         (all > 0).then(|| good as f32 / all as f32)
     }
 
+    /// Number of the newest bucket.
+    pub(crate) const fn newest(&self) -> u32 {
+        self.newest
+    }
+
     /// The buckets from the newest back, for a snapshot.
     pub(crate) fn newest_first(&self, now: Time) -> [(u16, u16); HOUR_BUCKETS] {
         let mut aged = *self;

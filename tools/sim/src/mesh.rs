@@ -23,5 +23,6 @@ pub mod slab;
 mod strike;
 mod sweep;
 mod table;
+mod warm;
 mod watch;
 pub mod world;

@@ -119,6 +119,23 @@ impl Registry {
         self.class(handle) != AgentClass::Human && self.score(handle) > DEGRADED_SCORE
     }
 
+    /// Reads what a report of this agent will change: see [`crate::node::Mesh::touch`].
+    pub(crate) fn touch(&self, handle: u32) -> u64 {
+        let Some(at) = self.at(handle) else { return 0 };
+        let columns = &self.columns;
+        let small = columns.generation[at] ^ columns.link[at].conn ^ columns.cluster[at];
+        let floats = columns.score[at] + columns.average[at] + columns.reported[at];
+        let bytes = columns.state[at] as u8 ^ columns.class[at] as u8 ^ columns.band[at];
+        columns.latency[at]
+            ^ columns.processing[at]
+            ^ columns.heartbeat[at]
+            ^ columns.context[at]
+            ^ columns.strayed[at]
+            ^ u64::from(small ^ columns.queue[at] ^ (floats + columns.drift[at]).to_bits())
+            ^ u64::from(bytes)
+            ^ u64::from(columns.outcomes[at].newest())
+    }
+
     fn rescore(&mut self, now: Time, handle: u32) {
         let at = handle as usize;
         let columns = &mut self.columns;

@@ -90,6 +90,20 @@ impl Actor {
         self.armed = Time::MAX;
     }
 
+    /// Reads all of it: see `warm.rs`.
+    pub(super) fn touch(&self) -> u64 {
+        let (handle, _) = self.agent.place();
+        let held = self.agent.in_hand() as u64 ^ self.agent.touch();
+        held ^ u64::from(handle)
+            ^ self.agent.next_timer()
+            ^ self.agent.clock().rtt_min().unwrap_or(0)
+            ^ self.rng.clone().next()
+            ^ self.armed
+            ^ self.timer
+            ^ self.skew
+            ^ u64::from(self.services)
+    }
+
     /// A word that follows from its state.
     pub(super) fn digest(&self) -> u64 {
         let (handle, generation) = self.agent.place();

@@ -4,7 +4,7 @@
 //! the nodes they happen to, and on one node in the order in which they were asked for. Any queue
 //! that keeps this order replays a run to the bit; a heap and this wheel are compared in a test.
 //!
-//! Time is cut into ticks of 262 us. Level 0 holds the ticks of the present round one by one, each
+//! Time is cut into ticks of 1 ms. Level 0 holds the ticks of the present round one by one, each
 //! level above holds rounds of the level below, 1,024 to a level; an entry's level is that of the
 //! highest group of bits in which its tick differs from the wheel's, so the first used slot of the
 //! lowest used level holds what comes next: three looks at bit sets. A slot of level 0 is sorted
@@ -15,7 +15,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 /// Nanoseconds of virtual time.
 pub type Time = u64;
 
-const TICK_BITS: u32 = 18;
+const TICK_BITS: u32 = 20;
 const LEVEL_BITS: u32 = 10;
 const SLOTS: usize = 1 << LEVEL_BITS;
 const WORDS: usize = SLOTS / 64;
@@ -96,6 +96,8 @@ pub struct Queue<T> {
     tick: u64,
     /// The tick taken last, the next entry last.
     run: Vec<Entry<T>>,
+    /// Entries at the front of `run` that [`Self::coming`] has not shown.
+    hidden: usize,
     /// What was asked for within ticks that were taken already.
     late: BinaryHeap<Reverse<Entry<T>>>,
     levels: u32,
@@ -114,6 +116,7 @@ impl<T: Copy> Queue<T> {
             sequence: 0,
             tick: 0,
             run: Vec::new(),
+            hidden: 0,
             late: BinaryHeap::new(),
             levels: 0,
             used: [Used::default(); LEVELS],
@@ -195,6 +198,23 @@ impl<T: Copy> Queue<T> {
             self.spare.push(entries);
         }
         self.run.sort_unstable_by_key(|entry| Reverse(entry.order()));
+        self.hidden = self.run.len();
+    }
+
+    /// Puts the next things, so many at the most, into `out`, in any order. Each is shown once,
+    /// when those shown before have happened; what is asked for within its tick never is.
+    #[inline]
+    pub fn coming(&mut self, most: usize, out: &mut Vec<(u32, T)>) {
+        if self.run.is_empty() && self.late.is_empty() {
+            self.advance();
+        }
+        if self.run.len() > self.hidden {
+            return;
+        }
+        let from = self.hidden.saturating_sub(most);
+        let next = self.run[from..].iter().rev();
+        out.extend(next.map(|entry| ((entry.key >> SEQUENCE_BITS) as u32, entry.item)));
+        self.hidden = from;
     }
 
     /// The next thing: when, to which node, what. Time never goes back, except that what was asked
@@ -269,6 +289,25 @@ mod tests {
                 assert_eq!(wheel.pop(), Some((at, node, item)), "seed {seed}");
             }
             assert!(wheel.pop().is_none() && wheel.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_comes_is_shown_once_before_it_happens() {
+        let mut rng = Rng::new(3);
+        let mut wheel = Queue::new();
+        for item in 0..3_000 {
+            wheel.push((rng.below(40) << TICK_BITS) + rng.below(1_000), 7, item);
+        }
+        let (mut shown, mut seen) = (Vec::new(), [0; 3_000]);
+        loop {
+            wheel.coming(16, &mut shown);
+            for (node, item) in shown.drain(..) {
+                assert_eq!(node, 7);
+                seen[item as usize] += 1;
+            }
+            let Some((at, _, item)) = wheel.pop() else { break };
+            assert_eq!(seen[item as usize], i32::from(at >> TICK_BITS > 0));
         }
     }
 

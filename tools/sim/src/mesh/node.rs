@@ -60,6 +60,9 @@ struct Volley {
     expires: Time,
     left: u32,
     report: VolleyReport,
+    /// The copies in the order in which they leave, and how many have.
+    sends: Vec<ScheduledSend>,
+    gone: usize,
 }
 
 /// Who has a handle.
@@ -431,6 +434,8 @@ impl World {
             expires: order.expires,
             left: order.sends.len() as u32,
             report,
+            sends: Vec::new(),
+            gone: 0,
         };
         let empty = volley.left == 0;
         let place = self.nodes[usize::from(node)].volleys.put(volley);
@@ -443,6 +448,7 @@ impl World {
         }
         if let Some(volley) = it.volleys.get_mut(place) {
             volley.report.refused = refused;
+            volley.sends = order.sends;
             volley.left -= refused;
             if empty || volley.left == 0 {
                 self.volley_over(node, place);
@@ -487,6 +493,8 @@ impl World {
         let Some(volley) = it.volleys.get_mut(shot.volley) else { return };
         let there = there || self.plan.bug == Some(Bug::ForgetsToDrop);
         volley.left -= 1;
+        volley.gone += 1;
+        let ahead = volley.sends.get(volley.gone + super::warm::COPIES_AHEAD).copied();
         let over = volley.left == 0;
         if now.node >= volley.expires {
             volley.report.expired += 1;
@@ -522,6 +530,9 @@ impl World {
                 out
             });
             self.copy_leaves(node, send, given, order, frame);
+        }
+        if let Some(ahead) = ahead {
+            self.warm_copy(node, &ahead);
         }
         if over {
             self.volley_over(node, shot.volley);

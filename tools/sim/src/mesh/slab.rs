@@ -33,6 +33,12 @@ impl<T> Slab<T> {
         item
     }
 
+    /// What is there, to look at.
+    #[must_use]
+    pub fn get(&self, place: u32) -> Option<&T> {
+        self.places.get(place as usize)?.as_ref()
+    }
+
     /// What is there.
     pub fn get_mut(&mut self, place: u32) -> Option<&mut T> {
         self.places.get_mut(place as usize)?.as_mut()

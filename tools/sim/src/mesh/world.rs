@@ -19,7 +19,7 @@ use fleet::{Fleet, MS, SECOND, Step};
 
 /// Nodes of the queue: the tree's own, then what has no place, then agents.
 const NOWHERE: u32 = 255;
-const AGENTS: u32 = 256;
+pub(super) const AGENTS: u32 = 256;
 
 /// Everything that happened is folded into the hash; the state of the world every so many events.
 const HASH_EVERY: u64 = 4_096;
@@ -76,6 +76,7 @@ pub struct World {
     pub(super) rng: Rng,
     pub(super) desk: Desk,
     pub(super) outputs: Vec<Output>,
+    pub(super) ahead: Vec<(u32, Due)>,
     /// The last look at all agents was asked for, and who was there.
     pub(super) last_view: bool,
     pub(super) present: Vec<bool>,
@@ -120,6 +121,7 @@ impl World {
             downs: Slab::new(),
             desk: Desk::default(),
             outputs: Vec::new(),
+            ahead: Vec::new(),
             last_view: false,
             present: vec![false; plan.agents as usize],
             fleet,
@@ -169,6 +171,7 @@ impl World {
 
     /// One thing happens. False at the end of the run.
     pub fn step(&mut self) -> bool {
+        self.look_ahead();
         let Some((at, node, due)) = self.queue.pop() else { return false };
         if at > self.plan.duration {
             return false;
