@@ -190,7 +190,7 @@ pub fn run(rate: u32, sends: u32, agents: u32) -> io::Result<Run> {
     let limits = Limits { connections: 128, ..Limits::default() };
     let mut shard =
         Shard::new(limits, GEOMETRY, 0, Arc::clone(&stats), node).with_mesh(port, sends);
-    let template = Template::new(&Coordinate { payload: vec![0; 64], ..Coordinate::default() })
+    let template = Template::new(&Coordinate { payload: vec![0; 64], ..Coordinate::default() }, 0)
         .map_err(|_| Error::other("no message"))?;
     let mut watched = Watched {
         driver,

@@ -128,9 +128,9 @@ pub(crate) fn signed(ns: i64) -> String {
 pub(crate) fn duration(ns: u64) -> String {
     let (value, unit) = match ns {
         0 => return "0".to_owned(),
-        ..1_000 => return format!("{ns} ns"),
-        ..1_000_000 => (ns as f64 / 1e3, "us"),
-        ..1_000_000_000 => (ns as f64 / 1e6, "ms"),
+        1..1_000 => return format!("{ns} ns"),
+        1_000..1_000_000 => (ns as f64 / 1e3, "us"),
+        1_000_000..1_000_000_000 => (ns as f64 / 1e6, "ms"),
         _ => (ns as f64 / 1e9, "s"),
     };
     let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };

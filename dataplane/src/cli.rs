@@ -93,7 +93,7 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     pub(crate) mesh: bool,
     /// Agents of the mesh
-    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u32).range(10..=20_000))]
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(10..=20_000))]
     pub(crate) agents: u32,
     /// Print one JSON object instead of tables
     #[arg(long)]

@@ -30,6 +30,11 @@ static SAMPLES: &[u8] =
 
 /// Entries kept of each row of logits.
 const K: u32 = 100;
+/// Agents of the mesh as the last part, and messages from which the node learns before the one that
+/// is shown. Each takes about a second: the slowest agents need that long.
+const LAST_PART: (u32, usize) = (2_000, 8);
+/// The same messages where the mesh is all there is to show.
+const MESH_WARMUPS: usize = 20;
 /// Load before anything counts, per operation.
 const WARMUP: Duration = Duration::from_millis(200);
 
@@ -163,13 +168,17 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let coded = coded::measure(&mut client, &bundle.path())?;
     let metrics = client.metrics().map_err(Failure::run)?;
     drop(client);
+    let landing = land(args, &node, LAST_PART)?;
     tell(args, "draining");
     node.end()?;
     let facts = crate::status::facts(&metrics);
     if args.json {
-        say::out(format!("{:#}", show::as_json(&scenes, &coded, &facts)));
+        let mut value = show::as_json(&scenes, &coded, &facts);
+        value["mesh"] = mesh::as_json(&landing);
+        say::out(format!("{value:#}"));
     } else {
         say::out(show::as_text(&scenes, &coded, &facts));
+        say::out(format!("\n{}", mesh::as_text(&landing)));
     }
     let unclean = scenes.iter().find(|scene| !scene.report.is_clean() || scene.report.ok == 0);
     match unclean {
@@ -181,11 +190,20 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     }
 }
 
+/// Agents that land together at a node.
+fn land(
+    args: &DemoArgs,
+    node: &Node,
+    (agents, warmups): (u32, usize),
+) -> Result<mesh::Landing, Failure> {
+    mesh::land::<fleet::Crowd>(node.addr(), agents, warmups, |line| tell(args, line))
+}
+
 /// The part of the mesh by itself.
 fn only_mesh(args: &DemoArgs) -> Result<(), Failure> {
     tell(args, "starting a node on a free loopback port");
     let node = Node::start()?;
-    let landing = mesh::land::<fleet::Crowd>(node.addr(), args.agents, |line| tell(args, line))?;
+    let landing = land(args, &node, (args.agents, MESH_WARMUPS))?;
     tell(args, "draining");
     node.end()?;
     if args.json {

@@ -251,8 +251,8 @@ impl Shard {
             return Some(outcome);
         }
         let message_id = u64::from(flight.report.number) << 32 | u64::from(agent.handle);
-        let (epoch, now) = (cx.epoch_ns, cx.now);
-        let write = |out: &mut [u8]| template.write(out, message_id, epoch, now, agent);
+        let now = cx.now;
+        let write = |out: &mut [u8]| template.write(out, message_id, now, agent);
         let sent = if len <= self.geometry.chunk_len as usize {
             self.append(cx, pending.conn, len, |out| {
                 // The room is exactly as long as the frame.

@@ -29,12 +29,6 @@ pub const AHEAD_MAX: Time = TIMEOUT_MAX;
 pub const SLACK: Time = SECOND;
 /// Between two reports of progress.
 pub const PROGRESS_EVERY: Time = 100 * MS;
-/// Stragglers that a result names, at most.
-pub const STRAGGLER_NAMES: usize = wire::mesh::NAMES_MAX;
-/// Conflicts that a result shows, at most.
-pub const CONFLICT_ROWS: usize = wire::mesh::NAMES_MAX;
-/// Bytes of a conflict's detail that are kept.
-pub const DETAIL_MAX: usize = wire::mesh::DETAIL_LEN_MAX;
 /// How long a node keeps what its parent had it prepare.
 pub const PREPARED_FOR: Time = 5 * SECOND;
 /// How long after its own end a gather waits for the results of the nodes below, besides the round

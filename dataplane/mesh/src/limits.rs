@@ -1,5 +1,6 @@
-//! Every bound of the mesh, with its reason. What a peer sends never makes anything longer than
-//! the limits here say.
+//! Every bound of the mesh that the format leaves to a node, with its reason; those that are part
+//! of the format are in [`wire::mesh`]. What a peer sends never makes anything longer than they
+//! say.
 
 use crate::{MS, SECOND, Time};
 
@@ -18,17 +19,11 @@ pub const FLEET_AGENTS: u32 = (SECTORS * SECTOR_AGENTS) as u32;
 /// Agents a registry can be made for: sector numbers are 16 bits wide, and the simulator's
 /// largest fleet has a tenth of it.
 pub const REGISTRY_AGENTS: u32 = 10_000_000;
-/// Agents on one connection: what one lost connection can take away at once.
-pub const LINK_AGENTS: u16 = 256;
 
 // What one agent may say of itself.
 
-/// Capabilities of one agent: 32 bytes of its row.
-pub const AGENT_CAPABILITIES: usize = 16;
 /// Different capabilities in one registry: kept as 16-bit ids, freed with their last agent.
 pub const CAPABILITY_NAMES: usize = 4096;
-/// Bytes of one capability's name: they are words, not texts.
-pub const CAPABILITY_BYTES: usize = 64;
 /// The longest round trip believed: an hour. Longer reports count as this.
 pub const LATENCY_MAX: Time = 3600 * SECOND;
 /// The longest processing time believed: a week, since class F takes hours (CLASS-06).
@@ -46,10 +41,9 @@ pub const BEAT_EVERY: Time = 5 * SECOND;
 pub const SILENT_AFTER: Time = 6 * BEAT_EVERY;
 /// A heartbeat younger than this is fresh (SCHED-07).
 pub const FRESH_FOR: Time = 10 * SECOND;
-/// Cluster summaries (Y-11).
+/// Cluster summaries (Y-11). The map is made out of them when somebody asks, a node's own are that
+/// old at most, those of nodes below twice that (GMAP-01).
 pub const SUMMARY_EVERY: Time = 5 * SECOND;
-/// The map derived from them is computed at most this often (GMAP-01, Y-11).
-pub const MAP_EVERY: Time = 10 * SECOND;
 /// How long an agent stays without connection before a newcomer may take its place in a full
 /// registry: long enough for a restart or a move.
 pub const KEEP_GONE: Time = 300 * SECOND;
@@ -85,8 +79,6 @@ pub const BEST_SCORE: f32 = 500.0;
 pub const OVER_FETCH: usize = 2;
 /// Agents that a half-open circuit lets through before it needs a new order.
 pub const PROBES: u16 = 3;
-/// Priority that passes an open global circuit: critical.
-pub const CRITICAL: u8 = 3;
 
 // Clusters by similar impedance (HIER-05, HIER-10).
 
@@ -110,11 +102,6 @@ pub const BUCKET: Time = 300 * SECOND;
 
 /// Bytes of the longest snapshot that is read: the largest fleet simulated, with room.
 pub const SNAPSHOT_BYTES: usize = 1 << 30;
-
-// Trees of nodes.
-
-/// Sectors that child nodes may have summaries of here: each takes 9 KB.
-pub const REMOTE_SECTORS: usize = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -9,11 +9,14 @@
 //! forward in time only, never closer to T than its lead. Where that would be before `now` the gap
 //! gives way, not the target.
 
+mod links;
+
 use wire::mesh::{AgentClass, SkipReason};
 
 use crate::class::is_machine;
 use crate::predict::{Dial, Forecast, Predictor, Work};
 use crate::{MS, Time};
+use links::Links;
 
 /// Leads that machine classes can be compensated by (SCHED-09). People are beyond it: they have
 /// deadlines, not arrival windows (Y-13).
@@ -30,6 +33,9 @@ pub const CONFIDENCE_MOST: f32 = 0.7;
 /// Targets of one plan; what lies beyond is not looked at.
 pub const TARGETS_MOST: usize = 1 << 24;
 
+/// Part of its time that a core may spend on the sends of one message before targets of one
+/// connection have to share them.
+const SEND_SHARE: f64 = 0.25;
 /// Bits of a sort key that hold the target's index.
 const INDEX_BITS: u32 = 24;
 /// Leads are rounded up to this, and sorted so.
@@ -177,6 +183,8 @@ pub struct Scratch {
     slots: Vec<u64>,
     /// Forecasts by index.
     forecasts: Vec<Forecast>,
+    /// The connections.
+    links: Links,
 }
 
 /// confidence = clamp(0.5 reliability - 0.3 drift + 0.2 if fresh, 0, 1) (SCHED-07): at most 0.7.
@@ -218,12 +226,18 @@ fn forecast(
     scratch.forecasts.reserve(targets.len());
     for (index, target) in targets.iter().enumerate() {
         let work = Work { weight: ask.weight, queue: target.queue };
-        let forecast = predictor.forecast(target.handle, work, dial);
-        scratch.forecasts.push(forecast);
+        let mut forecast = predictor.forecast(target.handle, work, dial);
         let human = !is_machine(target.class);
-        let ranged = if human { !ask.humans } else { forecast.lead > COMPENSATION_RANGE };
+        let ranged = if human { !ask.humans } else { forecast.steady > COMPENSATION_RANGE };
+        let would_need = forecast.lead;
+        if !human {
+            // What is rare keeps nobody out: whoever is passed over is never seen again, and one
+            // bad moment of all would last for ever.
+            forecast.lead = forecast.lead.min(COMPENSATION_RANGE);
+        }
+        scratch.forecasts.push(forecast);
         if ranged {
-            let (would_need, available) = (forecast.lead, COMPENSATION_RANGE);
+            let available = COMPENSATION_RANGE;
             skips.push((index as u32, Skip::OverRange { would_need, available }));
         } else {
             scratch.order.push(packed(forecast.lead.div_ceil(GRAIN), index as u32));
@@ -232,25 +246,60 @@ fn forecast(
 }
 
 /// Walks back from T: every send at its lead, or as much earlier as keeps the gap to the one that
-/// the same core makes after it.
+/// the same core makes after it. Targets of one connection with leads close together share a send.
 fn smooth(targets: &[Target], gap: Time, scratch: &mut Scratch, plan: &mut Plan) {
     let gap = gap.div_ceil(GRAIN);
-    // Per core: distance from T of its earliest send so far, and that send's connection.
-    let mut cores = [(0_u64, u32::MAX); 256];
+    // Per core: distance from T of its earliest send so far.
+    let mut cores = [None::<u64>; 256];
+    let shared_for = shared_for(targets, gap, scratch);
     scratch.slots.clear();
     scratch.slots.reserve(scratch.order.len());
     for &key in &scratch.order {
         let (lead, index) = unpacked(key);
         let link = targets[index as usize].link;
-        let (last, last_link) = &mut cores[(link >> 24) as usize];
-        let free = if *last_link == u32::MAX || *last_link == link { *last } else { *last + gap };
-        let slot = lead.max(free).min(FARTHEST);
-        (*last, *last_link) = (slot, link);
+        let last = &mut cores[(link >> 24) as usize];
+        let shared = scratch.links.at(link);
+        if shared.slot < lead || shared.slot == 0 {
+            // With company to come, early enough for those whose leads are a little longer.
+            let ahead = if shared.targets > 1 { shared_for[(link >> 24) as usize] } else { 0 };
+            let free = last.map_or(0, |last| last + gap);
+            shared.slot = (lead + ahead).max(free).clamp(1, FARTHEST);
+            *last = Some(shared.slot);
+        }
+        let slot = shared.slot;
         plan.smoothing = plan.smoothing.max((slot - lead) * GRAIN);
         scratch.slots.push(packed(slot, index));
     }
     // By send time, latest first; nearly sorted already.
     scratch.slots.sort_unstable();
+}
+
+/// By core: how much earlier, in grains, a send may leave so that others of its connection can
+/// share it. Nothing where the core has time for a send of each target. Else so much that a send to
+/// every connection in turn takes [`SEND_SHARE`] of it, and a bucket at most. Fills the table of
+/// connections.
+fn shared_for(targets: &[Target], gap: u64, scratch: &mut Scratch) -> [u64; 256] {
+    let mut sends = [(0_u64, 0_u64); 256];
+    scratch.links.begin(targets.len());
+    for &key in &scratch.order {
+        let link = targets[unpacked(key).1 as usize].link;
+        let entry = scratch.links.at(link);
+        let (count, links) = &mut sends[(link >> 24) as usize];
+        *count += 1;
+        *links += u64::from(entry.targets == 0);
+        entry.targets += 1;
+    }
+    // The middle 98 % of the leads.
+    let edge = scratch.order.len() / 100;
+    let ends = scratch.order.get(edge).zip(scratch.order.iter().rev().nth(edge));
+    let span = ends.map_or(0, |(near, far)| unpacked(*far).0 - unpacked(*near).0);
+    sends.map(|(count, links)| {
+        let busy = (count * gap) as f64;
+        if busy <= span as f64 * SEND_SHARE {
+            return 0;
+        }
+        (((links * gap) as f64 / SEND_SHARE) as u64).min(BUCKET / GRAIN)
+    })
 }
 
 /// A target time that is near, but far enough for nearly all.
@@ -268,7 +317,7 @@ fn place(targets: &[Target], now: Time, scratch: &Scratch, plan: &mut Plan) {
     plan.sends.reserve_exact(scratch.slots.len());
     for &key in scratch.slots.iter().rev() {
         let (slot, index) = unpacked(key);
-        let Forecast { owd, processing, lead } = scratch.forecasts[index as usize];
+        let Forecast { owd, processing, lead, .. } = scratch.forecasts[index as usize];
         if lead > plan.window {
             let (would_need, available) = (lead, plan.window);
             plan.skips.push((index, Skip::InsufficientLead { would_need, available }));

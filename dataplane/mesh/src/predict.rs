@@ -91,6 +91,9 @@ pub struct Forecast {
     pub processing: Time,
     /// With this much time the message is ready with the dial's probability.
     pub lead: Time,
+    /// The part of it that the agent's own unevenness asks for; the rest is for what is rare and
+    /// alike for all, such as a lost packet.
+    pub steady: Time,
 }
 
 impl Forecast {
@@ -298,10 +301,12 @@ impl Predictor {
         let miss = class.pools[stage as usize].quantile(dial);
         let ruler = Ruler::new(&self.tuning, owd + processing, owd, row.spread(&class.common));
         let lead = (owd + processing + ruler.nanoseconds(miss)).max(0.0);
+        let steady = (owd + processing + ruler.nanoseconds(miss.min(ruler.knee))).max(0.0);
         Forecast {
             owd: owd as Time,
             processing: processing as Time,
             lead: lead.min(LONGEST) as Time,
+            steady: steady.min(LONGEST) as Time,
         }
     }
 

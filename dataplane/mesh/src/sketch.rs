@@ -12,6 +12,8 @@ const CUT: u32 = 6;
 /// How many bins a sketch has.
 pub const BINS: usize = ((HIGH - LOW) << CUT) as usize + 1;
 
+const _: () = assert!(BINS == wire::mesh::BINS_MAX, "they travel as they are");
+
 /// How often durations between 1 us and 1 h were seen. 8.5 KB, whatever is added.
 #[derive(Clone, Debug)]
 pub struct Sketch {

@@ -5,14 +5,10 @@
 //! class F takes seconds to hours and would drown the rest (Y-17). Where there is none, they are
 //! none. A sector's percentile comes from a histogram that merges, never from percentiles.
 
-use std::collections::BTreeMap;
-
 use wire::mesh::{AgentClass, AgentState};
 
 use crate::cluster::sector_of;
-use crate::limits::{
-    CLUSTER_AGENTS, DEGRADED_SCORE, REMOTE_SECTORS, SUMMARY_EVERY, UNSTABLE_DRIFT,
-};
+use crate::limits::{CLUSTER_AGENTS, DEGRADED_SCORE, SUMMARY_EVERY, UNSTABLE_DRIFT};
 use crate::registry::Registry;
 use crate::sketch::Sketch;
 use crate::{MS, Time};
@@ -106,13 +102,11 @@ impl Sector {
     }
 }
 
-/// All summaries a node has: of its own agents, and those its child nodes sent.
+/// Summaries of a node's own agents.
 #[derive(Debug, Default)]
 pub struct Summaries {
     clusters: Vec<ClusterSummary>,
     sectors: Vec<Sector>,
-    /// By child and its sector's number.
-    remote: BTreeMap<(u32, u16), Sector>,
     refreshed: Option<Time>,
 }
 
@@ -133,11 +127,6 @@ impl Summaries {
     #[must_use]
     pub fn sectors(&self) -> &[Sector] {
         &self.sectors
-    }
-
-    /// Sectors of child nodes: (child, sector).
-    pub fn remote(&self) -> impl Iterator<Item = (u32, &Sector)> {
-        self.remote.iter().map(|((child, _), sector)| (*child, sector))
     }
 
     /// When [`Self::refresh`] has something to do.
@@ -177,29 +166,7 @@ impl Summaries {
         true
     }
 
-    /// A child node's summary of one of its sectors replaces its last one. False where there are
-    /// too many, or its parts contradict each other.
-    pub fn take_remote(&mut self, child: u32, sector: Sector) -> bool {
-        let summary = &sector.summary;
-        let key = (child, summary.sector);
-        let room = self.remote.len() < REMOTE_SECTORS || self.remote.contains_key(&key);
-        let serving = summary.active.max(summary.degraded).max(summary.unstable);
-        let whole = serving.max(summary.weight) <= summary.agents
-            && summary.mean.is_none_or(|it| (0.0..=crate::limits::SCORE_MAX).contains(&it))
-            && summary.mean.is_some() == (summary.weight > 0)
-            && sector.scores.count() == u64::from(summary.weight);
-        if room && whole {
-            self.remote.insert(key, sector);
-        }
-        room && whole
-    }
-
-    /// A child node is gone, and its sectors with it.
-    pub fn drop_remote(&mut self, child: u32) {
-        self.remote.retain(|(of, _), _| *of != child);
-    }
-
-    /// One row per own sector for a store of trends (IMPED-13), added to `out`.
+    /// One row per sector for a store of trends (IMPED-13), added to `out`.
     pub fn history(&self, out: &mut Vec<HistoryPoint>) {
         out.extend(self.sectors.iter().map(|it| HistoryPoint::of(&it.summary)));
     }
@@ -278,7 +245,7 @@ fn add_up(sector: &mut SectorSummary, clusters: &[ClusterSummary], scores: &Sket
 }
 
 /// The 95th percentile of a histogram of scores, in milliseconds.
-pub(crate) fn p95_ms(scores: &Sketch) -> Option<f32> {
+fn p95_ms(scores: &Sketch) -> Option<f32> {
     scores.quantile(0.95).map(|time| (time as f64 / MS as f64) as f32)
 }
 

@@ -20,8 +20,6 @@ use wire::{
     payload::mesh::Gather,
 };
 
-/// Messages before the one that is shown: the node learns how long each agent needs.
-const WARMUPS: usize = 5;
 /// Wanted share that is ready in time.
 const DIAL: f32 = 0.99;
 /// Longest time for all agents to register.
@@ -65,18 +63,20 @@ pub(crate) struct Landing {
     broadcast: Arrivals,
 }
 
-/// Runs a fleet at a node and sends it messages; the last one is what is shown.
+/// Runs a fleet at a node and sends it messages; the last one is what is shown. With the `warmups`
+/// before it the node learns how long each agent needs.
 pub(crate) fn land<F: Fleet>(
     addr: &Addr,
     agents: u32,
+    warmups: usize,
     tell: impl Fn(&str),
 ) -> Result<Landing, Failure> {
     tell(&format!("{} simulated agents register", grouped(agents.into())));
     let fleet = F::start(addr, agents)?;
     let mut client = Client::connect(addr, PATIENCE).map_err(Failure::run)?;
     let here = wait_for(&mut client, &fleet, agents)?;
-    for warmup in 1..=WARMUPS {
-        tell(&format!("message {warmup} of {WARMUPS}: the node learns"));
+    for warmup in 1..=warmups {
+        tell(&format!("message {warmup} of {warmups}: the node learns"));
         gather(&mut client)?;
     }
     tell("the message that counts");

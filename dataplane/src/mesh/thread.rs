@@ -32,6 +32,8 @@ use wire::mesh::PerAgent;
 const MESSAGES_PER_PASS: usize = 1_024;
 /// How often the counters are copied out for readers.
 const PUBLISH_EVERY: Time = 200 * mesh::MS;
+/// Between two points of the history.
+const HISTORY_EVERY: Time = 10 * mesh::SECOND;
 /// The shard number that stands for the connection to the node above.
 const ABOVE: u16 = u16::MAX;
 
@@ -85,7 +87,7 @@ pub(crate) fn run(mut seat: Seat) {
             seat.publish(now);
         }
         if now.node >= history_at {
-            history_at = now.node + mesh::limits::MAP_EVERY;
+            history_at = now.node + HISTORY_EVERY;
             seat.note_history(now);
         }
         if !busy {

@@ -32,6 +32,32 @@ fn the_demo_shows_every_operation_and_ends_well() {
     assert!(bytes[0] < 215.0 && bytes[1] < 190.0, "COMP-04: {bytes:?}");
     assert!(coded[0]["fidelity"]["kl_nats"].as_f64() < Some(0.3));
     assert!(coded[2]["fidelity"]["relative_error"].as_f64() < Some(0.01));
+    landed_together(&report["mesh"], 2_000);
+}
+
+#[test]
+fn the_mesh_can_be_shown_by_itself() {
+    let output = run(&["demo", "--mesh", "--agents", "500", "--json"]);
+    assert!(output.status.success(), "{}", words(&output));
+    landed_together(&serde_json::from_slice(&output.stdout).expect("json"), 500);
+}
+
+/// Agents were sent one message so that they were ready together: what is shown of it.
+fn landed_together(mesh: &serde_json::Value, agents: u64) {
+    let gather = &mesh["gather"];
+    let count = |key: &str| gather[key].as_u64().unwrap_or_else(|| panic!("{key}: {gather}"));
+    assert_eq!((mesh["agents"].as_u64(), count("targets")), (Some(agents), agents), "{mesh}");
+    assert_eq!(count("targets"), count("sent") + count("skipped"), "{gather}");
+    assert!(count("ready") * 100 >= agents * 90, "{gather}");
+    let outcomes = ["ready", "conflicts", "transit", "stragglers"].map(count);
+    assert_eq!(outcomes.iter().sum::<u64>(), count("sent"), "{gather}");
+    for way in ["scheduled", "broadcast"] {
+        let ready = &mesh["ready_ms"][way];
+        assert!(ready["count"].as_u64() >= Some(100), "a fair choice of them: {way}: {mesh}");
+        for key in ["p01", "p50", "p99", "spread_98"] {
+            assert!(ready[key].is_number(), "{way} {key}: {mesh}");
+        }
+    }
 }
 
 #[test]
@@ -52,6 +78,9 @@ fn the_table_answers_every_question_of_a_first_reader() {
         "copies per request",
         "batches closed by",
         "backend:",
+        "2,000 agents, one message",
+        "each at its own moment",
+        "a plain broadcast",
     ] {
         assert!(text.contains(line), "`{line}` is missing in\n{text}");
     }

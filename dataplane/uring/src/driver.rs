@@ -178,7 +178,9 @@ impl UringDriver {
         }
         match self.policy.rest(now, self.last_event, until, self.early_ns) {
             Rest::Poll => {
-                if self.yields {
+                // Who gives the core away now may get it back milliseconds too late.
+                let is_near = until.is_some_and(|until| until <= now.saturating_add(self.early_ns));
+                if self.yields && !is_near {
                     self.ring.counters.yields += 1;
                     std::thread::yield_now();
                 } else {

@@ -152,13 +152,13 @@ fn coordinate(book: &Book, places: &[Place], out: &mut Vec<u8>) {
         hold: true,
         ..Coordinate::default()
     };
-    let template = Template::new(&message).expect("encodes");
+    let template = Template::new(&message, sent).expect("encodes");
     for place in places {
         let agent =
             PerAgent { handle: place.handle, generation: place.generation, ..Default::default() };
         let from = out.len();
         out.resize(from + template.frame_len(), 0);
-        let len = template.write(&mut out[from..], 77, 1_000 * MS, sent, &agent);
+        let len = template.write(&mut out[from..], 77, sent, &agent);
         assert_eq!(len, template.frame_len());
     }
 }

@@ -231,11 +231,11 @@ impl Rig {
         let sent = self.driver.now;
         let message =
             Coordinate { message_id: [5; 16], target_ns: target, hold: true, ..Default::default() };
-        let template = Template::new(&message).expect("encodes");
+        let template = Template::new(&message, sent).expect("encodes");
         for (conn, handle) in &self.places {
             let agent = PerAgent { handle: *handle, generation: 1, ..PerAgent::default() };
             let mut bytes = vec![0; template.frame_len()];
-            assert!(template.write(&mut bytes, 1, sent, sent, &agent) > 0);
+            assert!(template.write(&mut bytes, 1, sent, &agent) > 0);
             self.driver.due.push_back(Due::Bytes(*conn, bytes));
         }
     }

@@ -32,6 +32,9 @@ pub struct PerAgent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     payload: Arc<[u8]>,
+    /// When the message was made, by the wall clock and by the sender's monotonic clock.
+    created_ns: u64,
+    made_ns: u64,
 }
 
 /// Where the patched fields begin within the root, and how many bytes they are.
@@ -48,14 +51,15 @@ const _: () = {
 };
 
 impl Template {
-    /// Encodes the message. Its per-agent fields do not matter.
+    /// Encodes the message. Its per-agent fields do not matter. `made_ns` is the moment of its
+    /// `created_ns` on the clock of `sent_ns`.
     ///
     /// # Errors
     /// [`Full`] for payloads that the format cannot carry.
-    pub fn new(message: &Coordinate) -> Result<Self, Full> {
+    pub fn new(message: &Coordinate, made_ns: u64) -> Result<Self, Full> {
         let mut payload = Vec::new();
         encode(message, Sink::vec(&mut payload, 0))?;
-        Ok(Self { payload: payload.into() })
+        Ok(Self { payload: payload.into(), created_ns: message.created_ns, made_ns })
     }
 
     /// Bytes of every frame made from it.
@@ -66,15 +70,11 @@ impl Template {
 
     /// Writes the frame for one agent at the start of `out` and returns its length, or 0 where
     /// `out` is shorter than [`Self::frame_len`]. Nothing is allocated.
+    ///
+    /// The header's timestamp is `created_ns` and the time since then on the monotonic clock: the
+    /// difference of the two is the message's age (W66), whatever the wall clock did meanwhile.
     #[must_use]
-    pub fn write(
-        &self,
-        out: &mut [u8],
-        message_id: u64,
-        epoch_ns: u64,
-        sent_ns: u64,
-        agent: &PerAgent,
-    ) -> usize {
+    pub fn write(&self, out: &mut [u8], message_id: u64, sent_ns: u64, agent: &PerAgent) -> usize {
         let len = self.frame_len();
         let Some((head, payload)) = out.get_mut(..len).map(|out| out.split_at_mut(HEADER_LEN))
         else {
@@ -97,8 +97,10 @@ impl Template {
         }
         debug_assert_eq!(at, root + PATCH_AT + PATCH_LEN);
         let payload_len = payload.len() as u32;
+        let age = sent_ns.saturating_sub(self.made_ns);
+        let left_ns = self.created_ns.saturating_add(age);
         let header =
-            Header::new(Kind::Coordinate, message_id, epoch_ns, payload_len, crc16(payload));
+            Header::new(Kind::Coordinate, message_id, left_ns, payload_len, crc16(payload));
         head.copy_from_slice(zerocopy::IntoBytes::as_bytes(&header));
         len
     }
@@ -144,12 +146,13 @@ mod tests {
         for len in [0, 5, 100, 5_000] {
             let message = Coordinate {
                 payload: (0..len).map(|at| at as u8).collect(),
+                created_ns: 5_000,
                 target_ns: 77,
                 verb: 3,
                 hold: true,
                 ..Coordinate::default()
             };
-            let template = Template::new(&message).expect("encodes");
+            let template = Template::new(&message, 1_000_000_000).expect("encodes");
             let mut out = Aligned([0xAA; 8192]);
             let agent = PerAgent {
                 handle: 9,
@@ -158,12 +161,14 @@ mod tests {
                 expected_us: 999,
                 confidence: 0.5,
             };
-            let written = template.write(&mut out.0, 42, 1, 1_000_000_007, &agent);
+            let written = template.write(&mut out.0, 42, 1_000_000_007, &agent);
             assert_eq!(written, template.frame_len());
             let header = Header::peek(&out.0).expect("32 bytes");
             let payload = &out.0[HEADER_LEN..written];
             assert_eq!(header.checksum(), crc16(payload));
             assert_eq!(header.message_id(), 42);
+            // Seven nanoseconds old by the monotonic clock.
+            assert_eq!(header.timestamp_ns(), 5_007);
             let read = open::<Coordinate>(payload).expect("sound");
             assert_eq!(read.sent_ns, 1_000_000_007);
             assert_eq!((read.handle.to_native(), read.generation.to_native()), (9, 2));
@@ -171,7 +176,7 @@ mod tests {
             assert_eq!(read.confidence, 0.5);
             assert_eq!(read.payload.len(), len as usize);
             assert_eq!((read.target_ns.to_native(), read.verb, read.hold), (77, 3, true));
-            assert_eq!(template.write(&mut out.0[..written - 1], 0, 0, 0, &agent), 0);
+            assert_eq!(template.write(&mut out.0[..written - 1], 0, 0, &agent), 0);
         }
     }
 

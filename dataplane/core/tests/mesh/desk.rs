@@ -313,7 +313,7 @@ impl<'a> Volleyed<'a> {
 }
 
 pub(crate) fn template(len: usize) -> Template {
-    Template::new(&Coordinate { payload: vec![7; len], ..Coordinate::default() }).unwrap()
+    Template::new(&Coordinate { payload: vec![7; len], ..Coordinate::default() }, 0).unwrap()
 }
 
 pub(crate) fn send(at: Time, conn: u32, handle: u32) -> ScheduledSend {

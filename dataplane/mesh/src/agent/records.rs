@@ -38,11 +38,11 @@ pub struct Order {
 }
 
 impl Order {
-    /// Reads a message that left at `epoch_ns` (the frame's timestamp) of the sender's wall clock.
+    /// Reads a message that left at `epoch_ns`, the frame's timestamp.
     ///
-    /// The time to live counts from `created_ns` on that wall clock, and the agent knows neither;
-    /// its age when it left is the difference of the two, and from there the node's monotonic
-    /// clock counts. A wall clock that was set back in between makes the age 0.
+    /// The time to live counts from `created_ns`; `epoch_ns` is that and the time until it left
+    /// on the node's monotonic clock (W66), so that the difference of the two is its age then. From
+    /// there the same clock counts. No step of a wall clock changes either.
     #[must_use]
     pub fn of(message: &ArchivedCoordinate, epoch_ns: u64) -> Self {
         let sent_ns = message.sent_ns.to_native();

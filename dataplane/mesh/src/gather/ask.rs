@@ -3,13 +3,15 @@
 use super::{AHEAD_MAX, SLACK, TIMEOUT, TIMEOUT_MAX};
 use crate::{
     Time, cascade,
-    limits::{AGENT_CAPABILITIES, CAPABILITY_BYTES},
     predict::Dial,
     trinary::{self, Bounds},
 };
 use wire::{
     ErrorCode,
-    mesh::{AgentClass, MESSAGE_MAX, PRIORITY_MAX, SelectBy, Strategy, TARGET_IDS_MAX, Verb},
+    mesh::{
+        AgentClass, CAPABILITIES_MAX, CAPABILITY_LEN_MAX, MESSAGE_MAX, PRIORITY_MAX, SelectBy,
+        Strategy, TARGET_IDS_MAX, Verb,
+    },
     payload::mesh::{ArchivedGather, Gather, PHASE_COMMIT, PHASE_PREPARE, PHASE_WHOLE},
 };
 
@@ -152,8 +154,8 @@ fn select(ask: &Gather, targets: u32) -> Result<Select, Fault> {
 }
 
 fn word(text: &str) -> Result<String, Fault> {
-    if text.is_empty() || text.len() > CAPABILITY_BYTES {
-        return Err(Fault::over(ErrorCode::BadRequest, CAPABILITY_BYTES, text.len()));
+    if text.is_empty() || text.len() > CAPABILITY_LEN_MAX {
+        return Err(Fault::over(ErrorCode::BadRequest, CAPABILITY_LEN_MAX, text.len()));
     }
     Ok(text.to_owned())
 }
@@ -165,9 +167,9 @@ impl Order {
             let len = ask.payload.len();
             return Err(Fault::over(ErrorCode::TooManyTargets, MESSAGE_MAX, len));
         }
-        if ask.requires_capabilities.len() > AGENT_CAPABILITIES {
+        if ask.requires_capabilities.len() > CAPABILITIES_MAX {
             let many = ask.requires_capabilities.len();
-            return Err(Fault::over(ErrorCode::BadRequest, AGENT_CAPABILITIES, many));
+            return Err(Fault::over(ErrorCode::BadRequest, CAPABILITIES_MAX, many));
         }
         let requires = ask.requires_capabilities.iter().map(|text| word(text.as_str()));
         let on_time = if ask.on_time == 0.0 { ON_TIME } else { to_share(ask.on_time) };

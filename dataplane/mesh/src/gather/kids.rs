@@ -1,9 +1,9 @@
 //! The part that nodes below have in a gather: asked, told the moment, reported, added up.
 
-use super::{CONFLICT_ROWS, DETAIL_MAX, STRAGGLER_NAMES, tally::clip};
+use super::tally::clip;
 use crate::{Time, sketch};
 use wire::{
-    mesh::{AgentClass, SkipReason},
+    mesh::{AgentClass, DETAIL_LEN_MAX, NAMES_MAX, SkipReason},
     payload::{
         Text,
         mesh::{
@@ -222,15 +222,15 @@ pub(crate) fn decode(from: &ArchivedGatherReport) -> GatherReport {
     };
     let phase = |row: &wire::payload::mesh::ArchivedPhaseRow| PhaseRow {
         took_ns: row.took_ns.to_native(),
-        name: clip(&row.name, DETAIL_MAX).into(),
+        name: clip(&row.name, DETAIL_LEN_MAX).into(),
         reached: row.reached.to_native(),
         of: row.of.to_native(),
         needed: row.needed.to_native(),
         reserved: [0; 4],
     };
     let conflict = |row: &wire::payload::mesh::ArchivedConflictRow| ConflictRow {
-        name: clip(&row.name, DETAIL_MAX).into(),
-        detail: clip(&row.detail, DETAIL_MAX).into(),
+        name: clip(&row.name, DETAIL_LEN_MAX).into(),
+        detail: clip(&row.detail, DETAIL_LEN_MAX).into(),
         context_hash: row.context_hash.to_native(),
     };
     let known_reason = |row: &SkipRow| SkipReason::from_code(row.reason).is_some();
@@ -245,11 +245,11 @@ pub(crate) fn decode(from: &ArchivedGatherReport) -> GatherReport {
         classes: from.classes.iter().take(PHASES).map(class).filter(known_class).collect(),
         phases: from.phases.iter().take(PHASES).map(phase).collect(),
         straggler_names: {
-            let names = from.straggler_names.iter().take(STRAGGLER_NAMES);
-            names.map(|name| Text::from(clip(name, DETAIL_MAX))).collect()
+            let names = from.straggler_names.iter().take(NAMES_MAX);
+            names.map(|name| Text::from(clip(name, DETAIL_LEN_MAX))).collect()
         },
-        conflict_rows: from.conflict_rows.iter().take(CONFLICT_ROWS).map(conflict).collect(),
-        reason: clip(&from.reason, DETAIL_MAX).into(),
+        conflict_rows: from.conflict_rows.iter().take(NAMES_MAX).map(conflict).collect(),
+        reason: clip(&from.reason, DETAIL_LEN_MAX).into(),
         correlation_id: from.correlation_id,
         target_ns: from.target_ns.to_native(),
         window_ns: from.window_ns.to_native(),

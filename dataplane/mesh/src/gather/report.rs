@@ -1,7 +1,7 @@
 //! GATHER_REPORT out of the books: own targets, and what the nodes below said, added up.
 
 use super::{
-    CONFLICT_ROWS, Run, STRAGGLER_NAMES,
+    Run,
     kids::{self, KidState},
     tally::{bins, unbin},
     targets::State,
@@ -9,7 +9,7 @@ use super::{
 use crate::{Time, class::CLASSES, registry::Registry, sketch::Sketch, trinary};
 use std::collections::BTreeSet;
 use wire::{
-    mesh::AgentClass,
+    mesh::{AgentClass, NAMES_MAX},
     payload::{
         Text,
         mesh::{Bin, ClassRow, ConflictRow, Counts, GatherReport, SkipRow},
@@ -107,11 +107,11 @@ fn names(run: &Run, registry: &Registry, kid_name: &dyn Fn(u32) -> String) -> Ve
     }
     let silent = |state| matches!(state, State::Silent | State::Lost);
     let rows = run.targets.rows().iter().filter(|row| silent(row.state));
-    names.extend(rows.take(STRAGGLER_NAMES).map(|row| name(registry, row.handle)));
+    names.extend(rows.take(NAMES_MAX).map(|row| name(registry, row.handle)));
     for kid in &run.kids {
         names.extend(kid.said(true).into_iter().flat_map(|said| said.straggler_names.clone()));
     }
-    names.truncate(STRAGGLER_NAMES);
+    names.truncate(NAMES_MAX);
     names
 }
 
@@ -127,7 +127,7 @@ fn conflict_rows(run: &Run, registry: &Registry) -> Vec<ConflictRow> {
     });
     let below = run.kids.iter().filter_map(|kid| kid.said(true));
     let below = below.flat_map(|said| said.conflict_rows.iter().cloned());
-    own.chain(below).take(CONFLICT_ROWS).collect()
+    own.chain(below).take(NAMES_MAX).collect()
 }
 
 fn histogram(run: &Run, own: &Sketch, of: fn(&GatherReport) -> &[Bin]) -> Vec<Bin> {

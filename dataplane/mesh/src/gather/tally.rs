@@ -1,9 +1,8 @@
 //! What a gather counts and measures besides its targets' states.
 
-use super::{CONFLICT_ROWS, DETAIL_MAX};
 use crate::{Time, class::CLASSES, sketch::Sketch};
 use wire::{
-    mesh::{AgentClass, SkipReason},
+    mesh::{AgentClass, DETAIL_LEN_MAX, NAMES_MAX, SkipReason},
     payload::mesh::{Bin, SkipRow},
 };
 
@@ -124,8 +123,8 @@ impl Tally {
 
     /// An agent knows better. The first ones are kept with what they say.
     pub(crate) fn quarrel(&mut self, handle: u32, detail: &str, context_hash: u64) {
-        if self.quarrels.len() < CONFLICT_ROWS {
-            let detail = clip(detail, DETAIL_MAX).to_owned();
+        if self.quarrels.len() < NAMES_MAX {
+            let detail = clip(detail, DETAIL_LEN_MAX).to_owned();
             self.quarrels.push(Quarrel { handle, detail, context_hash });
         }
     }

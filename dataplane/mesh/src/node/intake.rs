@@ -200,7 +200,7 @@ impl Mesh {
         let most = wire::mesh::REGISTRATION_MAX + 1;
         let record = |record: &payload::mesh::ArchivedAgentRecord| AgentRecord {
             capabilities: {
-                let most = crate::limits::AGENT_CAPABILITIES + 1;
+                let most = wire::mesh::CAPABILITIES_MAX + 1;
                 record.capabilities.iter().take(most).map(|text| (&**text).into()).collect()
             },
             agent_id: record.agent_id,

@@ -25,7 +25,7 @@ impl Mesh {
     /// comes as soon as it can (CASCADE-06).
     pub(super) fn launch(&mut self, now: Now, run: &mut Run, phase: usize, out: &mut Effects) {
         run.phase_began = now.node;
-        let rows = rows_of(run, phase);
+        let rows = self.still_meant(run, phase);
         let is_first = run.target == 0;
         let at = if is_first { run.order.at } else { None };
         let plan = self.plan(now, run, &rows, at, is_first);
@@ -42,6 +42,22 @@ impl Mesh {
             run.tally.skip(skip.reason(), would_need, available);
         }
         self.dispatch(now, run, &rows, &plan, out);
+    }
+
+    /// The waiting targets of a phase that may still get a message: time passed since they were
+    /// chosen, and parts may have been frozen or cut off. What is scheduled is not recalled.
+    fn still_meant(&self, run: &mut Run, phase: usize) -> Vec<usize> {
+        let mut rows = rows_of(run, phase);
+        let priority = run.order.priority;
+        rows.retain(|at| match self.registry.revoked(run.targets.rows()[*at].handle, priority) {
+            None => true,
+            Some(reason) => {
+                run.targets.skip(*at);
+                run.tally.skip(reason, 0, 0);
+                false
+            }
+        });
+        rows
     }
 
     /// How long everybody of a run that was only announced would need.
@@ -180,7 +196,7 @@ impl Mesh {
         }
     }
 
-    /// The message, encoded once.
+    /// The message, encoded once. It is as old as its gather: its time to live counts from there.
     fn template(&mut self, now: Now, run: &Run) -> Option<Template> {
         let order = &run.order;
         let message = Coordinate {
@@ -192,7 +208,7 @@ impl Mesh {
             source_agent_id: order.source_agent_id,
             payload_hash: Sha256::digest(&order.payload).into(),
             hlc: self.hlc.tick(now.epoch_ns),
-            created_ns: now.epoch_ns,
+            created_ns: now.epoch_ns.saturating_sub(now.node.saturating_sub(run.began)),
             target_ns: run.target,
             ttl_ms: order.ttl_ms,
             payload_weight: order.weight,
@@ -203,7 +219,7 @@ impl Mesh {
             hold: order.hold,
             ..Coordinate::default()
         };
-        Template::new(&message).ok()
+        Template::new(&message, run.began).ok()
     }
 }
 

@@ -8,15 +8,12 @@ use crate::{
 use std::collections::BTreeSet;
 use wire::{
     ErrorCode, Kind, Payload, frame,
-    mesh::{CircuitAction, Scope},
+    mesh::{CircuitAction, DETAIL_LEN_MAX, Scope},
     payload::mesh::{ArchivedCircuit, ArchivedFreeze, Circuit, Freeze},
 };
 
-/// Bytes of an order's text that are handed on.
-const TEXT_MAX: usize = 256;
-
 fn text(from: &str) -> wire::payload::Text {
-    crate::gather::tally::clip(from, TEXT_MAX).into()
+    crate::gather::tally::clip(from, DETAIL_LEN_MAX).into()
 }
 
 pub(super) fn circuit(from: &ArchivedCircuit) -> Circuit {

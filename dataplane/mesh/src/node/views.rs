@@ -210,6 +210,14 @@ impl Mesh {
         rows
     }
 
+    /// Agents behind a sector's mean. A summary from below does not say how many of its agents are
+    /// machines that serve: all of them count.
+    fn weight(&self, row: &SectorRow) -> f64 {
+        let own = self.summaries.sectors().iter().find(|it| it.summary.sector == row.sector);
+        let below = if row.mean > 0.0 { row.count } else { 0 };
+        own.map_or(below, |own| own.summary.weight).into()
+    }
+
     fn global(&self, now: Now, clusters: &[ClusterRow]) -> GlobalRow {
         let sectors = self.sectors(clusters);
         let mut scores = self.own_scores();
@@ -218,8 +226,8 @@ impl Mesh {
         }
         let healthy = |row: &&SectorRow| row.active as f32 > HEALTHY_RATE * row.count as f32;
         let sectors_healthy = sectors.iter().filter(healthy).count() as u32;
-        let weight: f64 = sectors.iter().map(|row| f64::from(row.count)).sum();
-        let sum: f64 = sectors.iter().map(|row| f64::from(row.mean) * f64::from(row.count)).sum();
+        let weight: f64 = sectors.iter().map(|row| self.weight(row)).sum();
+        let sum: f64 = sectors.iter().map(|row| f64::from(row.mean) * self.weight(row)).sum();
         GlobalRow {
             timestamp_ns: now.epoch_ns,
             sectors: sectors.len() as u32,

@@ -223,3 +223,36 @@ proptest! {
         prop_assert!(close <= plan.crowded, "{close} {}", plan.crowded);
     }
 }
+
+/// How many sends (moments per connection) a plan has for so many targets on each of so many
+/// connections.
+fn moments(leads: impl Fn(u32) -> u64, links: u32, each: u32, gap: Time) -> (usize, Plan) {
+    let delays: Vec<u64> = (0..links * each).map(leads).collect();
+    let (predictor, mut targets) = learned(&delays, AgentClass::Persistent);
+    for (index, target) in targets.iter_mut().enumerate() {
+        target.link = index as u32 / each;
+    }
+    let asked = Ask { send_gap: gap, ..ask(SECOND) };
+    let plan = plan(&predictor, &targets, &asked, &mut Scratch::default());
+    let mut moments: Vec<(Time, u32)> =
+        plan.sends.iter().map(|it| (it.send_at, targets[it.target as usize].link)).collect();
+    moments.sort_unstable();
+    moments.dedup();
+    (moments.len(), plan)
+}
+
+#[test]
+fn sched_08_connections_share_sends_only_where_the_core_has_no_time_for_each() {
+    // 2,000 targets within some 100 ms: at 100 us a send, twice what there is time for.
+    let dense = |index: u32| 100 + u64::from(index) % 100;
+    let (sends, plan) = moments(dense, 20, 100, 100_000);
+    assert_eq!(plan.sends.len(), 2_000);
+    assert!(sends < 800, "{sends} sends");
+    for send in &plan.sends {
+        assert!(send.send_at + send.lead <= plan.target_time, "never later than the lead");
+    }
+    // The same with sends that cost next to nothing: each has its own moment.
+    let (alone, plan) = moments(dense, 20, 100, 100);
+    assert!(alone > 1_000, "{alone} sends");
+    assert!(plan.smoothing < 2 * MS, "nobody is early for company: {}", plan.smoothing);
+}

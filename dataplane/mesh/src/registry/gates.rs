@@ -1,9 +1,9 @@
 //! Circuits and freezes by scope (MESHMSG-17, MESHMSG-18, X-18).
 
-use wire::mesh::{CircuitAction, SkipReason};
+use wire::mesh::{CircuitAction, PRIORITY_MAX, SkipReason};
 
 use crate::cluster::sector_of;
-use crate::limits::{CRITICAL, PROBES, SECTOR_CLUSTERS};
+use crate::limits::{PROBES, SECTOR_CLUSTERS};
 
 /// What an order to a breaker or a freeze is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,12 +105,25 @@ impl Gates {
             || self.clusters[cluster as usize].frozen
     }
 
+    /// Why nobody in a cluster is to get a message any more who was let pass before: a freeze, or
+    /// a breaker that opened. A probe keeps its leave where its breaker is still half open.
+    pub(super) fn revoked(&self, cluster: u32, priority: u8) -> Option<SkipReason> {
+        if self.is_frozen(cluster) {
+            return Some(SkipReason::Frozen);
+        }
+        let sector = self.sectors[usize::from(sector_of(cluster))].circuit;
+        let open = self.clusters[cluster as usize].circuit == Circuit::Open
+            || sector == Circuit::Open
+            || (priority < PRIORITY_MAX && self.global.circuit == Circuit::Open);
+        open.then_some(SkipReason::CircuitOpen)
+    }
+
     /// Lets one target of a cluster pass, and counts it as a probe of every half-open circuit
     /// above it.
     pub(super) fn pass(&mut self, cluster: u32, priority: u8) -> Result<(), SkipReason> {
         let sector = &mut self.sectors[usize::from(sector_of(cluster))].circuit;
         let cluster = &mut self.clusters[cluster as usize].circuit;
-        let critical = priority >= CRITICAL;
+        let critical = priority >= PRIORITY_MAX;
         let global = &mut self.global.circuit;
         if !cluster.passes() || !sector.passes() || !(critical || global.passes()) {
             return Err(SkipReason::CircuitOpen);

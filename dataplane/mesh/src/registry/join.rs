@@ -1,6 +1,6 @@
 //! Joining, coming back, losing the connection, leaving for good.
 
-use wire::mesh::{AgentClass, AgentState};
+use wire::mesh::{AgentClass, AgentState, REGISTRATION_MAX};
 
 use super::beat::SETTLED;
 use super::index::{hash_id, hash_link};
@@ -8,7 +8,7 @@ use super::names::{Held, NOTHING, Names};
 use super::{AgentRef, Impedance, Link, NO_LINK, RefFault, Registry, score_of};
 use crate::Time;
 use crate::cluster::{NONE, band_of, key_of};
-use crate::limits::{KEEP_GONE, LATENCY_MAX, LINK_AGENTS, PROCESSING_MAX};
+use crate::limits::{KEEP_GONE, LATENCY_MAX, PROCESSING_MAX};
 use crate::profile::Hourly;
 
 /// An agent that registers.
@@ -74,7 +74,9 @@ impl Registry {
         if let Some(handle) = known {
             self.may_resume(handle, own, newcomer)?;
         }
-        if own != Some(newcomer.link) && self.on_link(newcomer.link) >= LINK_AGENTS {
+        if own != Some(newcomer.link)
+            && usize::from(self.on_link(newcomer.link)) >= REGISTRATION_MAX
+        {
             return Err(RegisterFault::LinkFull);
         }
         if known.is_none() && !self.has_room(now) {

@@ -1,13 +1,15 @@
 //! Capabilities as 16-bit ids: each text is kept once, as long as an agent has it.
 
-use crate::limits::{AGENT_CAPABILITIES, CAPABILITY_BYTES, CAPABILITY_NAMES};
+use wire::mesh::{CAPABILITIES_MAX, CAPABILITY_LEN_MAX};
+
+use crate::limits::CAPABILITY_NAMES;
 
 /// No capability.
 pub(super) const NO_CAPABILITY: u16 = u16::MAX;
 
 /// The capabilities of one agent: distinct ids in ascending order, the rest is empty.
-pub(super) type Held = [u16; AGENT_CAPABILITIES];
-pub(super) const NOTHING: Held = [NO_CAPABILITY; AGENT_CAPABILITIES];
+pub(super) type Held = [u16; CAPABILITIES_MAX];
+pub(super) const NOTHING: Held = [NO_CAPABILITY; CAPABILITIES_MAX];
 
 /// True where `held` has all of `required`.
 #[inline]
@@ -49,10 +51,10 @@ impl Names {
 
     /// True where these texts can be one agent's: few, short, printable.
     pub(super) fn valid(texts: &[&str]) -> bool {
-        texts.len() <= AGENT_CAPABILITIES
+        texts.len() <= CAPABILITIES_MAX
             && texts.iter().all(|text| {
                 !text.is_empty()
-                    && text.len() <= CAPABILITY_BYTES
+                    && text.len() <= CAPABILITY_LEN_MAX
                     && !text.contains(char::is_control)
             })
     }
@@ -152,9 +154,9 @@ mod tests {
 
     #[test]
     fn long_empty_and_unprintable_texts_are_refused() {
-        assert!(Names::valid(&["a"; AGENT_CAPABILITIES]));
-        assert!(!Names::valid(&["a"; AGENT_CAPABILITIES + 1]));
-        let long = "x".repeat(CAPABILITY_BYTES + 1);
+        assert!(Names::valid(&["a"; CAPABILITIES_MAX]));
+        assert!(!Names::valid(&["a"; CAPABILITIES_MAX + 1]));
+        let long = "x".repeat(CAPABILITY_LEN_MAX + 1);
         for text in ["", "a\nb", long.as_str()] {
             assert!(!Names::valid(&[text]));
         }

@@ -1,10 +1,10 @@
 //! Choosing whom a message is for.
 
-use wire::mesh::{AgentClass, AgentState, SkipReason};
+use wire::mesh::{AgentClass, AgentState, CAPABILITIES_MAX, SkipReason};
 
 use super::Registry;
 use super::names::holds;
-use crate::limits::{AGENT_CAPABILITIES, SECTOR_CLUSTERS};
+use crate::limits::SECTOR_CLUSTERS;
 
 /// Whom a message is for.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,7 @@ pub struct Skipped {
 
 /// Required capabilities as ids; nobody has a capability that is unknown.
 struct Required {
-    ids: [u16; AGENT_CAPABILITIES],
+    ids: [u16; CAPABILITIES_MAX],
     len: usize,
     possible: bool,
 }
@@ -129,11 +129,11 @@ impl Registry {
     }
 
     fn required(&self, texts: &[&str]) -> Required {
-        let mut required = Required { ids: [0; AGENT_CAPABILITIES], len: 0, possible: true };
+        let mut required = Required { ids: [0; CAPABILITIES_MAX], len: 0, possible: true };
         for text in texts {
             match self.names.id(text) {
                 Some(id) if required.ids[..required.len].contains(&id) => {}
-                Some(id) if required.len < AGENT_CAPABILITIES => {
+                Some(id) if required.len < CAPABILITIES_MAX => {
                     required.ids[required.len] = id;
                     required.len += 1;
                 }
@@ -148,10 +148,8 @@ impl Registry {
     /// probe.
     fn admits(&mut self, handle: u32, priority: u8, required: &Required) -> Result<(), SkipReason> {
         let at = handle as usize;
-        match self.columns.state[at] {
-            AgentState::Quarantined => return Err(SkipReason::Quarantined),
-            AgentState::Offline => return Err(SkipReason::Offline),
-            AgentState::Active | AgentState::Degraded => {}
+        if let Some(reason) = self.is_away(handle) {
+            return Err(reason);
         }
         let cluster = self.columns.cluster[at];
         if self.gates.is_frozen(cluster) {
@@ -162,6 +160,23 @@ impl Registry {
             return Err(SkipReason::Incapable);
         }
         self.gates.pass(cluster, priority)
+    }
+
+    fn is_away(&self, handle: u32) -> Option<SkipReason> {
+        match self.columns.state[handle as usize] {
+            AgentState::Quarantined => Some(SkipReason::Quarantined),
+            AgentState::Offline => Some(SkipReason::Offline),
+            AgentState::Active | AgentState::Degraded => None,
+        }
+    }
+
+    /// Why somebody who was chosen a while ago is to get no message now: gone or kept from work
+    /// since then, or in a part that was frozen or cut off since then. For phases that come later
+    /// than the choice; nobody is counted as a probe twice.
+    #[must_use]
+    pub fn revoked(&self, handle: u32, priority: u8) -> Option<SkipReason> {
+        let cluster = self.columns.cluster[handle as usize];
+        self.is_away(handle).or_else(|| self.gates.revoked(cluster, priority))
     }
 
     /// A capability that some agent has now. It is good until agents come or go.

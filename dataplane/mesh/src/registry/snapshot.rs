@@ -5,7 +5,7 @@
 //! monotonic clock of the next start is another one.
 
 use wire::check::crc32c;
-use wire::mesh::{AgentClass, AgentState};
+use wire::mesh::{AgentClass, AgentState, CAPABILITIES_MAX};
 
 use super::beat::{SETTLED, believe};
 use super::gates::{Circuit, Gate};
@@ -15,8 +15,8 @@ use super::{Registry, score_of};
 use crate::Time;
 use crate::cluster::{Seat, band_of, key_of};
 use crate::limits::{
-    AGENT_CAPABILITIES, CAPABILITY_NAMES, DRIFT_MAX, HOUR_BUCKETS, LATENCY_MAX, PROBES,
-    PROCESSING_MAX, SCORE_MAX, SNAPSHOT_BYTES,
+    CAPABILITY_NAMES, DRIFT_MAX, HOUR_BUCKETS, LATENCY_MAX, PROBES, PROCESSING_MAX, SCORE_MAX,
+    SNAPSHOT_BYTES,
 };
 use crate::profile::Hourly;
 
@@ -307,7 +307,7 @@ impl<'a> Reader<'a> {
 
     fn held(&mut self, texts: &[&'a str]) -> Result<Held<'a>, SnapshotFault> {
         let [count] = self.array()?;
-        let mut held = Held { texts: [""; AGENT_CAPABILITIES], len: usize::from(count) };
+        let mut held = Held { texts: [""; CAPABILITIES_MAX], len: usize::from(count) };
         let slots = held.texts.get_mut(..held.len).ok_or(SnapshotFault::BadRecord)?;
         for slot in slots {
             let index = usize::from(u16::from_le_bytes(self.array()?));
@@ -332,7 +332,7 @@ impl<'a> Reader<'a> {
 
 /// One agent's capabilities.
 struct Held<'a> {
-    texts: [&'a str; AGENT_CAPABILITIES],
+    texts: [&'a str; CAPABILITIES_MAX],
     len: usize,
 }
 

@@ -5,7 +5,7 @@ use mesh::{MS, SECOND};
 use wire::{
     ErrorCode, Kind, frame,
     mesh::{AgentClass, CircuitAction, Decision, Scope, SelectBy, SkipReason, Strategy},
-    payload::mesh::{Circuit, Counts, Gather, GatherReport},
+    payload::mesh::{Circuit, Counts, Freeze, Gather, GatherReport},
 };
 
 const EDGE: AgentClass = AgentClass::Edge;
@@ -68,6 +68,36 @@ fn cascade_03_y_18_a_waves_status_is_its_worst_levels() {
     assert_eq!((result.counts.ready, result.counts.sent), (240, 240), "it goes on");
     assert_eq!(result.decision, Decision::Retry);
     assert!(result.reason.starts_with("8 of 10 clusters confirmed"), "{}", result.reason);
+}
+
+#[test]
+fn meshmsg_17_18_what_is_shut_after_the_choice_gets_no_later_phase() {
+    let shut = [(Some(Scope::Global), 0), (Some(Scope::Global), 3), (Some(Scope::Sector), 3)];
+    for (breaker, priority) in shut.into_iter().chain([(None, 3)]) {
+        let mut rig = Rig::new(1, 100);
+        rig.add(0, 0..10, AgentClass::Gpu, Act::Ready(5 * MS));
+        rig.add(0, 10..30, EDGE, Act::Ready(5 * MS));
+        let ask = Gather { strategy: Strategy::Priority.code(), priority, ..everybody() };
+        rig.ask(0, &ask);
+        // The first phase is planned, the second is to come.
+        let operator = rig.peer();
+        if let Some(scope) = breaker {
+            let (action, scope) = (CircuitAction::Open.code(), scope.code());
+            let order = Circuit { action, scope, ..Circuit::default() };
+            rig.call(0, |mesh, now, out| mesh.circuit(now, operator, &order, out));
+        } else {
+            let order = Freeze { scope: Scope::Global.code(), ..Freeze::default() };
+            rig.call(0, |mesh, now, out| mesh.freeze(now, operator, &order, out));
+        }
+        rig.run(20 * SECOND);
+        let result = rig.result();
+        let skips: Vec<_> = result.skips.iter().map(|row| (row.0, row.1)).collect();
+        let reason = if breaker.is_some() { SkipReason::CircuitOpen } else { SkipReason::Frozen };
+        let passes = breaker == Some(Scope::Global) && priority == 3;
+        let (sent, expected) = if passes { (30, vec![]) } else { (10, vec![(reason, 20)]) };
+        assert_eq!((result.counts.sent, skips), (sent, expected), "{breaker:?} {priority}");
+        assert_eq!(rig.agents.iter().map(|agent| agent.got).sum::<u32>(), sent);
+    }
 }
 
 #[test]

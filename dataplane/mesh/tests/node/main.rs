@@ -5,3 +5,4 @@ mod gathers;
 mod random;
 mod registration;
 mod rig;
+mod views;

@@ -124,7 +124,7 @@ pub(crate) struct Rig {
     conns: u32,
 }
 
-fn aligned<R>(frame: &[u8], read: impl FnOnce(&[u8]) -> R) -> R {
+pub(crate) fn aligned<R>(frame: &[u8], read: impl FnOnce(&[u8]) -> R) -> R {
     let bytes = &frame[HEADER_LEN..];
     let mut copy = vec![0; bytes.len() + 16];
     let at = copy.as_ptr().align_offset(16);
@@ -474,7 +474,7 @@ impl Rig {
     ) {
         let mut frame = vec![0; order.template.frame_len()];
         let patch = PerAgent { handle, generation, ..PerAgent::default() };
-        assert_eq!(order.template.write(&mut frame, 1, EPOCH, left, &patch), frame.len());
+        assert_eq!(order.template.write(&mut frame, 1, left, &patch), frame.len());
         let (message_id, target) = aligned(&frame, |bytes| {
             let it = access::<Coordinate>(bytes).expect("sound");
             (it.message_id, it.target_ns.to_native())

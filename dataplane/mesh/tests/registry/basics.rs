@@ -1,12 +1,12 @@
 //! Single rules of the registry, one test each.
 
-use mesh::limits::{KEEP_GONE, LINK_AGENTS, MOVE_AFTER, PROBES, SECTOR_AGENTS, SILENT_AFTER};
+use mesh::limits::{KEEP_GONE, MOVE_AFTER, PROBES, SECTOR_AGENTS, SILENT_AFTER};
 use mesh::registry::{
     AgentRef, By, Circuit, Impedance, Newcomer, Place, RefFault, RegisterFault, Registry,
     Selection, Swept, score_of,
 };
 use mesh::{MS, SECOND};
-use wire::mesh::{AgentClass, AgentState, CircuitAction, SkipReason};
+use wire::mesh::{AgentClass, AgentState, CircuitAction, REGISTRATION_MAX, SkipReason};
 
 use super::{filled, id_of, impedance, join, link_of};
 
@@ -161,7 +161,7 @@ fn a_connection_carries_256_agents_and_loses_them_all_at_once() {
         capabilities: &[],
         impedance: impedance(MS, MS),
     };
-    for number in 0..u32::from(LINK_AGENTS) {
+    for number in 0..REGISTRATION_MAX as u32 {
         registry.register(SECOND, &newcomer(number)).unwrap();
     }
     assert_eq!(registry.register(SECOND, &newcomer(300)), Err(RegisterFault::LinkFull));

@@ -1,9 +1,7 @@
 //! Summaries, the map and the choice of the best, against plain computations over all agents.
 
-use mesh::limits::{BEST_SCORE, MAP_EVERY, SUMMARY_EVERY};
-use mesh::map::GlobalMap;
+use mesh::limits::{BEST_SCORE, SUMMARY_EVERY};
 use mesh::registry::{Impedance, Newcomer, Registry};
-use mesh::sketch::Sketch;
 use mesh::summary::{HistoryPoint, Summaries};
 use mesh::{MS, SECOND, Time};
 use proptest::prelude::*;
@@ -53,7 +51,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn clust_03_gmap_02_gmap_03_x_17_summaries_are_what_all_agents_give(
+    fn clust_03_gmap_02_x_17_summaries_are_what_all_agents_give(
         agents in prop::collection::vec((1..1100_u64, 0..6_usize, 0..4_u8), 0..700),
     ) {
         let registry = fleet(&agents);
@@ -96,15 +94,6 @@ proptest! {
             let best = best.min_by(|a, b| a.partial_cmp(b).unwrap());
             prop_assert_eq!(it.healthiest, best.map(|it| it.1));
         }
-        let mut map = GlobalMap::new();
-        prop_assert!(map.update(NOW, &summaries));
-        let scores = scores_of(&|_| true);
-        let stats = map.stats();
-        prop_assert_eq!(stats.agents as usize, agents.len());
-        prop_assert_eq!(stats.active, active(&|_| true));
-        prop_assert!(near(stats.mean, mean(&scores), 1e-4) && near(stats.p95, p95(&scores), 0.011));
-        prop_assert_eq!(stats.active_rate.is_some(), !agents.is_empty());
-        prop_assert_eq!(stats.sectors_healthy + stats.sectors_degraded, stats.sectors);
     }
 
     #[test]
@@ -139,69 +128,28 @@ proptest! {
 }
 
 #[test]
-fn y_11_gmap_01_summaries_every_5_s_and_the_map_every_10_s() {
+fn y_11_summaries_every_5_s() {
     let registry = filled(40);
-    let (mut summaries, mut map) = (Summaries::new(), GlobalMap::new());
-    assert!(summaries.refresh(NOW, &registry) && map.update(NOW, &summaries));
-    assert_eq!((summaries.due(), map.due()), (NOW + SUMMARY_EVERY, NOW + MAP_EVERY));
+    let mut summaries = Summaries::new();
+    assert!(summaries.refresh(NOW, &registry));
+    assert_eq!(summaries.due(), NOW + SUMMARY_EVERY);
     assert!(!summaries.refresh(NOW + SUMMARY_EVERY - 1, &registry));
     assert!(summaries.refresh(NOW + SUMMARY_EVERY, &registry));
-    assert!(!map.update(NOW + MAP_EVERY - 1, &summaries));
-    assert!(map.update(NOW + MAP_EVERY, &summaries));
 }
 
 #[test]
 fn x_17_no_agents_and_one_agent_have_defined_summaries() {
     let mut registry = Registry::new(30, 1);
-    let (mut summaries, mut map) = (Summaries::new(), GlobalMap::new());
-    assert!(summaries.refresh(0, &registry) && map.update(0, &summaries));
-    let stats = *map.stats();
-    assert_eq!((stats.agents, stats.active_rate, stats.mean, stats.p95), (0, None, None, None));
+    let mut summaries = Summaries::new();
+    assert!(summaries.refresh(0, &registry));
+    assert!(summaries.clusters().is_empty() && summaries.sectors().is_empty());
     join(&mut registry, SECOND, 1, 3 * MS);
-    assert!(summaries.refresh(NOW, &registry) && map.update(NOW, &summaries));
+    assert!(summaries.refresh(NOW, &registry));
     let cluster = summaries.clusters()[0];
     assert_eq!((cluster.mean, cluster.p95), (Some(4.0), Some(4.0)));
     assert_eq!((cluster.slowest, cluster.fastest, cluster.lead), (Some(0), Some(0), Some(0)));
-    assert_eq!((map.stats().active_rate, map.stats().sectors_healthy), (Some(1.0), 1));
-}
-
-#[test]
-fn gmap_03_a_sector_is_healthy_above_95_percent_active() {
-    let mut registry = filled(20);
-    let mut map = GlobalMap::new();
-    let mut summaries = Summaries::new();
-    registry.unlink(SECOND, link_of(3), &mut Vec::new());
-    summaries.refresh(NOW, &registry);
-    map.update(NOW, &summaries);
-    // 19 of 20 are 95%, not more.
-    assert_eq!((map.stats().sectors_healthy, map.stats().sectors_degraded), (0, 1));
-}
-
-#[test]
-fn hier_04_sectors_of_child_nodes_are_merged_and_dropped_with_them() {
-    let mut child = Summaries::new();
-    child.refresh(NOW, &fleet(&[(400, 3, 0); 200]));
-    let mut own = Summaries::new();
-    own.refresh(NOW, &fleet(&[(100, 0, 0); 100]));
-    let sector = child.sectors()[0].clone();
-    // What travels is the summary and the bins.
-    let scores = Sketch::from_bins(sector.scores.bins());
-    let sent = mesh::summary::Sector { summary: sector.summary, scores };
-    assert!(own.take_remote(9, sent.clone()) && own.take_remote(9, sent.clone()));
-    let mut bad = sent.clone();
-    bad.summary.active = 201;
-    assert!(!own.take_remote(8, bad));
-    let mut bad = sent;
-    bad.summary.mean = Some(f32::NAN);
-    assert!(!own.take_remote(8, bad));
-    let mut map = GlobalMap::new();
-    map.update(NOW, &own);
-    assert_eq!((map.stats().agents, map.stats().sectors), (300, 2));
-    assert!(near(map.stats().mean, Some(300.0), 1e-5) && near(map.stats().p95, Some(400.0), 0.011));
-    assert_eq!(map.sectors().iter().map(|it| it.child).collect::<Vec<_>>(), [None, Some(9)]);
-    own.drop_remote(9);
-    map.update(NOW + MAP_EVERY, &own);
-    assert_eq!(map.stats().agents, 100);
+    let sector = summaries.sectors()[0].summary;
+    assert_eq!((sector.clusters, sector.agents, sector.mean), (1, 1, Some(4.0)));
 }
 
 #[test]

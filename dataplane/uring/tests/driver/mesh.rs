@@ -125,7 +125,7 @@ impl Mesh {
 }
 
 fn template() -> Template {
-    Template::new(&Coordinate { payload: vec![1; 40], ..Coordinate::default() }).unwrap()
+    Template::new(&Coordinate { payload: vec![1; 40], ..Coordinate::default() }, 0).unwrap()
 }
 
 fn volley(number: u32, sends: Vec<ScheduledSend>) -> Down {

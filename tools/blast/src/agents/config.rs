@@ -4,13 +4,10 @@ use crate::config::{BlastError, CONNECTIONS_MAX, SOURCES_MAX, THREADS_MAX};
 use client::Addr;
 use fleet::{Fleet, Mix, Rng, World};
 use std::time::Duration;
-use wire::mesh::REGISTRATION_MAX;
+use wire::mesh::{CAPABILITIES_MAX, CAPABILITY_LEN_MAX, REGISTRATION_MAX};
 
 /// Most agents of a run.
 pub const AGENTS_MAX: u32 = 1_000_000;
-/// Most capabilities of an agent, and bytes of one (the registry's limits).
-const CAPABILITIES_MAX: usize = 16;
-const CAPABILITY_BYTES: usize = 64;
 /// Connections that one ring takes by itself, with some room under a limit of 20,000 descriptors.
 const PER_THREAD: u32 = 16_000;
 /// Connections from one local address: half of the ports that it has.
@@ -203,8 +200,8 @@ impl Config {
         }
         for capability in &self.capabilities {
             let name = &capability.name;
-            if name.is_empty() || name.len() > CAPABILITY_BYTES {
-                let what = format!("a capability has 1 to {CAPABILITY_BYTES} bytes");
+            if name.is_empty() || name.len() > CAPABILITY_LEN_MAX {
+                let what = format!("a capability has 1 to {CAPABILITY_LEN_MAX} bytes");
                 return Err(BlastError::usage(what));
             }
             if !(0.0..=1.0).contains(&capability.share) {

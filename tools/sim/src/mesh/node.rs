@@ -54,7 +54,8 @@ struct Volley {
     template: Template,
     /// What every agent gets, but for its own fields.
     base: Order,
-    created: u64,
+    /// When the message was made, node time.
+    made: Time,
     ttl: Time,
     expires: Time,
     left: u32,
@@ -407,8 +408,8 @@ impl World {
     /// A core orders copies.
     fn take_volley(&mut self, node: u8, order: VolleyOrder) {
         let it = &self.nodes[usize::from(node)];
-        let epoch_ns = it.clocks(self.now).epoch_ns;
-        let Some((base, created, ttl, correlation)) = read_template(&order.template, epoch_ns)
+        let Some((base, made, ttl, correlation)) =
+            read_template(&order.template, it.clocks(self.now).node)
         else {
             return;
         };
@@ -419,6 +420,7 @@ impl World {
             target: base.target_ns.saturating_sub(it.base),
             expires: if ttl == 0 { Time::MAX } else { self.now + ttl },
             hold: base.hold,
+            priority: order.priority,
             weight: base.weight,
         };
         self.watch.begins(&truth, self.now);
@@ -427,7 +429,7 @@ impl World {
         let volley = Volley {
             template: order.template,
             base,
-            created,
+            made,
             ttl,
             expires: order.expires,
             left: order.sends.len() as u32,
@@ -502,7 +504,7 @@ impl World {
             volley.report.sent += 1;
             volley.report.fire_error.clear();
             let given = it.given.get(send.handle as usize).copied().flatten();
-            let age = now.epoch_ns.saturating_sub(volley.created);
+            let age = now.node.saturating_sub(volley.made);
             let order = Order {
                 sent_ns: now.node,
                 handle: send.handle,
@@ -524,7 +526,7 @@ impl World {
                     confidence: send.confidence,
                 };
                 let mut out = vec![0; volley.template.frame_len()];
-                let _ = volley.template.write(&mut out, 0, now.epoch_ns, now.node, &per);
+                let _ = volley.template.write(&mut out, 0, now.node, &per);
                 out
             });
             self.copy_leaves(node, send, given, order, frame);
@@ -546,9 +548,13 @@ impl World {
         frame: Option<Vec<u8>>,
     ) {
         self.totals.sent += 1;
+        // One whose agent registered anew elsewhere meanwhile (it was silent for long) goes where
+        // it was meant to go, as long as that connection is not known to be gone.
+        let held = self.meant(send.conn, send.life).is_some();
         let right = given.is_some_and(|given| {
-            (given.conn, given.life) == (send.conn, send.life)
-                && given.generation >= send.generation
+            let same = (given.conn, given.life) == (send.conn, send.life);
+            let anew = held && given.generation > send.generation;
+            same && given.generation >= send.generation || anew
         });
         self.judge.look(Promise::RightRecipient, self.now, right, || {
             format!("node {node} sends {send:?}, but the place is {given:?}")
@@ -591,15 +597,17 @@ const fn view_of(ack: &Ack) -> AckView<'_> {
     }
 }
 
-/// What all copies share: the order, `created_ns`, the time to live, and the operation.
-fn read_template(template: &Template, epoch_ns: u64) -> Option<(Order, u64, Time, [u8; 16])> {
+/// What all copies share: the order, when it was made (node time), the time to live, and the
+/// operation.
+fn read_template(template: &Template, node: Time) -> Option<(Order, Time, Time, [u8; 16])> {
     let mut frame = vec![0; template.frame_len()];
-    let len = template.write(&mut frame, 0, epoch_ns, 0, &PerAgent::default());
+    let len = template.write(&mut frame, 0, node, &PerAgent::default());
     let mut desk = super::frames::Desk::default();
     let read = desk.open(frame.get(..len)?)?;
     debug_assert_eq!(len, HEADER_LEN + read.payload.len());
     let message = open::<Coordinate>(read.payload).ok()?;
     let ttl = Time::from(message.ttl_ms.to_native()) * MS;
-    let created = message.created_ns.to_native();
-    Some((Order::of(message, epoch_ns), created, ttl, message.correlation_id))
+    let age = read.timestamp_ns.saturating_sub(message.created_ns.to_native());
+    let order = Order::of(message, read.timestamp_ns);
+    Some((order, node.saturating_sub(age), ttl, message.correlation_id))
 }

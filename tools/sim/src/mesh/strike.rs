@@ -31,7 +31,10 @@ impl World {
         self.totals.faults += 1;
         let agent = self.struck(&fault);
         let conn = self.conn_of(agent);
-        let heal = |world: &mut Self, after: Time| world.after(after, Due::Heal(number));
+        // By its number: its place in the list is another one where faults were left out.
+        let heal = |world: &mut Self, after: Time| {
+            world.after(after, Due::Heal(fault.number as u16));
+        };
         if let Some(lie) = lie_of(fault.kind) {
             self.actors[agent as usize].lies.add(lie);
             return;
@@ -224,7 +227,10 @@ impl World {
             };
             self.operator_sends(0, &circuit, number);
         }
-        self.watch.part(fault, (scope, sector, cluster), begin, self.now);
+        // An order that nobody takes shuts nothing.
+        if !begin || self.conns[self.desk_of(0) as usize].up {
+            self.watch.part(fault, (scope, sector, cluster), begin, self.now);
+        }
     }
 }
 

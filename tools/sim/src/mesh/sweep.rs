@@ -84,8 +84,6 @@ impl World {
             // One that crashed of itself a moment ago is on its way.
             let link = &self.conns[self.conn_of(agent) as usize];
             let late = !link.up || self.now < link.since + ON_THE_WAY;
-            // Whether one that was silent counts as present again at once is the registry's to say.
-            let late = late || actor.silent_since > 0;
             let back = late || actor.lost || !actor.lies.honest() || self.present[agent as usize];
             let placed = actor.placed;
             self.judge.look(Promise::AllComeBack, self.now, back, || {

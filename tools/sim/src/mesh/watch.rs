@@ -11,7 +11,7 @@ use ::mesh::{agent::Ack, agent::Order, node::AckView};
 use fleet::{MS, SECOND};
 use std::collections::VecDeque;
 use wire::{
-    mesh::{Scope, Trinary},
+    mesh::{PRIORITY_MAX, Scope, Trinary},
     payload::mesh::ArchivedGatherReport,
 };
 
@@ -43,6 +43,7 @@ pub(super) struct Truth {
     pub(super) target: Time,
     pub(super) expires: Time,
     pub(super) hold: bool,
+    pub(super) priority: u8,
     pub(super) weight: f32,
 }
 
@@ -76,11 +77,29 @@ struct Asked {
 /// A part that is frozen or cut off.
 #[derive(Clone, Copy, Debug)]
 struct Part {
-    fault: u32,
     what: (Scope, u16, u16),
     from: Time,
     /// A breaker, not a freeze.
     breaker: bool,
+}
+
+impl Part {
+    /// Whether an agent of the first node is in it. Sectors and clusters are as the node last said.
+    fn holds(&self, place: (u16, u16), moved: bool) -> bool {
+        let (scope, sector, cluster) = self.what;
+        match scope {
+            Scope::Global => true,
+            Scope::Sector => !moved && place.0 == sector,
+            Scope::Cluster => !moved && place == (sector, cluster),
+        }
+    }
+
+    /// Whether this copy may leave all the same: what was scheduled before is not recalled, and
+    /// what is critical passes an open global breaker.
+    fn lets_pass(&self, message: &Message) -> bool {
+        let critical = message.truth.priority >= PRIORITY_MAX;
+        message.began < self.from || self.breaker && self.what.0 == Scope::Global && critical
+    }
 }
 
 /// All of it.
@@ -157,6 +176,8 @@ impl Watch {
     pub(super) fn node_died(&mut self, node: u8, at: Time) {
         if node == 0 {
             self.void(at);
+            // It comes back with the gates of its last snapshot, whichever those were.
+            self.parts.clear();
         }
         self.messages.retain(|message| message.truth.node != node);
     }
@@ -170,11 +191,11 @@ impl Watch {
     /// A part was frozen or cut off, or is free again.
     pub(super) fn part(&mut self, fault: &Fault, what: (Scope, u16, u16), begin: bool, now: Time) {
         let breaker = fault.kind == Kind::Circuit;
-        let fault = fault.number;
         if begin {
-            self.parts.push(Part { fault, what, from: now + 10 * MS, breaker });
+            self.parts.push(Part { what, from: now + 10 * MS, breaker });
         } else {
-            self.parts.retain(|part| part.fault != fault);
+            // Another order of the same kind to the same place ends with it.
+            self.parts.retain(|part| (part.what, part.breaker) != (what, breaker));
         }
     }
 
@@ -304,9 +325,7 @@ impl World {
                 format!("agent {agent} takes the moment for {off} ns off, and claims {bound} ns")
             });
         }
-        // Its age when it left is told by the node's wall clock: where that jumped, by no clock.
-        let jumped = self.plan.faults.iter().any(|fault| fault.kind == Kind::WallStep);
-        let alive = stepped || jumped || now <= truth.expires.saturating_add(bound);
+        let alive = stepped || now <= truth.expires.saturating_add(bound);
         self.judge.look(Promise::NeverExpired, now, alive, || {
             format!("agent {agent} acts {} ns after the message's end", now - truth.expires)
         });
@@ -315,25 +334,17 @@ impl World {
     /// A copy leaves a node.
     pub(super) fn note_copy(&mut self, node: u8, given: &Given, order: &Order) {
         let now = self.now;
-        let frozen = self.watch.parts.iter().find(|part| {
-            let (scope, sector, cluster) = part.what;
-            let there = (given.sector, given.cluster);
-            node == 0
-                && match scope {
-                    Scope::Global => true,
-                    Scope::Sector => !self.watch.moved && there.0 == sector,
-                    Scope::Cluster => !self.watch.moved && there == (sector, cluster),
-                }
-        });
-        let frozen = frozen.map(|part| (part.from, part.breaker));
         let agent = given.agent;
         // Two nodes of a tree do not know of each other's names.
         let twice = self.watch.message_to(&order.message_id, agent);
         let twice = twice.is_some_and(|message| message.truth.node == node);
         let target = order.target_ns.saturating_sub(self.nodes[usize::from(node)].base);
+        let place = (given.sector, given.cluster);
+        let moved = self.watch.moved;
+        let shut = self.watch.parts.iter().filter(|part| node == 0 && part.holds(place, moved));
+        let shut: Vec<Part> = shut.copied().collect();
         let Some(message) = self.watch.message(node, &order.message_id, target) else { return };
-        // What passes an open breaker (probes, what is critical) is the node's to say.
-        let quiet = frozen.is_none_or(|(from, breaker)| breaker || message.began < from);
+        let quiet = !shut.iter().any(|part| !part.lets_pass(message));
         self.judge.look(Promise::FrozenIsQuiet, now, quiet, || {
             format!("agent {agent} in {:?} gets a message", (given.sector, given.cluster))
         });
