@@ -184,8 +184,9 @@ impl Agent {
     /// Reads what messages will change, and changes nothing: as [`crate::node::Mesh::touch`].
     #[must_use]
     pub fn touch(&self) -> u64 {
-        let done = self.done.iter().fold(0, |sum, id| sum ^ u64::from(id[0]));
-        self.hlc ^ self.context ^ self.asked ^ self.peer_received ^ self.next_beat ^ done
+        let done = u64::from(self.done[0][0] ^ self.done[REMEMBERED - 1][0]);
+        let clock = self.clock.rtt_min().unwrap_or(0);
+        done ^ clock ^ self.hlc ^ self.timer ^ self.next_beat ^ self.jobs.len() as u64
     }
 
     /// What the agent works with (IMPED-11); repeated in heartbeats and answers.

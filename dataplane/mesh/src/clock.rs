@@ -122,7 +122,8 @@ impl OffsetFilter {
         if !self.known {
             return None;
         }
-        let seconds = (i128::from(own) - i128::from(self.at)) as f64 / SECOND as f64;
+        let apart = own.abs_diff(self.at) as f64 / SECOND as f64;
+        let seconds = if own < self.at { -apart } else { apart };
         Some(self.offset.saturating_add((f64::from(self.drift) * seconds) as i64))
     }
 

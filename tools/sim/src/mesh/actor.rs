@@ -40,6 +40,10 @@ pub(super) struct Actor {
     /// When its timer comes next in the queue, true time, and which timer that is, own clock.
     armed: Time,
     timer: Time,
+    /// One more of its timers that is in the queue, after that one: it may be used again.
+    later: Time,
+    /// Its service ends then, and its timer is looked at.
+    busy_until: Time,
     /// Services begun, to know the present one.
     pub(super) services: u32,
     outcome: Outcome,
@@ -68,6 +72,8 @@ impl Actor {
             asked: 0,
             armed: Time::MAX,
             timer: Time::MAX,
+            later: Time::MAX,
+            busy_until: 0,
             services: 0,
             outcome: Outcome::Ready,
             bound: 0,
@@ -87,21 +93,14 @@ impl Actor {
 
     /// What is in the queue for it is void.
     pub(super) const fn disarm(&mut self) {
-        self.armed = Time::MAX;
+        (self.armed, self.later, self.busy_until) = (Time::MAX, Time::MAX, 0);
     }
 
-    /// Reads all of it: see `warm.rs`.
+    /// Reads all of it, one word of each cache line or so: see `warm.rs`.
+    #[inline]
     pub(super) fn touch(&self) -> u64 {
-        let (handle, _) = self.agent.place();
-        let held = self.agent.in_hand() as u64 ^ self.agent.touch();
-        held ^ u64::from(handle)
-            ^ self.agent.next_timer()
-            ^ self.agent.clock().rtt_min().unwrap_or(0)
-            ^ self.rng.clone().next()
-            ^ self.armed
-            ^ self.timer
-            ^ self.skew
-            ^ u64::from(self.services)
+        let ends = self.timer ^ self.bound ^ u64::from(self.services) ^ self.skew;
+        self.agent.touch() ^ ends ^ self.rng.touch()
     }
 
     /// A word that follows from its state.
@@ -148,16 +147,32 @@ impl World {
         // Turning a clock round loses a nanosecond or two; a timer must not come early.
         let due = self.fleet.true_time(agent, timer.saturating_sub(actor.skew)) + 2;
         let due = due.max(self.now);
+        let now = self.now;
         let actor = &mut self.actors[agent as usize];
-        if due < actor.armed {
-            actor.armed = due;
-            actor.timer = timer;
-            self.at_agent(due, agent, Due::Agent(agent));
+        // Nothing is put into the queue that will not be needed: the end of a service comes here
+        // again, and what lies in the queue already serves as well.
+        if due >= actor.armed || now < actor.busy_until && actor.busy_until < due {
+            return;
         }
+        actor.timer = timer;
+        if actor.later <= due {
+            actor.armed = std::mem::replace(&mut actor.later, Time::MAX);
+            return;
+        }
+        if actor.armed != Time::MAX {
+            actor.later = actor.armed;
+        }
+        actor.armed = due;
+        self.at_agent(due, agent, Due::Agent(agent));
     }
 
     pub(super) fn agent_timer(&mut self, agent: u32) {
-        if self.actors[agent as usize].armed != self.now {
+        let now = self.now;
+        let actor = &mut self.actors[agent as usize];
+        if actor.later == now {
+            actor.later = Time::MAX;
+        }
+        if actor.armed != now {
             return;
         }
         let early = self.early(agent);
@@ -200,7 +215,7 @@ impl World {
         let phase = self.rng.next();
         let actor = &mut self.actors[agent as usize];
         actor.agent = Agent::new(phase);
-        actor.armed = Time::MAX;
+        actor.disarm();
         actor.services += 1;
         let conn = self.conn_of(agent);
         let pause = SECOND + self.rng.below(5 * SECOND);
@@ -224,7 +239,9 @@ impl World {
                     let fleet = &self.fleet;
                     let takes =
                         fleet.sample_service(agent, self.now, weight, queue, &mut actor.rng);
-                    self.at_agent(self.now + takes, agent, Due::Served(agent, service));
+                    let ends = self.now + takes;
+                    actor.busy_until = ends;
+                    self.at_agent(ends, agent, Due::Served(agent, service));
                 }
                 Output::Dropped(..) => self.totals.dropped += 1,
             }

@@ -36,8 +36,10 @@ struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    const fn order(&self) -> (Time, u64) {
-        (self.at, self.key)
+    /// Time above the key, in one number: compared without a branch.
+    #[inline]
+    const fn order(&self) -> u128 {
+        (self.at as u128) << 64 | self.key as u128
     }
 }
 
