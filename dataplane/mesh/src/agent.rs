@@ -146,7 +146,8 @@ impl Agent {
     /// when the answer left, `every` the interval it expects (0 for the default).
     pub fn registered(&mut self, asked: Time, now: Time, place: &Place, sent: Time, every: Time) {
         (self.handle, self.generation) = (place.handle, place.generation);
-        self.clock.sample(asked, sent, sent, now);
+        // It may be another node, or one that started anew.
+        self.clock.sample_first(asked, sent, sent, now);
         (self.peer_sent, self.peer_received) = (sent, now);
         if every > 0 {
             self.beat_every = every.clamp(BEAT_RANGE.0, BEAT_RANGE.1);
