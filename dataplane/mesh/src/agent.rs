@@ -39,6 +39,9 @@ pub const TRANSIT_AFTER: Time = 2 * SECOND;
 pub const QUEUE_MAX: usize = 64;
 /// What that answer says.
 pub const QUEUE_FULL: &str = "queue full";
+/// What the answer to a message that is to be held says while no exchange has shown what the node's
+/// clock is.
+pub const CLOCK_UNKNOWN: &str = "clock unknown";
 
 /// Answered messages that an agent knows again; one that comes back later than that is acted on
 /// once more, unless its time to live is over.
@@ -231,14 +234,25 @@ impl Agent {
         };
         if now > job.expires {
             self.expire(now, &job, out);
-        } else if self.jobs.len() == QUEUE_MAX {
+        } else if let Some(detail) = self.refusal(order) {
             self.count(now, false);
             let ack = self.ack(now, &job, backlog, Trinary::Conflict);
-            out.push(Output::Ack(Ack { detail: QUEUE_FULL, ..ack }));
+            out.push(Output::Ack(Ack { detail, ..ack }));
         } else {
             self.jobs.push(job);
             self.begin(now, out);
             self.settle();
+        }
+    }
+
+    /// Why it cannot take a message, if so.
+    const fn refusal(&self, order: &Order) -> Option<&'static str> {
+        if self.jobs.len() == QUEUE_MAX {
+            Some(QUEUE_FULL)
+        } else if order.hold && !self.clock.is_known() {
+            Some(CLOCK_UNKNOWN)
+        } else {
+            None
         }
     }
 

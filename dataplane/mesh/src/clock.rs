@@ -19,6 +19,9 @@ const ROUNDING: f32 = 50_000.0;
 const LONGEST: Time = 600 * SECOND;
 /// Standard deviation of unknown clocks' drift: 60 ppm, in ns/s.
 const DRIFT_SPREAD: f32 = 60_000.0;
+/// No two clocks drift apart by more: 100 ppm, in ns/s (crystals are good for 50 each). The bound of
+/// the error rests on this, not on the filter's variance, which noise that is not normal belies.
+const DRIFT_BOUND: f32 = 100_000.0;
 /// Growth of the drift's variance: 10 ns/s per square root of a second (temperature).
 const DRIFT_NOISE: f32 = 100.0;
 /// Drift that nobody's clock has: 1000 ppm, in ns/s. Larger estimates are held there.
@@ -134,6 +137,12 @@ impl OffsetFilter {
         true
     }
 
+    /// Whether any exchange has been taken.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.known
+    }
+
     /// The other clock's lead at this own time, drift included.
     #[must_use]
     pub fn offset_at(&self, own: Time) -> Option<i64> {
@@ -165,12 +174,20 @@ impl OffsetFilter {
 
     /// The estimate is not further from the truth than this, as of the last exchange: each exchange
     /// bounds the true offset by half its round trip (a path may be slow one way only), what all of
-    /// them allow is left, and between them it grows by what the drift may be off, three standard
-    /// deviations ([`DRIFT_SPREAD`] at first). It holds for honest timestamps on clocks that do not
+    /// them allow is left, and between them it grows by what the estimated drift may be off where
+    /// the true one is at most 100 ppm. It holds for honest timestamps on such clocks that do not
     /// step.
     #[must_use]
     pub fn error_bound(&self) -> Time {
         if self.known { (self.bound + ROUNDING) as Time } else { Time::MAX }
+    }
+
+    /// Likewise for the estimate at this own time, past the last exchange or ahead.
+    #[must_use]
+    pub fn error_bound_at(&self, own: Time) -> Time {
+        let seconds = own.abs_diff(self.at) as f64 / SECOND as f64;
+        let drift = (seconds * f64::from(self.drift_unknown())) as Time;
+        self.error_bound().saturating_add(drift)
     }
 
     fn exchange(&self, t1: Time, t2: Time, t3: Time, t4: Time) -> Option<Exchange> {
@@ -242,9 +259,9 @@ impl OffsetFilter {
         self.p11 = (self.p11 + DRIFT_NOISE * dt).min(DRIFT_SPREAD * DRIFT_SPREAD);
     }
 
-    /// What the drift may be off, ns/s.
+    /// What the estimated drift may be off, ns/s.
     fn drift_unknown(&self) -> f32 {
-        3.0 * self.p11.sqrt()
+        self.drift.abs() + DRIFT_BOUND
     }
 
     /// The estimate moves by `step` towards an exchange that is `innovation` away, as far as both
