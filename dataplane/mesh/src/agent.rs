@@ -39,6 +39,9 @@ pub const TRANSIT_AFTER: Time = 2 * SECOND;
 pub const QUEUE_MAX: usize = 64;
 /// What that answer says.
 pub const QUEUE_FULL: &str = "queue full";
+/// What the answer to a message that is to be held says while no exchange has shown what the node's
+/// clock is.
+pub const CLOCK_UNKNOWN: &str = "clock unknown";
 
 /// Answered messages that an agent knows again; one that comes back later than that is acted on
 /// once more, unless its time to live is over.
@@ -146,7 +149,8 @@ impl Agent {
     /// when the answer left, `every` the interval it expects (0 for the default).
     pub fn registered(&mut self, asked: Time, now: Time, place: &Place, sent: Time, every: Time) {
         (self.handle, self.generation) = (place.handle, place.generation);
-        self.clock.sample(asked, sent, sent, now);
+        // It may be another node, or one that started anew.
+        self.clock.sample_first(asked, sent, sent, now);
         (self.peer_sent, self.peer_received) = (sent, now);
         if every > 0 {
             self.beat_every = every.clamp(BEAT_RANGE.0, BEAT_RANGE.1);
@@ -238,14 +242,25 @@ impl Agent {
         };
         if now > job.expires {
             self.expire(now, &job, out);
-        } else if self.jobs.len() == QUEUE_MAX {
+        } else if let Some(detail) = self.refusal(order) {
             self.count(now, false);
             let ack = self.ack(now, &job, backlog, Trinary::Conflict);
-            out.push(Output::Ack(Ack { detail: QUEUE_FULL, ..ack }));
+            out.push(Output::Ack(Ack { detail, ..ack }));
         } else {
             self.jobs.push(job);
             self.begin(now, out);
             self.settle();
+        }
+    }
+
+    /// Why it cannot take a message, if so.
+    const fn refusal(&self, order: &Order) -> Option<&'static str> {
+        if self.jobs.len() == QUEUE_MAX {
+            Some(QUEUE_FULL)
+        } else if order.hold && !self.clock.is_known() {
+            Some(CLOCK_UNKNOWN)
+        } else {
+            None
         }
     }
 

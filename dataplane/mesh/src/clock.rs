@@ -9,14 +9,19 @@
 //! The filter is a Kalman filter for (offset, drift) which takes half that excess as the
 //! measurement's standard deviation: short exchanges count fully, long ones hardly.
 
-use crate::{MS, SECOND, Time};
+use crate::{SECOND, Time};
 
-/// The shortest round trip is that of this and the last window.
-const WINDOW_MS: u32 = 30_000;
+/// The shortest round trip is that of this and the last window, seconds.
+const WINDOW_S: u16 = 30;
+/// What timestamps and roundings may be off, ns.
+const ROUNDING: f32 = 50_000.0;
 /// Longest exchange that is looked at: a heartbeat's answer may lie with the other side for long.
 const LONGEST: Time = 600 * SECOND;
 /// Standard deviation of unknown clocks' drift: 60 ppm, in ns/s.
 const DRIFT_SPREAD: f32 = 60_000.0;
+/// No two clocks drift apart by more: 100 ppm, in ns/s (crystals are good for 50 each). The bound of
+/// the error rests on this, not on the filter's variance, which noise that is not normal belies.
+const DRIFT_BOUND: f32 = 100_000.0;
 /// Growth of the drift's variance: 10 ns/s per square root of a second (temperature).
 const DRIFT_NOISE: f32 = 100.0;
 /// Drift that nobody's clock has: 1000 ppm, in ns/s. Larger estimates are held there.
@@ -38,11 +43,13 @@ pub struct OffsetFilter {
     p00: f32,
     p01: f32,
     p11: f32,
+    /// The true offset is within this of the estimate at `at`, ns.
+    bound: f32,
     /// Shortest round trips of the last and this window, ns; `u32::MAX` is none.
     rtt_last: u32,
     rtt_now: u32,
-    /// Start of this window, own ms modulo 2^32.
-    window: u32,
+    /// Start of this window, own seconds modulo 2^16.
+    window: u16,
     contradictions: u8,
     known: bool,
 }
@@ -53,6 +60,9 @@ const _: () = assert!(size_of::<OffsetFilter>() <= 48);
 struct Exchange {
     offset: i64,
     rtt: u32,
+    /// The true offset is within this of `offset`: half the round trip, and what the dwell may
+    /// have been counted wrong.
+    half: f32,
     /// Own time in the middle.
     at: Time,
 }
@@ -73,7 +83,8 @@ impl OffsetFilter {
             drift: 0.0,
             p00: 0.0,
             p01: 0.0,
-            p11: 0.0,
+            p11: DRIFT_SPREAD * DRIFT_SPREAD,
+            bound: 0.0,
             rtt_last: u32::MAX,
             rtt_now: u32::MAX,
             window: 0,
@@ -84,8 +95,19 @@ impl OffsetFilter {
 
     /// Takes one exchange: sent at `t1` (own clock), received at `t2` and answered at `t3` (the
     /// other's), back at `t4` (own). False: an impossible exchange (an end before its start, a
-    /// dwell longer than the whole, over ten minutes), ignored.
+    /// dwell longer than the whole, over ten minutes) or one that was under way for over 4.29 s,
+    /// ignored.
     pub fn sample(&mut self, t1: Time, t2: Time, t3: Time, t4: Time) -> bool {
+        self.take((t1, t2, t3, t4), CONTRADICTIONS)
+    }
+
+    /// Likewise for the first exchange over a new connection: the other side may be another
+    /// machine, or have started anew. An exchange that contradicts the estimate ends it at once.
+    pub fn sample_first(&mut self, t1: Time, t2: Time, t3: Time, t4: Time) -> bool {
+        self.take((t1, t2, t3, t4), 1)
+    }
+
+    fn take(&mut self, (t1, t2, t3, t4): (Time, Time, Time, Time), contradictions: u8) -> bool {
         let Some(seen) = self.exchange(t1, t2, t3, t4) else { return false };
         let first = !self.known;
         let before = self.rtt_now.min(self.rtt_last);
@@ -99,12 +121,11 @@ impl OffsetFilter {
         let learned = before.saturating_sub(seen.rtt) as f32 / 2.0;
         self.p00 += learned * learned;
         let innovation = seen.offset.saturating_sub(self.offset);
-        let half = f64::from(seen.rtt) / 2.0;
-        let slack = half + 3.0 * f64::from(self.p00).sqrt() + 50_000.0;
+        let slack = f64::from(seen.half) + f64::from(self.bound) + f64::from(ROUNDING);
         if innovation.unsigned_abs() as f64 > slack {
-            // The true offset cannot be that far from the estimate: one of the two is wrong.
+            // No offset fits both: the other clock stepped, or somebody lies.
             self.contradictions += 1;
-            if self.contradictions >= CONTRADICTIONS {
+            if self.contradictions >= contradictions {
                 self.rtt_last = u32::MAX;
                 self.rtt_now = seen.rtt;
                 self.restart(&seen);
@@ -112,8 +133,14 @@ impl OffsetFilter {
             return true;
         }
         self.contradictions = 0;
-        self.correct(innovation as f32, seen.rtt, shortest);
+        self.correct(innovation as f32, &seen, shortest);
         true
+    }
+
+    /// Whether any exchange has been taken.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.known
     }
 
     /// The other clock's lead at this own time, drift included.
@@ -146,11 +173,22 @@ impl OffsetFilter {
         self.known.then(|| Time::from(self.rtt_last.min(self.rtt_now)))
     }
 
-    /// Nobody can be surer of the offset than this: half the shortest round trip (a path may be
-    /// slow one way only), plus what the filter does not know.
+    /// The estimate is not further from the truth than this, as of the last exchange: each exchange
+    /// bounds the true offset by half its round trip (a path may be slow one way only), what all of
+    /// them allow is left, and between them it grows by what the estimated drift may be off where
+    /// the true one is at most 100 ppm. It holds for honest timestamps on such clocks that do not
+    /// step.
     #[must_use]
     pub fn error_bound(&self) -> Time {
-        self.rtt_min().map_or(Time::MAX, |rtt| rtt / 2 + f64::from(self.p00).sqrt() as Time)
+        if self.known { (self.bound + ROUNDING) as Time } else { Time::MAX }
+    }
+
+    /// Likewise for the estimate at this own time, past the last exchange or ahead.
+    #[must_use]
+    pub fn error_bound_at(&self, own: Time) -> Time {
+        let seconds = own.abs_diff(self.at) as f64 / SECOND as f64;
+        let drift = (seconds * f64::from(self.drift_unknown())) as Time;
+        self.error_bound().saturating_add(drift)
     }
 
     fn exchange(&self, t1: Time, t2: Time, t3: Time, t4: Time) -> Option<Exchange> {
@@ -160,24 +198,34 @@ impl OffsetFilter {
             return None;
         }
         let own_dwell = dwell as f64 / (1.0 + f64::from(self.drift) * 1e-9);
-        let rtt = (whole as f64 - own_dwell).clamp(0.0, f64::from(u32::MAX - 1)) as u32;
+        let rtt = (whole as f64 - own_dwell).max(0.0);
+        if rtt >= f64::from(u32::MAX) {
+            return None;
+        }
+        let half = (rtt as f32 + dwell as f32 * 1e-9 * self.drift_unknown()) / 2.0;
+        let rtt = rtt as u32;
         let sum = i128::from(t2) - i128::from(t1) + i128::from(t3) - i128::from(t4);
         let offset = i64::try_from(sum / 2).ok()?;
-        (offset.unsigned_abs() < 1 << 62).then_some(Exchange { offset, rtt, at: t1 + whole / 2 })
+        (offset.unsigned_abs() < 1 << 62).then_some(Exchange {
+            offset,
+            rtt,
+            half,
+            at: t1 + whole / 2,
+        })
     }
 
     /// Keeps the shortest round trips of two windows; the shortest of both.
     fn note_rtt(&mut self, rtt: u32, at: Time) -> u32 {
-        let now_ms = (at / MS) as u32;
+        let now = (at / SECOND) as u16;
         if self.rtt_now == u32::MAX {
-            self.window = now_ms;
+            self.window = now;
         }
         // Exchanges may come a little out of order: an age beyond half the range is "before".
-        let age = now_ms.wrapping_sub(self.window);
-        if (WINDOW_MS..u32::MAX / 2).contains(&age) {
+        let age = now.wrapping_sub(self.window);
+        if (WINDOW_S..u16::MAX / 2).contains(&age) {
             self.rtt_last = self.rtt_now;
             self.rtt_now = rtt;
-            self.window = now_ms;
+            self.window = now;
         }
         self.rtt_now = self.rtt_now.min(rtt);
         self.rtt_now.min(self.rtt_last)
@@ -187,6 +235,7 @@ impl OffsetFilter {
         let drift_known = self.known && self.p11 < DRIFT_SPREAD * DRIFT_SPREAD / 100.0;
         self.offset = seen.offset;
         self.at = seen.at;
+        self.bound = seen.half;
         self.p00 = noise(seen.rtt, seen.rtt / 2);
         self.p01 = 0.0;
         if !drift_known {
@@ -205,19 +254,38 @@ impl OffsetFilter {
         self.offset = self.offset.saturating_add((f64::from(self.drift) * seconds) as i64);
         self.at = at;
         let dt = seconds as f32;
+        self.bound += dt * self.drift_unknown();
         self.p00 += dt * (2.0 * self.p01 + dt * self.p11);
         self.p01 += dt * self.p11;
         self.p11 = (self.p11 + DRIFT_NOISE * dt).min(DRIFT_SPREAD * DRIFT_SPREAD);
     }
 
-    fn correct(&mut self, innovation: f32, rtt: u32, shortest: u32) {
-        let measured = noise(rtt, shortest);
+    /// What the estimated drift may be off, ns/s.
+    fn drift_unknown(&self) -> f32 {
+        self.drift.abs() + DRIFT_BOUND
+    }
+
+    /// The estimate moves by `step` towards an exchange that is `innovation` away, as far as both
+    /// bounds have room; what is left of them is the new bound. Returns the step that was made.
+    fn narrow(&mut self, innovation: f32, half: f32, step: f32) -> f32 {
+        let low = (-self.bound).max(innovation - half);
+        let high = self.bound.min(innovation + half);
+        // They may miss each other by the roundings.
+        let (low, high) = (low.min(high), high.max(low));
+        let step = step.clamp(low, high);
+        self.bound = (high - step).max(step - low);
+        step
+    }
+
+    fn correct(&mut self, innovation: f32, seen: &Exchange, shortest: u32) {
+        let measured = noise(seen.rtt, shortest);
         // An outlier (beyond three deviations) counts for as much as one at three.
         let spread = self.p00 + measured;
         let strange = innovation * innovation / (9.0 * spread);
         let total = if strange > 1.0 { spread * strange } else { spread };
         let (k0, k1) = (self.p00 / total, self.p01 / total);
-        self.offset = self.offset.saturating_add((k0 * innovation).round() as i64);
+        let step = self.narrow(innovation, seen.half, k0 * innovation);
+        self.offset = self.offset.saturating_add(step.round() as i64);
         self.drift = (self.drift + k1 * innovation).clamp(-DRIFT_MOST, DRIFT_MOST);
         self.p11 = (self.p11 - k1 * self.p01).max(1.0);
         self.p01 *= 1.0 - k0;

@@ -41,6 +41,32 @@ fn acks(out: &[Output]) -> Vec<Ack> {
 }
 
 #[test]
+fn meshmsg_16_nothing_is_held_by_a_clock_that_nobody_knows() {
+    let (mut agent, mut out) = (Agent::new(123), Vec::new());
+    // The answer took longer than an exchange may.
+    agent.registered(AHEAD + SECOND, AHEAD + 7 * SECOND, &place(), 4 * SECOND, 0);
+    assert_eq!(agent.place(), (7, 2));
+    let now = AHEAD + 8 * SECOND;
+    agent.order(now, &order(9, 5 * SECOND, 9 * SECOND), 0, &mut out);
+    assert_eq!(acks(&out)[0].state, Trinary::Conflict);
+    assert_eq!(acks(&out)[0].detail, CLOCK_UNKNOWN);
+    out.clear();
+    agent.order(now, &Order { hold: false, ..order(8, 5 * SECOND, 9 * SECOND) }, 0, &mut out);
+    assert!(matches!(out[..], [Output::Begin { .. }]), "{out:?}");
+}
+
+#[test]
+fn x_14_an_agent_that_registers_with_another_node_takes_its_clock() {
+    let (mut agent, mut out) = (agent(), Vec::new());
+    let (now, node) = (AHEAD + 60 * SECOND, 3_600 * SECOND);
+    agent.registered(now, now + 2 * MS, &place(), node + MS, 0);
+    agent.order(now + SECOND, &order(9, node + SECOND, node + 2 * SECOND), 0, &mut out);
+    agent.finished(now + SECOND, Verdict::Ready, 0, &mut out);
+    let release = agent.next_release().expect("held");
+    assert!(release.abs_diff(now + 2 * SECOND) < 2 * MS, "{release}");
+}
+
+#[test]
 fn meshmsg_16_holds_until_the_moment_acts_and_answers_with_its_times() {
     let (mut agent, mut out) = (agent(), Vec::new());
     let (sent, target) = (2 * SECOND, 3 * SECOND);

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::MS;
 
 /// The other clock: ahead by `offset`, fast by `ppm`.
 fn there(own: Time, offset: i64, ppm: f64) -> Time {
@@ -88,6 +89,39 @@ fn impossible_exchanges_are_ignored() {
     assert_eq!(filter.error_bound(), Time::MAX);
 }
 
+#[test]
+fn x_14_an_exchange_under_way_for_longer_than_can_be_noted_is_none() {
+    let mut filter = OffsetFilter::new();
+    assert!(!exchange(&mut filter, (0, 0.0), 100 * SECOND, (3 * SECOND, 2 * SECOND), 0));
+    assert_eq!(filter.error_bound(), Time::MAX);
+    assert!(exchange(&mut filter, (0, 0.0), 110 * SECOND, (3 * SECOND, SECOND), 0));
+    assert!(filter.error_bound().abs_diff(2 * SECOND) < MS);
+}
+
+#[test]
+fn x_14_a_long_first_exchange_is_forgotten_with_the_first_short_one() {
+    let (clock, mut filter) = ((SECOND as i64, 0.0), OffsetFilter::new());
+    exchange(&mut filter, clock, 100 * SECOND, (270 * MS, 30 * MS), 0);
+    assert!(error(&filter, clock, 100 * SECOND) > 119 * MS);
+    assert!(error(&filter, clock, 100 * SECOND) <= filter.error_bound());
+    exchange(&mut filter, clock, 102 * SECOND, (30 * MS, 30 * MS), 0);
+    assert!(error(&filter, clock, 102 * SECOND) <= filter.error_bound());
+    assert!(filter.error_bound() < 61 * MS, "{}", filter.error_bound());
+}
+
+#[test]
+fn x_14_over_a_new_connection_another_clock_is_known_at_once() {
+    let (one, other) = ((SECOND as i64, 20.0), (3_600 * SECOND as i64, -30.0));
+    let mut filter = OffsetFilter::new();
+    for k in 0..10 {
+        exchange(&mut filter, one, (100 + k) * SECOND, (MS, MS), 0);
+    }
+    let at = 120 * SECOND;
+    let t2 = there(at + MS, other.0, other.1);
+    assert!(filter.sample_first(at, t2, t2, at + 2 * MS));
+    assert!(error(&filter, other, at) < 2 * MS);
+}
+
 proptest! {
     #[test]
     fn whatever_is_said_nothing_breaks(
@@ -104,6 +138,7 @@ proptest! {
         }
         let _ = (filter.offset_at(at), filter.to_other(at), filter.to_own(at, at));
         prop_assert!(filter.p00.is_finite() && filter.p11.is_finite() && filter.drift.is_finite());
+        prop_assert!(filter.bound >= 0.0 && filter.bound.is_finite(), "{}", filter.bound);
     }
 
     #[test]
@@ -119,6 +154,6 @@ proptest! {
             exchange(&mut filter, clock, at, (down * MS, up * MS), MS);
         }
         let off = error(&filter, clock, at);
-        prop_assert!(off <= filter.error_bound() + 2 * MS, "{off} {}", filter.error_bound());
+        prop_assert!(off <= filter.error_bound(), "{off} {}", filter.error_bound());
     }
 }

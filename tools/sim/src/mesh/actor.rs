@@ -86,9 +86,18 @@ impl Actor {
         }
     }
 
-    /// A registration leaves.
+    /// A registration leaves. Answers do not say which one they are for: while one is not
+    /// answered, the first counts, so that no round trip is taken for shorter than it was.
     pub(super) const fn asks_at(&mut self, own: Time) {
-        self.asked = own;
+        if self.placed || self.asked == 0 {
+            self.asked = own;
+        }
+    }
+
+    /// It has a new connection, and no place on it.
+    pub(super) const fn starts_anew(&mut self) {
+        self.placed = false;
+        self.asked = 0;
     }
 
     /// What is in the queue for it is void.
@@ -307,7 +316,7 @@ impl World {
             if actor.lost || actor.silent || actor.placed {
                 continue;
             }
-            actor.asked = own;
+            actor.asks_at(own);
             actor.again |= again;
             agents.push(self.record(agent));
         }
@@ -380,6 +389,7 @@ impl World {
             let Some(agent) = mine else { continue };
             if place.fault != 0 {
                 refused = true;
+                self.actors[agent as usize].asked = 0;
                 continue;
             }
             let place = Place {
@@ -423,7 +433,10 @@ impl World {
         let mut out = std::mem::take(&mut self.outputs);
         let actor = &mut self.actors[agent as usize];
         let known = if actor.agent.in_hand() == 0 { 0 } else { actor.bound };
-        actor.bound = known.max(actor.agent.clock().error_bound());
+        // As of the moment that the message is about.
+        let clock = actor.agent.clock();
+        let moment = clock.to_own(order.target_ns, own).unwrap_or(own).max(own);
+        actor.bound = known.max(clock.error_bound_at(moment));
         self.actors[agent as usize].agent.order(own, order, backlog, &mut out);
         self.put_out(agent, out);
     }

@@ -101,7 +101,7 @@ impl World {
             self.call(child, |mesh, now, out| mesh.parent_up(now, peer, out));
         } else if conn < hosts {
             for agent in self.agents_of(conn) {
-                self.actors[agent as usize].placed = false;
+                self.actors[agent as usize].starts_anew();
             }
             self.register(conn);
         }

@@ -19,8 +19,13 @@ const FLOOD: u32 = 400;
 
 impl World {
     /// The agent that a fault is about.
-    fn struck(&self, fault: &Fault) -> u32 {
+    pub(super) fn struck(&self, fault: &Fault) -> u32 {
         fault.below(0, u64::from(self.plan.agents)) as u32
+    }
+
+    /// The agent whose name a theft is about.
+    pub(super) fn victim(&self, fault: &Fault) -> u32 {
+        fault.below(1, u64::from(self.plan.agents)) as u32
     }
 
     pub(super) fn strike(&mut self, number: u16) {
@@ -135,6 +140,9 @@ impl World {
     }
 
     fn flood(&mut self, agent: u32) {
+        if self.actors[agent as usize].silent {
+            return;
+        }
         let (own, conn) = (self.own(agent), self.conn_of(agent));
         for _ in 0..FLOOD {
             let beat = self.actors[agent as usize].agent.beat(own, 0);
@@ -144,7 +152,7 @@ impl World {
 
     /// Another one's record on this agent's connection.
     fn steal(&mut self, agent: u32, fault: &Fault) {
-        let victim = fault.below(1, u64::from(self.plan.agents)) as u32;
+        let victim = self.victim(fault);
         let conn = self.conn_of(agent);
         if self.conn_of(victim) == conn {
             return;
@@ -169,6 +177,9 @@ impl World {
     /// Bytes that are no message: noise, a torn frame, a frame of a wrong kind, lengths that lie.
     fn babble(&mut self, agent: u32, fault: &Fault) {
         let (conn, own) = (self.conn_of(agent), self.own(agent));
+        if self.actors[agent as usize].silent {
+            return;
+        }
         // Some of it may be sound enough to be answered.
         self.actors[agent as usize].asks_at(own);
         let record = self.record(agent);

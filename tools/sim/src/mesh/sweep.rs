@@ -37,10 +37,6 @@ impl World {
 
     /// A node told which agents it has.
     pub(super) fn judge_view(&mut self, node: u8, view: &ArchivedMeshView) {
-        // Others on its connection can speak for a silent agent, a thief can take its free name,
-        // and a flood goes on where its core is silent.
-        let voices = [Kind::AnswersForOthers, Kind::StealsName, Kind::Floods];
-        let spoken_for = self.plan.faults.iter().any(|fault| voices.contains(&fault.kind));
         let mut names = BTreeSet::new();
         let mut ids = BTreeSet::new();
         for row in view.agents.iter() {
@@ -51,13 +47,16 @@ impl World {
             });
             let Some(agent) = self.operator.names.get(&row.agent_id).copied() else { continue };
             let actor = &self.actors[agent as usize];
-            let silent = actor.silent && self.now > actor.silent_since + SILENCE;
+            // What it said before may come when a partition ends.
+            let parted = self.conns[self.conn_of(agent) as usize].parted_until;
+            let since = actor.silent_since.max(parted);
+            let silent = actor.silent && self.now > since + SILENCE;
             let serves = [AgentState::Active.code(), AgentState::Degraded.code()];
             let present = serves.contains(&row.state);
             self.judge.look(
                 Promise::GoneIsNoticed,
                 self.now,
-                spoken_for || !(silent && present),
+                !(silent && present) || self.is_spoken_for(agent),
                 || format!("agent {agent} ({name}) is silent since {}", actor.silent_since),
             );
             let place = parse(name);
@@ -70,6 +69,19 @@ impl World {
                 self.present[agent as usize] |= present;
             }
         }
+    }
+
+    /// Whether a node may take a silent agent for present: others on its connection speak in its
+    /// name, which no node can tell, or a thief took the name when it was free again.
+    fn is_spoken_for(&self, agent: u32) -> bool {
+        self.plan.faults.iter().any(|fault| match fault.kind {
+            Kind::AnswersForOthers => {
+                self.plan.per_connection > 1
+                    && self.conn_of(self.struck(fault)) == self.conn_of(agent)
+            }
+            Kind::StealsName => self.victim(fault) == agent,
+            _ => false,
+        })
     }
 
     /// What must hold in the end: whoever can be there is there.

@@ -278,7 +278,7 @@ impl World {
             own: self.own(agent),
             ready,
             target_own: self.own_at(agent, truth.target),
-            bound: 2 * actor.bound + SLACK,
+            bound: actor.bound.saturating_add(SLACK),
             stepped: self.misled(agent),
             ack,
             sent: ack.origin_ns.saturating_sub(self.nodes[usize::from(truth.node)].base),
@@ -300,12 +300,10 @@ impl World {
     }
 
     /// Whether what the agent knows of the node's clock may be wrong through no fault of its own:
-    /// its clock jumped, or an exchange lay in a parted network for seconds.
+    /// its clock jumped lately.
     fn misled(&self, agent: u32) -> bool {
         let jumped = self.actors[agent as usize].stepped;
-        let parted = self.conns[self.conn_of(agent) as usize].parted_until;
-        let since = jumped.max(parted);
-        since > 0 && self.now < since + STEP_FORGOTTEN
+        jumped > 0 && self.now < jumped + STEP_FORGOTTEN
     }
 
     fn judge_moment(&mut self, truth: &Truth, seen: &Acted<'_>) {
@@ -315,7 +313,7 @@ impl World {
             format!("agent {agent} acts {} ns before its own moment", ack.target_own_ns - own)
         });
         if truth.hold && !stepped {
-            let holds = own + bound >= target_own;
+            let holds = own.saturating_add(bound) >= target_own;
             self.judge.look(Promise::NeverEarly, now, holds, || {
                 let early = target_own.saturating_sub(own);
                 format!("agent {agent} acts {early} ns early; it knows the moment to {bound} ns")
@@ -335,10 +333,9 @@ impl World {
     pub(super) fn note_copy(&mut self, node: u8, given: &Given, order: &Order) {
         let now = self.now;
         let agent = given.agent;
-        // Two nodes of a tree do not know of each other's names.
-        let twice = self.watch.message_to(&order.message_id, agent);
-        let twice = twice.is_some_and(|message| message.truth.node == node);
+        let twice = self.watch.message_to(&order.message_id, agent).is_some();
         let target = order.target_ns.saturating_sub(self.nodes[usize::from(node)].base);
+        let stolen = agent < self.plan.agents && given.conn / 2 != self.conn_of(agent);
         let place = (given.sector, given.cluster);
         let moved = self.watch.moved;
         let shut = self.watch.parts.iter().filter(|part| node == 0 && part.holds(place, moved));
@@ -348,8 +345,9 @@ impl World {
         self.judge.look(Promise::FrozenIsQuiet, now, quiet, || {
             format!("agent {agent} in {:?} gets a message", (given.sector, given.cluster))
         });
-        // One of the names that garbage happened to make.
-        if agent as usize >= message.copies.len() {
+        // One of the names that garbage happened to make, or a name that another node of the tree
+        // gave to a thief: a node does not know those of the others. The agent gets no such copy.
+        if stolen || agent as usize >= message.copies.len() {
             message.seen += 1;
             return;
         }
