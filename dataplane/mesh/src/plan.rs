@@ -24,8 +24,10 @@ pub const COMPENSATION_RANGE: Time = 1_000 * MS;
 /// Without a given target time it is set for this share of the leads: the specification asks for
 /// 95 % at least; what lies beyond is skipped.
 pub const LEAD_QUANTILE: f64 = 0.999;
-/// Time to plan and to hand the sends over, kept free before the first one.
+/// Time to plan and to hand the sends over, kept free before the first one...
 pub const PREPARE: Time = 5 * MS;
+/// ...and for each send on top.
+pub const PREPARE_EACH: Time = 150;
 /// Sends are counted in buckets of this length (SCHED-08).
 pub const BUCKET: Time = 10 * MS;
 /// The confidence formula cannot give more.
@@ -306,7 +308,10 @@ fn shared_for(targets: &[Target], gap: u64, scratch: &mut Scratch) -> [u64; 256]
 fn free_target(ask: &Ask, slots: &[u64]) -> Time {
     let nearly_all = (slots.len() as f64 * LEAD_QUANTILE).ceil() as usize;
     let need = match nearly_all.checked_sub(1) {
-        Some(rank) => unpacked(slots[rank]).0 * GRAIN + PREPARE,
+        Some(rank) => {
+            let prepare = PREPARE + PREPARE_EACH * slots.len() as Time;
+            unpacked(slots[rank]).0 * GRAIN + prepare
+        }
         None => 0,
     };
     ask.now.saturating_add(need.max(ask.window.unwrap_or(0)))

@@ -17,7 +17,7 @@ use wire::{
 /// Share of the one-way delays that the window must cover twice: there is a way back.
 const WAY_BACK: f64 = 0.999;
 /// Added to a node's lead for the way of the order to it, besides its round trip.
-const HOP: Time = 5 * MS;
+const HOP: Time = 15 * MS;
 
 impl Mesh {
     /// Begins a phase: the classes of the priority strategy come one after the other, all other
