@@ -193,6 +193,12 @@ impl Agent {
         done ^ clock ^ self.hlc ^ self.timer ^ self.next_beat ^ self.jobs.len() as u64
     }
 
+    /// Likewise the message that waits longest.
+    #[must_use]
+    pub fn touch_job(&self) -> u64 {
+        self.jobs.first().map_or(0, |job| job.origin ^ job.ready)
+    }
+
     /// What the agent works with (IMPED-11); repeated in heartbeats and answers.
     pub const fn set_context(&mut self, hash: u64) {
         self.context = hash;

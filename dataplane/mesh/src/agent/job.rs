@@ -88,6 +88,10 @@ impl Jobs {
         self.0.push(job);
     }
 
+    pub(super) fn first(&self) -> Option<&Job> {
+        self.0.first()
+    }
+
     pub(super) const fn len(&self) -> usize {
         self.0.len()
     }

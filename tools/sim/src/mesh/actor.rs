@@ -292,10 +292,11 @@ impl World {
         let delay = self.fleet.sample_up(first, now, &mut actor.rng);
         let at = now.max(link.parted_until) + delay;
         link.last_up = link.last_up.max(at);
+        let handle = what.handle();
         let flight = super::parts::Flight { conn, life: link.life, what };
         let (at, node) = (link.last_up, u32::from(link.node));
         let place = self.ups.put(flight);
-        self.at(at, node, Due::Up(place));
+        self.at(at, node, Due::Up(place, handle));
     }
 
     fn encode_up(&self, what: Up) -> Up {

@@ -170,6 +170,10 @@ impl MeshArgs {
             plan.faults.iter().for_each(|fault| kinds[fault.kind as usize] += 1);
             match run(&plan) {
                 Ok(summary) => {
+                    if (1..self.replays).any(|_| run(&plan).as_ref() != Ok(&summary)) {
+                        eprintln!("a replay of seed {seed} differs");
+                        return ExitCode::FAILURE;
+                    }
                     events += summary.totals.events;
                     virtual_ns += plan.duration;
                     if count == 1 {
@@ -178,6 +182,9 @@ impl MeshArgs {
                 }
                 Err(breach) => return show(&plan, breach),
             }
+        }
+        if self.replays > 1 {
+            println!("{} replays of each, bit-identical", self.replays);
         }
         let took = began.elapsed().as_secs_f64();
         let faults: u64 = kinds.iter().sum();
@@ -241,5 +248,15 @@ fn print(world: &World, took: f64, json: bool) {
         println!("{}", super::table::json(world, took));
     } else {
         print!("{}", super::table::text(world, took));
+        if let Some(kib) = most_memory() {
+            println!("{:.1} MiB of memory at most", kib as f64 / 1024.0);
+        }
     }
+}
+
+/// The most memory that this process ever had, KiB, where the system tells.
+fn most_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }

@@ -4,7 +4,7 @@
 //! the nodes they happen to, and on one node in the order in which they were asked for. Any queue
 //! that keeps this order replays a run to the bit; a heap and this wheel are compared in a test.
 //!
-//! Time is cut into ticks of 1 ms. Level 0 holds the ticks of the present round one by one, each
+//! Time is cut into ticks of 262 us. Level 0 holds the ticks of the present round one by one, each
 //! level above holds rounds of the level below, 1,024 to a level; an entry's level is that of the
 //! highest group of bits in which its tick differs from the wheel's, so the first used slot of the
 //! lowest used level holds what comes next: three looks at bit sets. A slot of level 0 is sorted
@@ -15,7 +15,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 /// Nanoseconds of virtual time.
 pub type Time = u64;
 
-const TICK_BITS: u32 = 20;
+const TICK_BITS: u32 = 18;
 const LEVEL_BITS: u32 = 10;
 const SLOTS: usize = 1 << LEVEL_BITS;
 const WORDS: usize = SLOTS / 64;

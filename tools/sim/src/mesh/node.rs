@@ -253,7 +253,7 @@ impl World {
         link.last_up = link.last_up.max(now.max(link.parted_until) + link.delay());
         let at = link.last_up;
         let place = self.ups.put(Flight { conn, life, what: Up::Frame(frame) });
-        self.at(at, node, Due::Up(place));
+        self.at(at, node, Due::Up(place, u32::MAX));
     }
 
     pub(super) fn arrive_down(&mut self, flight: u32) {

@@ -134,7 +134,7 @@ impl World {
         if link.up {
             let flight = Flight { conn, life: link.life, what: Up::Frame(frame) };
             let place = self.ups.put(flight);
-            self.at(self.now + TO_OPERATOR, u32::from(node), Due::Up(place));
+            self.at(self.now + TO_OPERATOR, u32::from(node), Due::Up(place, u32::MAX));
         }
     }
 

@@ -18,8 +18,8 @@ pub(super) enum Due {
     Node(u8),
     /// A copy or more is due on a node's shard.
     Fire(u8, u8),
-    /// Something reaches a node.
-    Up(u32),
+    /// Something reaches a node; the handle of the agent that it says it is of, where it does.
+    Up(u32, u32),
     /// Something reaches the other end of a connection.
     Down(u32),
     /// A node notices that a connection ended; its life.
@@ -58,6 +58,17 @@ pub(super) enum Down {
     Order(u32, Order),
     /// A frame.
     Frame(Vec<u8>),
+}
+
+impl Up {
+    /// The handle of the agent that says it; none (the largest number) for frames.
+    pub(super) const fn handle(&self) -> u32 {
+        match self {
+            Self::Beat(beat) => beat.handle,
+            Self::Ack(ack) => ack.handle,
+            Self::Frame(_) => u32::MAX,
+        }
+    }
 }
 
 /// Something on its way over one life of a connection.
@@ -119,7 +130,7 @@ impl Due {
             Self::Served(a, b) => (2, a, b),
             Self::Node(a) => (3, a as u32, 0),
             Self::Fire(a, b) => (4, a as u32, b as u32),
-            Self::Up(a) => (5, a, 0),
+            Self::Up(a, _) => (5, a, 0),
             Self::Down(a) => (6, a, 0),
             Self::Gone(a, b) => (7, a, b),
             Self::Connect(a, b) => (8, a, b),

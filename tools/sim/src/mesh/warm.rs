@@ -7,7 +7,7 @@
 //! otherwise than without.
 
 use super::{
-    parts::{Down, Due, Up},
+    parts::Due,
     world::{AGENTS, World},
 };
 use ::mesh::node::ScheduledSend;
@@ -40,48 +40,37 @@ impl World {
         self.ahead.clear();
     }
 
-    /// What is found by numbers that are known.
+    /// What is found by numbers that are known. Nothing here is decided by what is read: the
+    /// processor would wait for it.
+    #[inline]
     fn touch_first(&self, node: u32, due: Due) -> u64 {
         match due {
             Due::Agent(agent) | Due::Served(agent, _) => self.touch_agent(agent),
             Due::Down(flight) => {
-                let flight = self.downs.get(flight).map_or(0, |flight| match &flight.what {
-                    Down::Beat(beat) => beat.sent_ns ^ u64::from(flight.conn),
-                    Down::Order(_, order) => order.sent_ns ^ u64::from(flight.conn),
-                    Down::Frame(_) => u64::from(flight.conn),
-                });
-                flight ^ node.checked_sub(AGENTS).map_or(0, |agent| self.touch_agent(agent))
+                let flight = self.downs.get(flight).map_or(0, |flight| flight.conn);
+                let agent = node.checked_sub(AGENTS).map_or(0, |agent| self.touch_agent(agent));
+                u64::from(flight) ^ agent
             }
-            Due::Up(flight) => self.ups.get(flight).map_or(0, |flight| match &flight.what {
-                Up::Beat(beat) => beat.sent_ns ^ u64::from(flight.conn),
-                Up::Ack(ack) => ack.sent_ns ^ u64::from(flight.conn),
-                Up::Frame(_) => u64::from(flight.conn),
-            }),
+            Due::Up(flight, handle) => {
+                let flight = self.ups.get(flight).map_or(0, |flight| flight.conn);
+                let Some(node) = self.nodes.get(node as usize) else { return 0 };
+                let given = node.given.get(handle as usize).copied().flatten();
+                let given = given.map_or(0, |given| given.agent);
+                u64::from(flight ^ given) ^ node.mesh.touch(handle)
+            }
             _ => 0,
         }
     }
 
     /// What is found by what was just read.
+    #[inline]
     fn touch_then(&self, due: Due) -> u64 {
         match due {
-            Due::Agent(agent) | Due::Served(agent, _) => {
-                self.actors.get(agent as usize).map_or(0, |it| it.agent.next_release().unwrap_or(0))
+            Due::Served(agent, _) => {
+                self.actors.get(agent as usize).map_or(0, |actor| actor.agent.touch_job())
             }
-            Due::Up(flight) => {
-                let Some(flight) = self.ups.get(flight) else { return 0 };
-                let Some(link) = self.conns.get(flight.conn as usize) else { return 0 };
-                let handle = match &flight.what {
-                    Up::Beat(beat) => beat.handle,
-                    Up::Ack(ack) => ack.handle,
-                    Up::Frame(_) => return 0,
-                };
-                let node = &self.nodes[usize::from(link.node)];
-                let given = node.given.get(handle as usize).copied().flatten();
-                let agent = flight.conn * self.plan.per_connection;
-                node.mesh.touch(handle)
-                    ^ given.map_or(0, |given| u64::from(given.agent))
-                    ^ self.touch_link(flight.conn)
-                    ^ self.actors.get(agent as usize).map_or(0, |actor| actor.touch() & 1)
+            Due::Up(flight, _) => {
+                self.ups.get(flight).map_or(0, |flight| self.touch_link(flight.conn))
             }
             _ => 0,
         }

@@ -192,7 +192,7 @@ impl World {
             Due::Served(agent, service) => self.served(agent, service),
             Due::Node(node) => self.node_timer(node),
             Due::Fire(node, shard) => self.fire(node, shard),
-            Due::Up(flight) => self.arrive_up(flight),
+            Due::Up(flight, _) => self.arrive_up(flight),
             Due::Down(flight) => self.arrive_down(flight),
             Due::Gone(conn, life) => self.gone(conn, life),
             Due::Connect(conn, life) => self.connect(conn, life),
