@@ -537,8 +537,7 @@ impl World {
         frame: Option<Vec<u8>>,
     ) {
         self.totals.sent += 1;
-        // One whose agent registered anew elsewhere meanwhile (it was silent for long) goes where
-        // it was meant to go, as long as that connection is not known to be gone.
+        // Whose agent registered anew elsewhere: its copy goes to the old place while that is held.
         let held = self.meant(send.conn, send.life).is_some();
         let right = given.is_some_and(|given| {
             let same = (given.conn, given.life) == (send.conn, send.life);
@@ -586,8 +585,7 @@ const fn view_of(ack: &Ack) -> AckView<'_> {
     }
 }
 
-/// What all copies share: the order, when it was made (node time), the time to live, and the
-/// operation.
+/// What all copies share: the order, when it was made, the time to live, the operation.
 fn read_template(template: &Template, node: Time) -> Option<(Order, Time, Time, [u8; 16])> {
     let mut frame = vec![0; template.frame_len()];
     let len = template.write(&mut frame, 0, node, &PerAgent::default());
