@@ -563,7 +563,6 @@ impl World {
     }
 }
 
-/// The same answer, as a decoder would give it.
 const fn view_of(ack: &Ack) -> AckView<'_> {
     AckView {
         conflict_detail: ack.detail,
