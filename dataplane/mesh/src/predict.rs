@@ -60,6 +60,9 @@ const LONGEST: f32 = (24 * 3600 * SECOND) as f32;
 const RETRANSMISSION: f32 = 200.0e6;
 /// Weights beyond this are taken as this.
 const WEIGHT_MOST: f32 = 16.0;
+/// An agent is not kept out for being uneven by more than so many times what is expected of it: a
+/// host that stood still for a moment makes short delays look wild.
+const STEADY_MOST: f32 = 3.0;
 /// Queues beyond this are taken as this.
 const QUEUE_MOST: u32 = 10_000;
 
@@ -301,7 +304,8 @@ impl Predictor {
         let miss = class.pools[stage as usize].quantile(dial);
         let ruler = Ruler::new(&self.tuning, owd + processing, owd, row.spread(&class.common));
         let lead = (owd + processing + ruler.nanoseconds(miss)).max(0.0);
-        let steady = (owd + processing + ruler.nanoseconds(miss.min(ruler.knee))).max(0.0);
+        let uneven = ruler.nanoseconds(miss.min(ruler.knee)).min(STEADY_MOST * (owd + processing));
+        let steady = (owd + processing + uneven).max(0.0);
         Forecast {
             owd: owd as Time,
             processing: processing as Time,

@@ -155,7 +155,8 @@ impl World {
         }
         // Turning a clock round loses a nanosecond or two; a timer must not come early.
         let due = self.fleet.true_time(agent, timer.saturating_sub(actor.skew)) + 2;
-        let due = due.max(self.now);
+        // A little less, so that drift does not make it come before its time.
+        let due = due.saturating_sub(self.early(agent).saturating_sub(MS)).max(self.now);
         let now = self.now;
         let actor = &mut self.actors[agent as usize];
         // Nothing is put into the queue that will not be needed: the end of a service comes here

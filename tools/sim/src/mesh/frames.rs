@@ -1,10 +1,21 @@
 //! Frames: made, and read from aligned memory as a receiver would.
 
+use super::engine::Time;
+use ::mesh::{
+    agent::{Ack, Order},
+    node::AckView,
+};
+use fleet::MS;
 use wire::{
     HEADER_LEN, Header, Kind,
     check::crc16,
     frame,
-    payload::{Payload, mesh::AgentHeartbeat, mesh::ArchivedAgentHeartbeat},
+    mesh::{PerAgent, Template},
+    payload::{
+        Payload,
+        mesh::{AgentHeartbeat, ArchivedAgentHeartbeat, Coordinate},
+        open,
+    },
 };
 use zerocopy::IntoBytes;
 
@@ -74,4 +85,43 @@ pub(super) fn beat_of(read: &ArchivedAgentHeartbeat) -> AgentHeartbeat {
         state: read.state,
         ..AgentHeartbeat::default()
     }
+}
+
+/// An answer as the machine reads it.
+pub(super) const fn view_of(ack: &Ack) -> AckView<'_> {
+    AckView {
+        conflict_detail: ack.detail,
+        message_id: ack.message_id,
+        handle: ack.handle,
+        generation: ack.generation,
+        hlc: ack.hlc,
+        origin_ns: ack.origin_ns,
+        received_ns: ack.received_ns,
+        ready_ns: ack.ready_ns,
+        acted_ns: ack.acted_ns,
+        sent_ns: ack.sent_ns,
+        target_own_ns: ack.target_own_ns,
+        processing_ns: ack.processing_ns,
+        context_hash: ack.context_hash,
+        queue_found: ack.queue_found,
+        queue_depth: ack.queue_depth,
+        state: ack.state.code(),
+    }
+}
+
+/// What all copies share: the order, when it was made, the time to live, the operation.
+pub(super) fn read_template(
+    template: &Template,
+    node: Time,
+) -> Option<(Order, Time, Time, [u8; 16])> {
+    let mut frame = vec![0; template.frame_len()];
+    let len = template.write(&mut frame, 0, node, &PerAgent::default());
+    let mut desk = Desk::default();
+    let read = desk.open(frame.get(..len)?)?;
+    debug_assert_eq!(len, HEADER_LEN + read.payload.len());
+    let message = open::<Coordinate>(read.payload).ok()?;
+    let ttl = Time::from(message.ttl_ms.to_native()) * MS;
+    let age = read.timestamp_ns.saturating_sub(message.created_ns.to_native());
+    let order = Order::of(message, read.timestamp_ns);
+    Some((order, node.saturating_sub(age), ttl, message.correlation_id))
 }

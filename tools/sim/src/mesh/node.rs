@@ -3,14 +3,14 @@
 
 use super::{
     engine::Time,
-    frames::{beat_of, frame_of},
+    frames::{beat_of, frame_of, read_template, view_of},
     judge::Promise,
     parts::{Down, Due, Flight, Up},
     plan::{Bug, Plan},
     world::World,
 };
 use ::mesh::{
-    agent::{Ack, Order},
+    agent::Order,
     node::{
         AckView, Beat, Config, Effect, Effects, Mesh, Now, Peer, Record, ScheduledSend,
         VolleyOrder, VolleyReport,
@@ -19,11 +19,11 @@ use ::mesh::{
 use dataplane_core::schedule::wheel::Wheel;
 use fleet::{MS, SECOND};
 use wire::{
-    HEADER_LEN, Kind,
+    Kind,
     mesh::{PerAgent, Role, Template},
     payload::{
         access,
-        mesh::{AgentHeartbeat, AgentRegistered, Coordinate},
+        mesh::{AgentHeartbeat, AgentRegistered},
         open,
     },
 };
@@ -548,8 +548,7 @@ impl World {
         frame: Option<Vec<u8>>,
     ) {
         self.totals.sent += 1;
-        // One whose agent registered anew elsewhere meanwhile (it was silent for long) goes where
-        // it was meant to go, as long as that connection is not known to be gone.
+        // Whose agent registered anew elsewhere: its copy goes to the old place while that is held.
         let held = self.meant(send.conn, send.life).is_some();
         let right = given.is_some_and(|given| {
             let same = (given.conn, given.life) == (send.conn, send.life);
@@ -573,41 +572,4 @@ impl World {
             self.call(node, |mesh, now, out| mesh.volley_done(now, &volley.report, out));
         }
     }
-}
-
-/// The same answer, as a decoder would give it.
-const fn view_of(ack: &Ack) -> AckView<'_> {
-    AckView {
-        conflict_detail: ack.detail,
-        message_id: ack.message_id,
-        handle: ack.handle,
-        generation: ack.generation,
-        hlc: ack.hlc,
-        origin_ns: ack.origin_ns,
-        received_ns: ack.received_ns,
-        ready_ns: ack.ready_ns,
-        acted_ns: ack.acted_ns,
-        sent_ns: ack.sent_ns,
-        target_own_ns: ack.target_own_ns,
-        processing_ns: ack.processing_ns,
-        context_hash: ack.context_hash,
-        queue_found: ack.queue_found,
-        queue_depth: ack.queue_depth,
-        state: ack.state.code(),
-    }
-}
-
-/// What all copies share: the order, when it was made (node time), the time to live, and the
-/// operation.
-fn read_template(template: &Template, node: Time) -> Option<(Order, Time, Time, [u8; 16])> {
-    let mut frame = vec![0; template.frame_len()];
-    let len = template.write(&mut frame, 0, node, &PerAgent::default());
-    let mut desk = super::frames::Desk::default();
-    let read = desk.open(frame.get(..len)?)?;
-    debug_assert_eq!(len, HEADER_LEN + read.payload.len());
-    let message = open::<Coordinate>(read.payload).ok()?;
-    let ttl = Time::from(message.ttl_ms.to_native()) * MS;
-    let age = read.timestamp_ns.saturating_sub(message.created_ns.to_native());
-    let order = Order::of(message, read.timestamp_ns);
-    Some((order, node.saturating_sub(age), ttl, message.correlation_id))
 }
