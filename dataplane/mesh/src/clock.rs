@@ -19,8 +19,8 @@ const ROUNDING: f32 = 50_000.0;
 const LONGEST: Time = 600 * SECOND;
 /// Standard deviation of unknown clocks' drift: 60 ppm, in ns/s.
 const DRIFT_SPREAD: f32 = 60_000.0;
-/// No two clocks drift apart by more: 100 ppm, in ns/s (crystals are good for 50 each). The bound of
-/// the error rests on this, not on the filter's variance, which noise that is not normal belies.
+/// No two clocks drift apart by more: 100 ppm, in ns/s (crystals are good for 50 each). The bound
+/// of the error rests on this, not on the filter's variance, which noise that is not normal belies.
 const DRIFT_BOUND: f32 = 100_000.0;
 /// Growth of the drift's variance: 10 ns/s per square root of a second (temperature).
 const DRIFT_NOISE: f32 = 100.0;

@@ -27,8 +27,8 @@ that make no sense, 2 wrong usage or no connection.";
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct AgentsArgs {
-    /// The node: 127.0.0.1:7171, [::1]:7171, host:7171 or unix:///path
-    #[arg(long, value_name = "ADDR")]
+    /// The node
+    #[arg(long, value_name = "ADDR", help = crate::cli::ADDR_HELP)]
     pub addr: Addr,
     /// Agents
     #[arg(long, value_name = "N", default_value_t = 30_000)]

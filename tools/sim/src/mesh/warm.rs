@@ -2,9 +2,9 @@
 //!
 //! Agents beat and answer in no order, so in a large mesh each event begins with a dozen reads that
 //! no cache has, one waiting for the other: most of the time went there. What happens next is
-//! known, though. Its rows are read some events ahead, all at once: none waits for another, and when
-//! the events come they find them at hand. Nothing is changed by that, and no event comes to happen
-//! otherwise than without.
+//! known, though. Its rows are read some events ahead, all at once: none waits for another, and
+//! when the events come they find them at hand. Nothing is changed by that, and no event comes to
+//! happen otherwise than without.
 
 use super::{
     parts::Due,
