@@ -11,6 +11,7 @@ use ::mesh::{
     SECOND,
     clock::OffsetFilter,
     node::{Config, Mesh, Now},
+    plan,
     predict::Predictor,
 };
 use link::Links;
@@ -28,9 +29,6 @@ use wire::mesh::{Role, message_id};
 
 /// How often the registry is written down.
 const SNAPSHOT_EVERY: u64 = 60 * SECOND;
-/// What a send on a connection of its own costs a shard: sends of one volley are planned this far
-/// apart, so that none waits for the one before it.
-const SEND_GAP: u64 = 7_000;
 
 /// What an agent takes of the node's memory: its row, its prediction, its clock, its part of the
 /// planner's lists.
@@ -63,7 +61,7 @@ fn config(plan: &Plan) -> Config {
         role: if plan.mesh.parent.is_some() { Role::Sector } else { Role::Orchestrator },
         agents: plan.mesh.agents,
         targets: plan.mesh.agents,
-        send_gap: SEND_GAP,
+        send_gap: plan::SEND_GAP,
         snapshot_every: if plan.mesh.state.is_some() { SNAPSHOT_EVERY } else { 0 },
         stopwatch: node_time,
         ..Config::default()

@@ -251,7 +251,7 @@ impl Agent {
         } else if let Some(detail) = self.refusal(order) {
             self.count(now, false);
             let ack = self.ack(now, &job, backlog, Trinary::Conflict);
-            out.push(Output::Ack(Ack { detail, ..ack }));
+            out.push(Output::Ack(Ack { conflict_detail: detail, ..ack }));
         } else {
             self.jobs.push(job);
             self.begin(now, out);
@@ -287,7 +287,7 @@ impl Agent {
             self.jobs.remove(index);
             self.close(now, &job);
             let ack = self.ack(now, &job, backlog, Trinary::Conflict);
-            out.push(Output::Ack(Ack { detail, ready_ns: 0, ..ack }));
+            out.push(Output::Ack(Ack { conflict_detail: detail, ready_ns: 0, ..ack }));
         } else if !job.hold || now >= job.target {
             self.jobs.remove(index);
             self.act(now, &job, backlog, out);
@@ -441,8 +441,8 @@ impl Agent {
             context_hash: self.context,
             queue_found: job.queue_found,
             queue_depth: backlog.saturating_add(self.queue()),
-            state,
-            detail: "",
+            state: state.code(),
+            conflict_detail: "",
         }
     }
 

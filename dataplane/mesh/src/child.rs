@@ -118,7 +118,7 @@ impl Children {
             bin: bin.bin.to_native(),
             count: bin.count.to_native(),
         };
-        let scores: Vec<Bin> = from.scores.iter().take(crate::sketch::BINS).map(bin).collect();
+        let scores: Vec<Bin> = from.scores.iter().take(wire::mesh::BINS_MAX).map(bin).collect();
         child.scores = crate::gather::tally::unbin(&scores);
         let mut fits = from.clusters.len() <= CHILD_CLUSTERS;
         for row in &child.clusters {

@@ -8,10 +8,8 @@ use wire::mesh::AgentClass;
 
 use crate::limits::{BANDS, CLUSTER_AGENTS, SECTOR_CLUSTERS};
 
-mod coordinators;
 mod name;
 
-pub use coordinators::{Coordinators, Post};
 pub use name::{Name, Named};
 
 /// No handle, no cluster, no lead.

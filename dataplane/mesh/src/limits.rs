@@ -2,7 +2,7 @@
 //! of the format are in [`wire::mesh`]. What a peer sends never makes anything longer than they
 //! say.
 
-use crate::{MS, SECOND, Time};
+use crate::{SECOND, Time};
 
 // Shape of the tree (HIER-01, HIER-02).
 
@@ -47,17 +47,6 @@ pub const SUMMARY_EVERY: Time = 5 * SECOND;
 /// How long an agent stays without connection before a newcomer may take its place in a full
 /// registry: long enough for a restart or a move.
 pub const KEEP_GONE: Time = 300 * SECOND;
-
-// Hops of a cascade before anything was measured (LAT-01..04): network and processing.
-
-/// From the orchestrator to a sector's coordinator (LAT-01).
-pub const HOP_SECTOR: (Time, Time) = (50 * MS, 10 * MS);
-/// From there to a cluster's lead (LAT-02).
-pub const HOP_LEAD: (Time, Time) = (30 * MS, 10 * MS);
-/// From there to an agent: the network, and the fastest and slowest processing (LAT-03).
-pub const HOP_AGENT: (Time, (Time, Time)) = (20 * MS, (10 * MS, 200 * MS));
-/// A cascade for a window of 500 ms starts that long before T at the latest (LAT-04).
-pub const CASCADE_LEAD: Time = 500 * MS;
 
 // Judgement.
 
@@ -113,16 +102,5 @@ mod tests {
         assert_eq!(per_second(FLEET_AGENTS as usize, BEAT_EVERY), 6000);
         assert_eq!(per_second(SECTORS * SECTOR_CLUSTERS, SUMMARY_EVERY), 200);
         assert_eq!(per_second(SECTORS, SUMMARY_EVERY), 20);
-    }
-
-    #[test]
-    fn lat_01_to_04_hops_add_up_to_130_to_320_ms() {
-        let hop = |(network, processing): (Time, Time)| network + processing;
-        let above = hop(HOP_SECTOR) + hop(HOP_LEAD);
-        let (network, (fastest, slowest)) = HOP_AGENT;
-        assert_eq!((hop(HOP_SECTOR), hop(HOP_LEAD)), (60 * MS, 40 * MS));
-        let cascade = (above + network + fastest, above + network + slowest);
-        assert_eq!(cascade, (130 * MS, 320 * MS));
-        assert!(cascade.1 < CASCADE_LEAD);
     }
 }

@@ -26,8 +26,11 @@ pub const COMPENSATION_RANGE: Time = 1_000 * MS;
 pub const LEAD_QUANTILE: f64 = 0.999;
 /// Time to plan and to hand the sends over, kept free before the first one...
 pub const PREPARE: Time = 5 * MS;
-/// ...and for each send on top.
+/// ...and for each send on top; reasoned, not measured.
 pub const PREPARE_EACH: Time = 150;
+/// What a send on a connection of its own costs a shard: sends of one message are planned this far
+/// apart, so that none waits for the one before it.
+pub const SEND_GAP: Time = 7_000;
 /// Sends are counted in buckets of this length (SCHED-08).
 pub const BUCKET: Time = 10 * MS;
 /// The confidence formula cannot give more.

@@ -1,18 +1,8 @@
-//! A histogram of durations that can be merged: each power of two is cut into 64 bins, so a value
-//! read back is off by less than 1 %, in integers alone and the same on every machine.
+//! A histogram of durations that can be merged. Its bins are those that reports carry
+//! ([`wire::mesh::bin_of`]), so a value read back is off by less than 1 %.
 
 use crate::Time;
-
-/// Values below 2^9 ns share the first bin.
-const LOW: u32 = 9;
-/// Values from 2^42 ns (73 minutes) share the last bin.
-const HIGH: u32 = 42;
-/// log2 of the bins in a power of two.
-const CUT: u32 = 6;
-/// How many bins a sketch has.
-pub const BINS: usize = ((HIGH - LOW) << CUT) as usize + 1;
-
-const _: () = assert!(BINS == wire::mesh::BINS_MAX, "they travel as they are");
+use wire::mesh::{BINS_MAX, bin_middle, bin_of};
 
 /// How often durations between 1 us and 1 h were seen. 8.5 KB, whatever is added.
 #[derive(Clone, Debug)]
@@ -31,17 +21,17 @@ impl Sketch {
     /// One without values.
     #[must_use]
     pub fn new() -> Self {
-        Self { bins: vec![0; BINS].into_boxed_slice(), count: 0 }
+        Self { bins: vec![0; BINS_MAX].into_boxed_slice(), count: 0 }
     }
 
     /// Counts one value.
     pub fn add(&mut self, value: Time) {
-        self.put(bin_of(value), 1);
+        self.put(usize::from(bin_of(value)), 1);
     }
 
     /// Counts one value so many times.
     pub fn add_many(&mut self, value: Time, count: u64) {
-        self.put(bin_of(value), count);
+        self.put(usize::from(bin_of(value)), count);
     }
 
     /// Counts what the other has counted. Order and grouping of merges do not matter.
@@ -76,7 +66,7 @@ impl Sketch {
         for (bin, &count) in self.bins.iter().enumerate() {
             below += u64::from(count);
             if below >= rank {
-                return Some(middle_of(bin));
+                return Some(bin_middle(bin as u16));
             }
         }
         None
@@ -99,29 +89,10 @@ impl Sketch {
     pub fn from_bins(bins: impl IntoIterator<Item = (u16, u64)>) -> Self {
         let mut sketch = Self::new();
         for (bin, count) in bins {
-            sketch.put(usize::from(bin).min(BINS - 1), count);
+            sketch.put(usize::from(bin).min(BINS_MAX - 1), count);
         }
         sketch
     }
-}
-
-const fn bin_of(value: Time) -> usize {
-    if value < 1 << LOW {
-        return 0;
-    }
-    let power = value.ilog2();
-    if power >= HIGH {
-        return BINS - 1;
-    }
-    let part = (value >> (power - CUT)) & ((1 << CUT) - 1);
-    (((power - LOW) << CUT) as usize) + part as usize
-}
-
-const fn middle_of(bin: usize) -> Time {
-    let power = LOW + (bin >> CUT) as u32;
-    let part = (bin & ((1 << CUT) - 1)) as u64;
-    let width = 1_u64 << (power - CUT);
-    (1 << power) + part * width + width / 2
 }
 
 #[cfg(test)]
@@ -181,11 +152,11 @@ mod tests {
 
     #[test]
     fn bins_rise_without_gaps() {
-        for bin in 0..BINS - 1 {
-            assert_eq!(bin_of(middle_of(bin)), bin);
-            assert!(middle_of(bin) < middle_of(bin + 1));
+        for bin in 0..BINS_MAX - 1 {
+            assert_eq!(usize::from(bin_of(bin_middle(bin as u16))), bin);
+            assert!(bin_middle(bin as u16) < bin_middle(bin as u16 + 1));
         }
-        assert_eq!(bin_of(u64::MAX), BINS - 1);
+        assert_eq!(usize::from(bin_of(u64::MAX)), BINS_MAX - 1);
         assert_eq!(bin_of(0), 0);
     }
 }

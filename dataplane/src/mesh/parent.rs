@@ -78,12 +78,12 @@ pub(crate) fn keep(addr: Addr, door: Arc<Door>, now: fn() -> u64) -> Result<Pare
     let stopped = Arc::clone(&stop);
     thread::Builder::new()
         .name("mesh-parent".to_owned())
-        .spawn(move || Keeper { addr, tell, door, stop: stopped, now, life: 0 }.run())
+        .spawn(move || Caller { addr, tell, door, stop: stopped, now, life: 0 }.run())
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     Ok(Parent { events, stop })
 }
 
-struct Keeper {
+struct Caller {
     addr: Addr,
     tell: Sender<Above>,
     door: Arc<Door>,
@@ -92,7 +92,7 @@ struct Keeper {
     life: u32,
 }
 
-impl Keeper {
+impl Caller {
     fn run(mut self) {
         let options = Options {
             connect_timeout: PAUSE.1,

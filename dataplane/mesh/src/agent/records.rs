@@ -1,13 +1,10 @@
 //! What comes to an agent and what leaves it, as small values: an engine that simulates many need
 //! not serialise them.
 
-use crate::{MS, Time};
-use wire::{
-    mesh::Trinary,
-    payload::{
-        Text,
-        mesh::{self, ArchivedCoordinate},
-    },
+use crate::{MS, Time, node::AckView};
+use wire::payload::{
+    Text,
+    mesh::{self, ArchivedCoordinate},
 };
 
 /// What of a COORDINATE matters to its agent. Times of the node's clock.
@@ -68,49 +65,15 @@ impl Order {
     }
 }
 
-/// An ACK that leaves an agent: the fields of [`mesh::Ack`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ack {
-    /// Of the COORDINATE.
-    pub message_id: [u8; 16],
-    /// Handle.
-    pub handle: u32,
-    /// Its generation.
-    pub generation: u32,
-    /// Hybrid logical clock.
-    pub hlc: u64,
-    /// The COORDINATE's `sent_ns`, node time.
-    pub origin_ns: u64,
-    /// When it came, own clock.
-    pub received_ns: u64,
-    /// When the agent was READY, own clock; 0 for not.
-    pub ready_ns: u64,
-    /// When it acted, own clock; 0 for not.
-    pub acted_ns: u64,
-    /// When this leaves, own clock.
-    pub sent_ns: u64,
-    /// The target moment on the agent's clock, as it saw it.
-    pub target_own_ns: u64,
-    /// Time spent on it, nanoseconds.
-    pub processing_ns: u64,
-    /// Hash of the context the agent works with.
-    pub context_hash: u64,
-    /// Operations that waited when it came.
-    pub queue_found: u32,
-    /// Operations that wait now.
-    pub queue_depth: u32,
-    /// READY, TRANSIT or CONFLICT.
-    pub state: Trinary,
-    /// Why not, for a CONFLICT.
-    pub detail: &'static str,
-}
+/// An ACK that leaves an agent. Its texts are known when the program is built.
+pub type Ack = AckView<'static>;
 
 impl Ack {
     /// The payload.
     #[must_use]
     pub fn payload(&self) -> mesh::Ack {
         mesh::Ack {
-            conflict_detail: Text::literal(self.detail),
+            conflict_detail: Text::literal(self.conflict_detail),
             message_id: self.message_id,
             handle: self.handle,
             generation: self.generation,
@@ -125,7 +88,7 @@ impl Ack {
             context_hash: self.context_hash,
             queue_found: self.queue_found,
             queue_depth: self.queue_depth,
-            state: self.state.code(),
+            state: self.state,
             ..mesh::Ack::default()
         }
     }

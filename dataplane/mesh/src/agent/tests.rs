@@ -48,8 +48,8 @@ fn meshmsg_16_nothing_is_held_by_a_clock_that_nobody_knows() {
     assert_eq!(agent.place(), (7, 2));
     let now = AHEAD + 8 * SECOND;
     agent.order(now, &order(9, 5 * SECOND, 9 * SECOND), 0, &mut out);
-    assert_eq!(acks(&out)[0].state, Trinary::Conflict);
-    assert_eq!(acks(&out)[0].detail, CLOCK_UNKNOWN);
+    assert_eq!(acks(&out)[0].state, Trinary::Conflict.code());
+    assert_eq!(acks(&out)[0].conflict_detail, CLOCK_UNKNOWN);
     out.clear();
     agent.order(now, &Order { hold: false, ..order(8, 5 * SECOND, 9 * SECOND) }, 0, &mut out);
     assert!(matches!(out[..], [Output::Begin { .. }]), "{out:?}");
@@ -83,7 +83,7 @@ fn meshmsg_16_holds_until_the_moment_acts_and_answers_with_its_times() {
     agent.timer(AHEAD + target + 5, 1, &mut out);
     let ack = acks(&out)[0];
     assert_eq!((ack.message_id, ack.handle, ack.generation), ([9; 16], 7, 2));
-    assert_eq!(ack.state, Trinary::Ready);
+    assert_eq!(ack.state, Trinary::Ready.code());
     assert_eq!((ack.origin_ns, ack.received_ns, ack.ready_ns), (sent, came, came + 100 * MS));
     assert_eq!((ack.acted_ns, ack.target_own_ns), (AHEAD + target + 5, AHEAD + target));
     assert_eq!((ack.processing_ns, ack.queue_found, ack.queue_depth), (100 * MS, 3, 1));
@@ -114,11 +114,17 @@ fn trin_01_conflict_says_why_and_a_long_wait_is_transit_first() {
     agent.timer(came + 2 * TRANSIT_AFTER, 0, &mut out);
     let told = acks(&out);
     assert_eq!(told.len(), 1, "once");
-    assert_eq!((told[0].state, told[0].ready_ns, told[0].acted_ns), (Trinary::Transit, 0, 0));
+    assert_eq!(
+        (told[0].state, told[0].ready_ns, told[0].acted_ns),
+        (Trinary::Transit.code(), 0, 0)
+    );
     out.clear();
     agent.finished(came + 3 * TRANSIT_AFTER, Verdict::Conflict("sold out"), 0, &mut out);
     let ack = acks(&out)[0];
-    assert_eq!((ack.state, ack.detail, ack.acted_ns), (Trinary::Conflict, "sold out", 0));
+    assert_eq!(
+        (ack.state, ack.conflict_detail, ack.acted_ns),
+        (Trinary::Conflict.code(), "sold out", 0)
+    );
     assert_eq!(Trinary::Ready.code() as i8, 1);
     assert_eq!(Trinary::Transit.code() as i8, 0);
     assert_eq!(Trinary::Conflict.code() as i8, -1);
@@ -177,7 +183,7 @@ fn what_is_not_for_it_or_came_before_is_dropped_and_a_full_queue_says_so() {
         agent.order(came, &order(10 + id as u8, 2 * SECOND, 0), 0, &mut out);
     }
     let refused = acks(&out);
-    assert_eq!((refused.len(), refused[0].detail), (1, QUEUE_FULL));
+    assert_eq!((refused.len(), refused[0].conflict_detail), (1, QUEUE_FULL));
     assert_eq!(agent.queue() as usize, QUEUE_MAX);
 }
 
@@ -328,7 +334,7 @@ fn judge(books: &mut HashMap<u8, Book>, output: &Output, now: Time) -> Result<()
         Output::Beat(beat) => prop_assert_eq!(beat.sent_ns, now),
         Output::Ack(ack) => {
             let book = books.get_mut(&ack.message_id[0]).expect("asked for");
-            match ack.state {
+            match Trinary::from_code(ack.state).unwrap() {
                 Trinary::Transit => book.transits += 1,
                 Trinary::Conflict => book.ends += 1,
                 Trinary::Ready => {

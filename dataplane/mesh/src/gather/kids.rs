@@ -1,7 +1,7 @@
 //! The part that nodes below have in a gather: asked, told the moment, reported, added up.
 
 use super::tally::clip;
-use crate::{Time, sketch};
+use crate::Time;
 use wire::{
     mesh::{AgentClass, DETAIL_LEN_MAX, NAMES_MAX, SkipReason},
     payload::{
@@ -180,7 +180,7 @@ pub(crate) fn add_classes(sum: &mut Vec<ClassRow>, part: &[ClassRow]) {
 
 fn bins(from: &[ArchivedBin]) -> Vec<Bin> {
     let bin = |bin: &ArchivedBin| Bin { bin: bin.bin.to_native(), count: bin.count.to_native() };
-    from.iter().take(sketch::BINS).map(bin).collect()
+    from.iter().take(wire::mesh::BINS_MAX).map(bin).collect()
 }
 
 fn counts(from: &ArchivedCounts) -> Counts {

@@ -46,6 +46,8 @@ pub struct Mesh {
     pub(super) chosen: Vec<u32>,
     pub(super) skipped: Vec<Skipped>,
     swept: Swept,
+    /// Agents with a spike at the last sweep (FAIL-03).
+    spiked: u64,
     sweep_at: Time,
     snapshot_at: Time,
     numbers: u32,
@@ -94,6 +96,7 @@ impl Mesh {
             chosen: Vec::new(),
             skipped: Vec::new(),
             swept: Swept::default(),
+            spiked: 0,
             sweep_at: 0,
             snapshot_at: 0,
             numbers: 0,
@@ -146,6 +149,8 @@ impl Mesh {
         self.counters.silent += self.swept.silent.len() as u64;
         self.counters.moved += self.swept.moved.len() as u64;
         let active = self.registry.count(AgentState::Active);
+        let registry = &self.registry;
+        self.spiked = registry.iter().filter(|handle| registry.spiked(*handle)).count() as u64;
         self.kpi.active(now.node, active, self.registry.len());
         self.summaries.refresh(now.node, &self.registry);
         self.sweep_children(now, out);
@@ -220,6 +225,7 @@ impl Mesh {
             let n = u64::from(self.registry.count(*state));
             visit("butterfly_mesh_agents", "state", state.name(), n);
         }
+        visit("butterfly_mesh_spiked_agents", "", "", self.spiked);
         visit("butterfly_mesh_gathers_running", "", "", self.runs.len() as u64);
         let children = self.children.iter().filter(|(_, child)| child.peer.is_some()).count();
         visit("butterfly_mesh_children", "", "", children as u64);

@@ -30,12 +30,4 @@ impl Registry {
         let unreliable = ((1.0 - self.reliability(now, handle)) * 100.0).round() as u32;
         (unreliable, self.score(handle).to_bits(), handle)
     }
-
-    /// Who would take over a sector's leads from among its agents: the best of its active leads.
-    /// None in a sector without one.
-    #[must_use]
-    pub fn stand_in(&self, now: Time, sector: u16) -> Option<u32> {
-        let leads = self.clusters.of_sector(sector).filter_map(|it| self.clusters.lead(it));
-        leads.min_by_key(|handle| self.rank(now, *handle))
-    }
 }

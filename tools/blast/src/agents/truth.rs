@@ -136,7 +136,7 @@ impl Truth {
     /// An answer leaves agent `index` of the fleet, which was asked `asked`.
     pub fn answer(&mut self, fleet: &Fleet, index: u32, asked: &Asked, ack: &Ack) {
         let class = &mut self.classes[usize::from(fleet.class(index).code())];
-        match ack.state {
+        match Trinary::from_code(ack.state).unwrap_or(Trinary::Transit) {
             Trinary::Transit => {
                 self.count("transits", 1);
                 return;
@@ -274,8 +274,8 @@ mod tests {
             context_hash: 0,
             queue_found: 0,
             queue_depth: 0,
-            state: Trinary::Ready,
-            detail: "",
+            state: Trinary::Ready.code(),
+            conflict_detail: "",
         }
     }
 

@@ -1,10 +1,7 @@
 //! Frames: made, and read from aligned memory as a receiver would.
 
 use super::engine::Time;
-use ::mesh::{
-    agent::{Ack, Order},
-    node::AckView,
-};
+use ::mesh::agent::Order;
 use fleet::MS;
 use wire::{
     HEADER_LEN, Header, Kind,
@@ -84,28 +81,6 @@ pub(super) fn beat_of(read: &ArchivedAgentHeartbeat) -> AgentHeartbeat {
         drift: read.drift.to_native(),
         state: read.state,
         ..AgentHeartbeat::default()
-    }
-}
-
-/// An answer as the machine reads it.
-pub(super) const fn view_of(ack: &Ack) -> AckView<'_> {
-    AckView {
-        conflict_detail: ack.detail,
-        message_id: ack.message_id,
-        handle: ack.handle,
-        generation: ack.generation,
-        hlc: ack.hlc,
-        origin_ns: ack.origin_ns,
-        received_ns: ack.received_ns,
-        ready_ns: ack.ready_ns,
-        acted_ns: ack.acted_ns,
-        sent_ns: ack.sent_ns,
-        target_own_ns: ack.target_own_ns,
-        processing_ns: ack.processing_ns,
-        context_hash: ack.context_hash,
-        queue_found: ack.queue_found,
-        queue_depth: ack.queue_depth,
-        state: ack.state.code(),
     }
 }
 

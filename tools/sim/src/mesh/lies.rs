@@ -76,7 +76,7 @@ impl Lies {
                 if self.has(Lie::Nothing) {
                     let mut other = *ack;
                     other.message_id[15] ^= 0x55;
-                    other.state = Trinary::Ready;
+                    other.state = Trinary::Ready.code();
                     said.push(Up::Ack(other));
                 }
             }

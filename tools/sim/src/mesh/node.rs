@@ -3,7 +3,7 @@
 
 use super::{
     engine::Time,
-    frames::{beat_of, frame_of, read_template, view_of},
+    frames::{beat_of, frame_of, read_template},
     judge::Promise,
     parts::{Down, Due, Flight, Up},
     plan::{Bug, Plan},
@@ -15,6 +15,7 @@ use ::mesh::{
         AckView, Beat, Config, Effect, Effects, Mesh, Now, Peer, Record, ScheduledSend,
         VolleyOrder, VolleyReport,
     },
+    plan::SEND_GAP,
 };
 use dataplane_core::schedule::wheel::Wheel;
 use fleet::{MS, SECOND};
@@ -114,6 +115,7 @@ impl Node {
             role: if number == 0 { Role::Orchestrator } else { Role::Sector },
             agents: plan.agents.max(64),
             targets: plan.agents.max(64),
+            send_gap: SEND_GAP,
             snapshot_every: 10 * SECOND,
             ..Config::default()
         };
@@ -282,10 +284,7 @@ impl World {
         }
         match what {
             Up::Beat(beat) => self.beat_comes(node, conn, life, &beat),
-            Up::Ack(ack) => {
-                let view = view_of(&ack);
-                self.ack_comes(node, conn, life, &view);
-            }
+            Up::Ack(ack) => self.ack_comes(node, conn, life, &ack),
             Up::Frame(frame) => self.node_reads(node, conn, life, &frame),
         }
     }

@@ -265,7 +265,7 @@ pub(super) struct Acted<'a> {
 impl World {
     /// An agent's core answers: whether what it did is what it should.
     pub(super) fn judge_answer(&mut self, agent: u32, ack: &Ack) {
-        if ack.state != Trinary::Ready || ack.acted_ns == 0 {
+        if ack.state != Trinary::Ready.code() || ack.acted_ns == 0 {
             return;
         }
         let Some(message) = self.watch.message_to(&ack.message_id, agent) else { return };
