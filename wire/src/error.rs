@@ -117,5 +117,16 @@ pub const fn sentence(code: ErrorCode) -> &'static str {
         ErrorCode::TooManyTargets => {
             "more targets or a longer message than this mesh takes; split the operation"
         }
+        ErrorCode::Forbidden => {
+            "the roles of this connection do not allow that; ask the operator for a certificate \
+             that does"
+        }
+        ErrorCode::RateLimited => {
+            "this peer is over a limit that the node has set for it; try again after the hint"
+        }
+        ErrorCode::Cancelled => "the asker took this request back",
+        ErrorCode::Duplicate => {
+            "a request of the same sender and query_id is under way or was answered"
+        }
     }
 }

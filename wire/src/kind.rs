@@ -175,6 +175,14 @@ registry! {
         StaleAgent = 25, "stale_agent";
         /// More targets, or a longer message, than the mesh takes.
         TooManyTargets = 26, "too_many_targets";
+        /// The peer's roles do not allow this.
+        Forbidden = 27, "forbidden";
+        /// The peer is over a limit of its own; try again after the hint.
+        RateLimited = 28, "rate_limited";
+        /// The asker took the request back. From a client: takes the request of that id back.
+        Cancelled = 29, "cancelled";
+        /// A request of the same sender and id is under way, or was answered.
+        Duplicate = 30, "duplicate";
     }
 }
 
@@ -213,6 +221,7 @@ impl ErrorCode {
                 | Self::Draining
                 | Self::TooManyConnections
                 | Self::MeshFull
+                | Self::RateLimited
         )
     }
 }

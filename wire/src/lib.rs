@@ -20,6 +20,7 @@ pub mod payload;
 pub mod reply;
 pub mod request;
 pub mod response;
+pub mod role;
 pub mod tokens;
 pub mod work;
 
@@ -29,6 +30,7 @@ pub use kind::{Compression, ErrorCode, Kind};
 pub use order::{Order, Outcome};
 pub use pack::PackFault;
 pub use payload::{Full, Payload, PayloadFault};
+pub use role::{Role, Roles};
 pub use work::{Dtype, Operation, Source, Work};
 
 // Tensors are read and written where they lie, and the format is little-endian.

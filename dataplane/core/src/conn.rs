@@ -2,7 +2,7 @@
 //! waits to leave.
 
 use crate::{
-    driver::{ConnId, Time},
+    driver::{Caller, ConnId, Time},
     egress::Outbox,
     slot::Receiving,
 };
@@ -71,6 +71,7 @@ pub(crate) struct Conn {
     pub phase: Phase,
     /// Counts the uses of this table entry.
     pub life: u32,
+    pub who: Caller,
     pub lane: Lane,
     pub intake: Intake,
     pub head: [u8; HEADER_LEN],
@@ -110,6 +111,7 @@ impl Conn {
         Self {
             phase: Phase::Free,
             life,
+            who: Caller::LOCAL,
             lane: Lane::Stream,
             intake: Intake::Header,
             head: [0; HEADER_LEN],

@@ -18,6 +18,7 @@
 //! used again, and only then may the id come back with another `Accepted`.
 
 use crate::memory::{ChunkId, SlotId};
+use wire::Roles;
 
 /// Monotonic nanoseconds. The driver's clock, or the simulator's.
 pub type Time = u64;
@@ -30,6 +31,21 @@ pub struct ConnId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u16);
 
+/// Who is at the other end of a connection, as far as the driver could make sure: it tells of a
+/// connection only once that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Which identity of the node's table. 0 is everybody who connects without proving who it is.
+    pub identity: u32,
+    /// What it may be.
+    pub roles: Roles,
+}
+
+impl Caller {
+    /// A peer of this machine that proved nothing: trusted as whoever can open its sockets is.
+    pub const LOCAL: Self = Self { identity: 0, roles: Roles::ALL };
+}
+
 /// Everything that can happen to a shard.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -37,6 +53,8 @@ pub enum Event<'a> {
     Accepted {
         /// Its id.
         conn: ConnId,
+        /// Who it is.
+        who: Caller,
     },
     /// Bytes of a stream, or of a header that was ordered.
     Bytes {

@@ -8,7 +8,7 @@
 use crate::{
     batch::Batcher,
     conn::{ConnTable, Intake, Lane, Phase},
-    driver::{ConnId, Event, SEGMENTS_MAX, Segment, Time},
+    driver::{Caller, ConnId, Event, SEGMENTS_MAX, Segment, Time},
     egress::Egress,
     limits::{Limits, MS},
     memory::{Geometry, Memory, SlotId},
@@ -164,7 +164,7 @@ impl Shard {
     /// Takes in anything but bytes.
     pub fn handle<M: Memory>(&mut self, cx: &mut Cx<'_, M>, event: Event<'_>) {
         match event {
-            Event::Accepted { conn } => self.accepted(cx, conn),
+            Event::Accepted { conn, who } => self.accepted(cx, conn, who),
             Event::Bytes { conn, bytes } => {
                 self.handle_bytes(cx, conn, bytes);
             }
@@ -246,14 +246,15 @@ impl Shard {
         (next != Time::MAX).then_some(next)
     }
 
-    fn accepted<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId) {
+    fn accepted<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId, who: Caller) {
         self.stats.accepted.add(1);
         let full = self.conns.open() >= self.limits.connections;
-        if self.conns.begin(id).is_none() {
+        let Some(conn) = self.conns.begin(id) else {
             self.stats.close(CloseCause::Full);
             self.orders.push_back((id, Order::Close));
             return;
-        }
+        };
+        conn.who = who;
         self.stats.open.set(u64::from(self.conns.open()));
         self.orders.push_back((id, Order::StartStream));
         if full {

@@ -1,7 +1,7 @@
 //! Commands of the control thread: a bounded queue and a doorbell.
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use dataplane_core::driver::WorkerId;
+use dataplane_core::driver::{Caller, WorkerId};
 use link::door::Door;
 use std::{
     io,
@@ -25,6 +25,9 @@ pub enum Command {
     WorkerDown(Gone),
     /// Accept connections from this listening socket as well.
     Listen(OwnedFd),
+    /// Serve this connected stream socket as if it had been accepted, from this peer. Where there is
+    /// no room for it, it is closed.
+    Adopt(OwnedFd, Caller),
     /// Take no new connections and no new work; close when all is answered.
     Drain,
 }

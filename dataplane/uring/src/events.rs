@@ -10,7 +10,7 @@ use crate::{
     ring::Completion,
 };
 use dataplane_core::{
-    driver::{ConnId, Event, WorkerId},
+    driver::{Caller, ConnId, Event, WorkerId},
     memory::SlotId,
 };
 
@@ -120,6 +120,14 @@ impl UringDriver {
                 }
                 None
             }
+            Command::Adopt(fd, who) => {
+                let Ok(ConnId(index)) = self.adopt(fd) else {
+                    self.ring.counters.refused += 1;
+                    return None;
+                };
+                self.table.get_mut(index)?.who = who;
+                Some(Told::Accepted(index))
+            }
             Command::Drain => {
                 self.unlisten();
                 Some(Told::Drain)
@@ -158,7 +166,10 @@ impl UringDriver {
     #[inline]
     pub(crate) fn present(&mut self, told: Told) -> Event<'_> {
         match told {
-            Told::Accepted(conn) => Event::Accepted { conn: ConnId(conn) },
+            Told::Accepted(conn) => {
+                let who = self.table.get(conn).map_or(Caller::LOCAL, |entry| entry.who);
+                Event::Accepted { conn: ConnId(conn), who }
+            }
             Told::Stream(index, piece) => {
                 let generation = self.table.get(index).map_or(0, |conn| conn.generation);
                 self.offer = Some(Offer { index, generation, piece });

@@ -2,6 +2,7 @@
 //! descriptors.
 
 use crate::{buffers::Stash, op::GENERATION_MASK};
+use dataplane_core::driver::Caller;
 use std::ptr::NonNull;
 
 /// Where a table entry is in its life.
@@ -84,10 +85,12 @@ pub(crate) struct Conn {
     pub(crate) fill: Fill,
     /// Bytes asked of the transmit under way.
     pub(crate) send_len: u32,
+    /// Who is at the other end.
+    pub(crate) who: Caller,
 }
 
 // With the 32 bytes of header room this is what a connection costs here.
-const _: () = assert!(size_of::<Conn>() <= 64);
+const _: () = assert!(size_of::<Conn>() <= 72);
 
 impl Conn {
     const EMPTY: Self = Self {
@@ -108,6 +111,7 @@ impl Conn {
         stash: Stash::EMPTY,
         fill: Fill { at: NonNull::dangling(), left: 0, whole: 0 },
         send_len: 0,
+        who: Caller::LOCAL,
     };
 
     /// A new life.

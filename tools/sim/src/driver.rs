@@ -9,7 +9,7 @@ use crate::{
 };
 use dataplane_core::{
     Geometry,
-    driver::{ConnId, Driver, Event, SEGMENTS_MAX, Segment, Time, WorkerId},
+    driver::{Caller, ConnId, Driver, Event, SEGMENTS_MAX, Segment, Time, WorkerId},
     memory::SlotId,
 };
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
@@ -260,7 +260,7 @@ impl Driver for SimDriver {
             Queued::Readable(conn) | Queued::Header(conn, _) => {
                 Event::Bytes { conn, bytes: &self.current }
             }
-            Queued::Accepted(conn) => Event::Accepted { conn },
+            Queued::Accepted(conn) => Event::Accepted { conn, who: Caller::LOCAL },
             Queued::Stopped(conn) => Event::StreamStopped { conn },
             Queued::Filled(conn, _) => Event::Filled { conn },
             Queued::Eof(conn) => Event::Eof { conn },

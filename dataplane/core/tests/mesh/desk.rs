@@ -2,7 +2,7 @@
 
 use dataplane_core::{
     Geometry, Limits, NodeStats, Shard, Stats,
-    driver::{ConnId, Event, SEGMENTS_MAX, Segment, Time},
+    driver::{Caller, ConnId, Event, SEGMENTS_MAX, Segment, Time},
     memory::{ChunkId, Memory, SlotId},
     mesh_port::{Down, MeshEnd, Up, port},
     schedule::{ScheduledSend, Volley, VolleyReport},
@@ -152,7 +152,7 @@ impl Desk {
     pub(crate) fn connect(&mut self, index: u32) -> ConnId {
         let conn = ConnId(index);
         self.ports.insert(conn, Port::default());
-        self.event(Event::Accepted { conn });
+        self.event(Event::Accepted { conn, who: Caller::LOCAL });
         self.turn();
         conn
     }

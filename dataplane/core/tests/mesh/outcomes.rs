@@ -1,7 +1,11 @@
 //! Exactly one outcome per send, whatever happens to connections, room and time.
 
 use crate::desk::{Desk, Sizes, Volleyed, send, template};
-use dataplane_core::{driver::ConnId, limits::VOLLEYS_MAX, mesh_port::Up};
+use dataplane_core::{
+    driver::{Caller, ConnId, Event},
+    limits::VOLLEYS_MAX,
+    mesh_port::Up,
+};
 use proptest::prelude::*;
 
 #[test]
@@ -135,9 +139,7 @@ fn step(desk: &mut Desk, books: &mut Books, op: Op) -> Result<(), TestCaseError>
         }
         Op::Wait(time) => desk.now += u64::from(time),
         Op::HangUp(conn) => desk.hang_up(ConnId(conn)),
-        Op::Connect(conn) => {
-            desk.event(dataplane_core::driver::Event::Accepted { conn: ConnId(conn) })
-        }
+        Op::Connect(conn) => desk.event(Event::Accepted { conn: ConnId(conn), who: Caller::LOCAL }),
         Op::Stick(stuck) => {
             desk.stuck = stuck;
             desk.take_sent();

@@ -117,7 +117,7 @@ impl Rig {
     /// The next event if there is one without a flush.
     pub(crate) fn poll(&mut self) -> Option<Seen> {
         let seen = match self.driver.next_event()? {
-            Event::Accepted { conn } => Seen::Accepted(conn),
+            Event::Accepted { conn, .. } => Seen::Accepted(conn),
             Event::Bytes { conn, bytes } => {
                 self.offered = bytes.len();
                 let bytes = bytes[..bytes.len().min(self.use_at_most)].to_vec();

@@ -55,7 +55,7 @@ fn serve(rig: &mut Rig, count: usize) -> ConnId {
             continue;
         };
         match event {
-            Event::Accepted { conn } => rig.driver.start_stream(conn),
+            Event::Accepted { conn, .. } => rig.driver.start_stream(conn),
             Event::Bytes { conn, bytes } => {
                 let len = bytes.len();
                 rig.memory.chunk_mut(ChunkId(conn.0 % GEOMETRY.chunks))[..len]
