@@ -1,0 +1,21 @@
+//! QUIC as a listener: each bidirectional stream of an authenticated peer becomes a stream socket
+//! that a shard serves as it serves any other.
+//!
+//! ```text
+//!   UDP <-- io_uring --> driver == datagrams, time ==> bridge (quinn-proto, sans-IO)
+//!                          |   <== bytes of streams ==
+//!                          +-- one socket pair per stream --> shards
+//! ```
+//!
+//! The price of leaving the shards as they are is two copies more per byte each way: into the
+//! socket pair and out of it. They are counted, see [`Counters`].
+
+mod bridge;
+mod config;
+mod counters;
+mod limits;
+mod tickets;
+
+pub use bridge::{Bridge, Code, Happening, Identify, Read, SEGMENTS_MAX, StreamKey};
+pub use counters::{Count, Counters, Refusal};
+pub use limits::{EARLY_PAYLOAD_MAX, Limits, PIECE_MAX};
