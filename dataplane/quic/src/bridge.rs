@@ -26,7 +26,6 @@ use quinn_proto::{
     ConnectionHandle, DatagramEvent, EcnCodepoint, Endpoint, Incoming, Transmit, VarInt,
     crypto::rustls::NoInitialCipherSuite,
 };
-use rustls::pki_types::CertificateDer;
 use std::{
     collections::{BTreeSet, VecDeque},
     fmt,
@@ -62,8 +61,8 @@ impl From<Code> for VarInt {
     }
 }
 
-/// Who a certificate chain (its own certificate first) speaks for; `None` is let in nowhere.
-pub type Identify = Box<dyn Fn(&[CertificateDer<'_>]) -> Option<Caller> + Send>;
+/// What an identity makes of a peer; `None` is not let in.
+pub type Identify = Box<dyn Fn(&tls::Identity) -> Option<Caller> + Send>;
 
 /// What the bridge tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,17 +265,28 @@ impl Bridge {
         }
     }
 
-    /// The next datagrams to send, appended to the empty `bytes`, at most [`SEGMENTS_MAX`] of one
-    /// length (the last may be shorter) to one peer. Connections take turns.
-    pub fn transmit(&mut self, now: Instant, bytes: &mut Vec<u8>) -> Option<Transmit> {
-        let transmit = self.next_transmit(now, bytes)?;
+    /// The next datagrams to send, appended to the empty `bytes`: at most `segments` (from 1 to
+    /// [`SEGMENTS_MAX`]) of one length, the last may be shorter, to one peer. Connections take
+    /// turns.
+    pub fn transmit(
+        &mut self,
+        now: Instant,
+        segments: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let transmit = self.next_transmit(now, segments, bytes)?;
         let each = transmit.segment_size.unwrap_or(transmit.size).max(1);
         self.counters.datagrams_out.add(transmit.size.div_ceil(each) as u64);
         self.counters.bytes_out.add(transmit.size as u64);
         Some(transmit)
     }
 
-    fn next_transmit(&mut self, now: Instant, bytes: &mut Vec<u8>) -> Option<Transmit> {
+    fn next_transmit(
+        &mut self,
+        now: Instant,
+        segments: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Option<Transmit> {
         if let Some((transmit, answer)) = self.answers.pop_front() {
             bytes.extend_from_slice(&answer);
             return Some(transmit);
@@ -284,7 +294,7 @@ impl Bridge {
         while let Some(index) = self.sending.pop_front() {
             let Some(conn) = self.conn(index) else { continue };
             conn.sending = false;
-            let transmit = conn.quic.poll_transmit(now, SEGMENTS_MAX, bytes);
+            let transmit = conn.quic.poll_transmit(now, segments, bytes);
             if transmit.is_some() {
                 conn.sending = true;
                 self.sending.push_back(index);

@@ -104,7 +104,7 @@ impl Bridge {
         let conn = self.conns.get(index)?.as_ref()?;
         let peer = conn.quic.crypto_session().peer_identity()?;
         let chain = peer.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-        (self.identify)(&chain)
+        (self.identify)(&tls::peer_identity(&chain).ok()?)
     }
 
     /// Data of a first flight: the session it belongs to says who it is from.

@@ -1,0 +1,105 @@
+//! A listener's thread, and the control thread's hold on it.
+
+use crate::{
+    bridge::Identify,
+    counters::Counters,
+    driver::{Driver, Hand, Order, Seed},
+    limits::Limits,
+};
+use rustix::event::{EventfdFlags, eventfd};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+/// The name of a listener's thread.
+const THREAD: &str = "butterfly-quic";
+
+/// A running listener. Dropped, it goes on; [`end`](Self::end) ends it.
+#[derive(Debug)]
+pub struct Running {
+    orders: Sender<Order>,
+    bell: OwnedFd,
+    thread: JoinHandle<()>,
+    counters: Arc<Counters>,
+}
+
+impl Running {
+    /// Serves QUIC on a bound UDP socket, on a thread of its own. `tls` asks peers for their
+    /// certificates; `identify` says what they may be; `hand` gives the socket of each stream to a
+    /// shard.
+    ///
+    /// # Errors
+    /// The OS's: no io_uring, no memory, a socket that is not of UDP.
+    pub fn start(
+        socket: OwnedFd,
+        tls: Arc<rustls::ServerConfig>,
+        limits: Limits,
+        identify: Identify,
+        hand: Hand,
+    ) -> io::Result<Self> {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let (tell, orders) = channel();
+        let counters = Arc::new(Counters::default());
+        let seed = Seed {
+            socket,
+            bell: bell.try_clone()?,
+            orders,
+            tls,
+            limits,
+            counters: Arc::clone(&counters),
+            identify,
+            hand,
+        };
+        let (ready, started) = channel();
+        let thread = thread::Builder::new().name(THREAD.to_owned()).spawn(move || {
+            match Driver::new(seed) {
+                Ok(driver) => {
+                    // Whoever waits for it is there: it is the caller of `start`.
+                    let _ = ready.send(Ok(()));
+                    driver.run();
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        })?;
+        match started.recv() {
+            Ok(Ok(())) => Ok(Self { orders: tell, bell, thread, counters }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::other("the thread ended before it was ready")),
+        }
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Other certificates for new connections; those that are open go on.
+    pub fn reload(&self, tls: Arc<rustls::ServerConfig>) {
+        self.order(Order::Reload(tls));
+    }
+
+    /// No new connections and no new streams.
+    pub fn drain(&self) {
+        self.order(Order::Drain);
+    }
+
+    /// Tells all peers that the node ends, and ends.
+    pub fn end(self) {
+        self.order(Order::End);
+        // A thread that panicked has aborted the process, or has told its reason.
+        let _ = self.thread.join();
+    }
+
+    /// A listener that has ended needs no order: that is what a failure means.
+    fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+}
