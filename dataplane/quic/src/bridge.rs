@@ -312,6 +312,11 @@ impl Bridge {
         self.draining = true;
     }
 
+    /// True when the peers have all that shards have finished for them.
+    pub fn delivered(&mut self) -> bool {
+        self.conns.iter_mut().flatten().all(|conn| conn.delivered())
+    }
+
     /// Ends all connections; what tells the peers so is still to be transmitted.
     pub fn end(&mut self, now: Instant) {
         self.draining = true;

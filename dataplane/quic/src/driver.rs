@@ -38,7 +38,9 @@ use std::{
 /// Gives a stream's socket to a shard; false where none has room.
 pub type Hand = Box<dyn FnMut(OwnedFd, Caller) -> bool + Send>;
 
-/// Longest that the last datagrams of an ending listener may take to leave.
+/// How long an ending listener waits for its peers to have received what was finished for them.
+const DELIVERY: Duration = Duration::from_secs(1);
+/// Longest that its last datagrams may take to leave then.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// What the control thread may ask of a listener.
@@ -106,8 +108,18 @@ pub(crate) struct Driver {
     scratch: Box<[u8; PIECE_MAX]>,
     hand: Hand,
     counters: Arc<Counters>,
-    /// When an ending listener stops whatever is left.
-    until: Option<Instant>,
+    end: End,
+}
+
+/// How far a listener is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Nobody has asked for it.
+    No,
+    /// Peers still receive what was finished, until then at most.
+    Delivering(Instant),
+    /// They were told; it is over when that has left, or then.
+    Told(Instant),
 }
 
 impl Driver {
@@ -137,7 +149,7 @@ impl Driver {
             scratch: Box::new([0; PIECE_MAX]),
             hand: seed.hand,
             counters: seed.counters,
-            until: None,
+            end: End::No,
         };
         driver.receive();
         driver.watch(driver.bell.as_raw_fd(), libc::POLLIN, true, plain(Op::Bell, 0));
@@ -149,8 +161,15 @@ impl Driver {
         loop {
             let now = Instant::now();
             self.turn(now);
-            match self.until {
-                Some(until) if self.sends.idle() || now >= until => return,
+            match self.end {
+                End::Delivering(until) if now >= until || self.bridge.delivered() => {
+                    self.bridge.end(now);
+                    self.end = End::Told(now + LAST_WORDS);
+                    self.listen_to_bridge(now);
+                    self.send(now);
+                    self.ring.enter(Some(Duration::ZERO));
+                }
+                End::Told(until) if now >= until || self.sends.idle() => return,
                 _ => {}
             }
         }
@@ -171,7 +190,8 @@ impl Driver {
         self.send(now);
         let wait = match self.bridge.next_timeout() {
             _ if !self.ready.is_empty() || self.ring.visible() => Some(Duration::ZERO),
-            _ if self.until.is_some() => Some(LAST_WORDS),
+            // Both ends are looked at again and again.
+            _ if self.end != End::No => Some(LAST_WORDS / 10),
             due => due.map(|due| due.saturating_duration_since(Instant::now())),
         };
         self.counters.calls.add(1);
@@ -256,8 +276,8 @@ impl Driver {
                 Order::Reload(tls) => drop(self.bridge.reload(&tls)),
                 Order::Drain => self.bridge.drain(),
                 Order::End => {
-                    self.bridge.end(now);
-                    self.until = Some(now + LAST_WORDS);
+                    self.bridge.drain();
+                    self.end = End::Delivering(now + DELIVERY);
                 }
             }
         }

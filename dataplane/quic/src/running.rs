@@ -26,13 +26,12 @@ pub struct Running {
     orders: Sender<Order>,
     bell: OwnedFd,
     thread: JoinHandle<()>,
-    counters: Arc<Counters>,
 }
 
 impl Running {
     /// Serves QUIC on a bound UDP socket, on a thread of its own. `tls` asks peers for their
     /// certificates; `identify` says what they may be; `hand` gives the socket of each stream to a
-    /// shard.
+    /// shard. Each listener has `counters` of its own.
     ///
     /// # Errors
     /// The OS's: no io_uring, no memory, a socket that is not of UDP.
@@ -40,22 +39,14 @@ impl Running {
         socket: OwnedFd,
         tls: Arc<rustls::ServerConfig>,
         limits: Limits,
+        counters: Arc<Counters>,
         identify: Identify,
         hand: Hand,
     ) -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (tell, orders) = channel();
-        let counters = Arc::new(Counters::default());
-        let seed = Seed {
-            socket,
-            bell: bell.try_clone()?,
-            orders,
-            tls,
-            limits,
-            counters: Arc::clone(&counters),
-            identify,
-            hand,
-        };
+        let seed =
+            Seed { socket, bell: bell.try_clone()?, orders, tls, limits, counters, identify, hand };
         let (ready, started) = channel();
         let thread = thread::Builder::new().name(THREAD.to_owned()).spawn(move || {
             match Driver::new(seed) {
@@ -68,16 +59,10 @@ impl Running {
             }
         })?;
         match started.recv() {
-            Ok(Ok(())) => Ok(Self { orders: tell, bell, thread, counters }),
+            Ok(Ok(())) => Ok(Self { orders: tell, bell, thread }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the thread ended before it was ready")),
         }
-    }
-
-    /// What it counts.
-    #[must_use]
-    pub fn counters(&self) -> &Arc<Counters> {
-        &self.counters
     }
 
     /// Other certificates for new connections; those that are open go on.

@@ -93,8 +93,8 @@ mod tests {
         }
         assert_eq!(tickets.take(b"a"), None);
         assert_eq!(tickets.take(b"c"), Some(b"c".to_vec()));
-        let (kept, order) = (tickets.kept().sessions.len(), tickets.kept().order.len());
-        assert_eq!((kept, order), (1, 2));
+        let kept = tickets.kept();
+        assert_eq!((kept.sessions.len(), kept.order.len()), (1, 2));
         assert!(!Tickets::new(0, HOUR).can_cache());
         assert!(!Tickets::new(0, HOUR).put(b"a".to_vec(), Vec::new()));
     }

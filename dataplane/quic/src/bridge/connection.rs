@@ -36,6 +36,11 @@ impl Conn {
             sending: false,
         }
     }
+
+    /// True when no stream has anything that the peer has not acknowledged.
+    pub(super) fn delivered(&mut self) -> bool {
+        self.quic.is_closed() || self.quic.streams().send_streams() == 0
+    }
 }
 
 impl Bridge {

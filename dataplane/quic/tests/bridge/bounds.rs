@@ -101,10 +101,12 @@ fn trans_03_another_authority_and_unknown_names_are_kept_out() {
     assert!(!connected(&mut world, peer));
     assert_eq!(world.counters.refused(Refusal::Identity), 1);
 
-    let mut mixed = World::with_client(Limits::default(), &papers, &others, "client");
+    let forged = papers.client_of(&others, "client");
+    let mut mixed = World::with(Limits::default(), &papers, forged, 1);
     let peer = mixed.connect();
     mixed.run(1000 * MS);
     assert!(!connected(&mut mixed, peer));
+    assert_eq!(mixed.counters.refused(Refusal::Handshake), 1);
     for world in [&world, &mixed] {
         assert!(world.shards.is_empty());
         assert_eq!(world.counters.connections.get(), 0);

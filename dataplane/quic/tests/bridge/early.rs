@@ -19,7 +19,8 @@ fn flight(papers: &Papers) -> (World, usize, Vec<Vec<u8>>) {
     let mut world = World::new(Limits::default(), papers, "client", 1);
     let first = world.connect();
     world.run(200 * MS);
-    world.peer(first).quic.close(world.now, 0_u32.into(), Vec::new().into());
+    let now = world.now;
+    world.peer(first).quic.close(now, 0_u32.into(), Vec::new().into());
     world.run(Duration::from_secs(10));
     world.shards.clear();
     let peer = world.connect();

@@ -73,20 +73,20 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(limits: Limits, papers: &Papers, client: &str, seed: u64) -> Self {
-        Self::between(limits, papers, papers, client, seed)
+        Self::with(limits, papers, papers.client(client), seed)
     }
 
-    /// A client with papers of another authority than the node's. It cannot know the node, so that
-    /// it takes the node's authority for its own.
-    pub(crate) fn with_client(limits: Limits, node: &Papers, client: &Papers, name: &str) -> Self {
-        Self::between(limits, node, client, name, 1)
-    }
-
-    fn between(limits: Limits, node: &Papers, of: &Papers, client: &str, seed: u64) -> Self {
+    /// The same with another configuration of the client.
+    pub(crate) fn with(
+        limits: Limits,
+        node: &Papers,
+        client: rustls::ClientConfig,
+        seed: u64,
+    ) -> Self {
         let counters = Arc::new(Counters::default());
         let bridge = Bridge::new(&node.node(), limits, Arc::clone(&counters), identify())
             .expect("suites for QUIC");
-        let tls = QuicClientConfig::try_from(of.client(client)).expect("suites for QUIC");
+        let tls = QuicClientConfig::try_from(client).expect("suites for QUIC");
         Self {
             now: Instant::now(),
             bridge,

@@ -49,7 +49,13 @@ impl Papers {
 
     /// What a client of this name connects with; it resumes sessions and sends early if it can.
     pub(crate) fn client(&self, name: &str) -> rustls::ClientConfig {
-        let files = self.issue(name, Roles::of(Role::Client));
+        self.client_of(self, name)
+    }
+
+    /// The same with a certificate that another authority has issued.
+    pub(crate) fn client_of(&self, others: &Self, name: &str) -> rustls::ClientConfig {
+        let ca = self.folder.join("ca.pem");
+        let files = Files { ca, ..others.issue(name, Roles::of(Role::Client)) };
         let mut config = (*tls::client_config(&files).expect("a configuration")).clone();
         config.resumption = rustls::client::Resumption::in_memory_sessions(8);
         config.enable_early_data = true;
