@@ -3,13 +3,14 @@
 
 use crate::{
     basis,
+    callers::Callers,
     failure::Failure,
     host,
     listen::Bound,
     memory,
     mesh::{self, link::Links},
     plan::Plan,
-    say,
+    quic, say,
     settings::Backend,
     threads::Threads,
     weights,
@@ -67,6 +68,9 @@ struct Node {
     supervisors: Vec<JoinHandle<()>>,
     finished: UnboundedReceiver<u16>,
     stats: Arc<NodeStats>,
+    /// Counters of the QUIC listeners, and these once they run.
+    quic_counters: Vec<Arc<dataplane_quic::Counters>>,
+    quic: quic::Listeners,
 }
 
 /// Runs a node until it is told to end.
@@ -110,7 +114,10 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     };
     let basis_id = basis_id.unwrap_or_else(|| "off".to_owned());
     node.stats.set_facts(facts(plan, &node, &ready, basis_id));
-    node.threads.shards.listen(bound.open().map_err(Failure::Setup)?);
+    if let Err(why) = node.open(plan, &mut bound) {
+        node.end().await;
+        return Err(Failure::Setup(why));
+    }
     for place in bound.places() {
         say::out(format!("listening {place}"));
     }
@@ -246,6 +253,8 @@ impl Node {
         });
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
         sources.push(Arc::clone(&mesh.counters) as _);
+        let quic_counters: Vec<_> = plan.quic.iter().map(|_| Arc::default()).collect();
+        sources.extend(quic_counters.iter().map(|counters| Arc::clone(counters) as _));
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
@@ -256,7 +265,27 @@ impl Node {
                 tokio_uring::spawn(supervise(team, worker, stop.clone(), first))
             })
             .collect();
-        Ok(Self { threads, mesh, team, first, stop_workers, supervisors, finished, stats })
+        Ok(Self {
+            threads,
+            mesh,
+            team,
+            first,
+            stop_workers,
+            supervisors,
+            finished,
+            stats,
+            quic_counters,
+            quic: quic::Listeners::default(),
+        })
+    }
+
+    /// Opens the doors.
+    fn open(&mut self, plan: &Plan, bound: &mut Bound) -> Result<(), String> {
+        let shards = &self.threads.shards;
+        let callers = Arc::new(Callers::default());
+        self.quic = quic::start(plan, bound.quic(), shards, &callers, &self.quic_counters)?;
+        shards.listen(bound.open()?);
+        Ok(())
     }
 
     /// Waits for every worker's first answer; gives a ready one, or the reason of the first that
@@ -281,6 +310,7 @@ impl Node {
 
     /// True once every shard has answered all it had; false when the time is over.
     async fn drain(&mut self, deadline: Instant) -> bool {
+        self.quic.drain();
         self.threads.shards.drain();
         for _ in 0..self.threads.shards.0.len() {
             if timeout_at(deadline, self.finished.recv()).await.is_err() {
@@ -293,6 +323,7 @@ impl Node {
 
     /// Ends shards, then workers: those may only go once nobody lends to them any more.
     async fn end(self) {
+        self.quic.end();
         self.threads.stop();
         self.mesh.stop();
         let _ = self.stop_workers.send(true);

@@ -29,6 +29,8 @@ pub(crate) enum Place {
     Tcp(SocketAddr),
     /// A path.
     Unix(PathBuf),
+    /// UDP for QUIC, with its real port.
+    Quic(SocketAddr),
 }
 
 impl fmt::Display for Place {
@@ -36,6 +38,7 @@ impl fmt::Display for Place {
         match self {
             Self::Tcp(address) => write!(f, "tcp {address}"),
             Self::Unix(path) => write!(f, "unix {}", path.display()),
+            Self::Quic(address) => write!(f, "quic {address}"),
         }
     }
 }
@@ -47,6 +50,8 @@ pub(crate) struct Bound {
     /// Sockets by shard. TCP sockets are one per shard and address, so that the OS spreads
     /// connections; a Unix socket cannot be, and is shared.
     sockets: Vec<Vec<OwnedFd>>,
+    /// Sockets of QUIC, each for a thread of its own.
+    quic: Vec<(SocketAddr, OwnedFd)>,
 }
 
 /// Says which address cannot be had and what to do.
@@ -60,6 +65,7 @@ fn explain(place: &Place, error: Errno) -> String {
     let flag = match place {
         Place::Tcp(_) => "--listen (port 0 takes a free one)",
         Place::Unix(_) => "--uds",
+        Place::Quic(_) => "--quic (port 0 takes a free one)",
     };
     format!("cannot listen on {place}: {}{remedy}{flag}", io::Error::from(error))
 }
@@ -123,6 +129,13 @@ fn unix(path: &Path) -> Result<OwnedFd, String> {
     attempt().map_err(|error| explain(&Place::Unix(path.to_owned()), error))
 }
 
+fn quic(address: SocketAddr) -> Result<(SocketAddr, OwnedFd), String> {
+    let explain = |error| explain(&Place::Quic(address), error);
+    let socket = dataplane_quic::bind_udp(address)
+        .map_err(|error| explain(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    Ok((bound_address(&socket).map_err(explain)?, socket))
+}
+
 impl Bound {
     /// Binds everything the plan names.
     ///
@@ -130,8 +143,11 @@ impl Bound {
     /// The first address that cannot be had, with the way out.
     pub(crate) fn new(plan: &Plan) -> Result<Self, String> {
         let shards = plan.shard_cpus.len();
-        let mut bound =
-            Self { places: Vec::new(), sockets: (0..shards).map(|_| Vec::new()).collect() };
+        let mut bound = Self {
+            places: Vec::new(),
+            sockets: (0..shards).map(|_| Vec::new()).collect(),
+            quic: Vec::new(),
+        };
         for address in &plan.listen {
             let (place, sockets) = tcp_for_shards(*address, shards)?;
             bound.places.push(place);
@@ -148,6 +164,11 @@ impl Bound {
                 );
             }
         }
+        for address in &plan.quic {
+            let (address, socket) = quic(*address)?;
+            bound.places.push(Place::Quic(address));
+            bound.quic.push((address, socket));
+        }
         Ok(bound)
     }
 
@@ -156,7 +177,12 @@ impl Bound {
         &self.places
     }
 
-    /// Opens all sockets to peers and hands them over, by shard.
+    /// The sockets of QUIC, with their addresses.
+    pub(crate) fn quic(&mut self) -> Vec<(SocketAddr, OwnedFd)> {
+        std::mem::take(&mut self.quic)
+    }
+
+    /// Opens all other sockets to peers and hands them over, by shard.
     ///
     /// # Errors
     /// An address that was taken since it was bound.
@@ -196,7 +222,7 @@ mod tests {
     fn port(bound: &Bound) -> SocketAddr {
         match &bound.places()[0] {
             Place::Tcp(address) => *address,
-            Place::Unix(path) => panic!("{path:?}"),
+            other => panic!("{other}"),
         }
     }
 

@@ -137,6 +137,10 @@ pub(crate) struct Plan {
     pub(crate) listen: Vec<SocketAddr>,
     /// Unix socket.
     pub(crate) uds: Option<PathBuf>,
+    /// UDP addresses of QUIC, in the order given.
+    pub(crate) quic: Vec<SocketAddr>,
+    /// Certificates.
+    pub(crate) tls: Option<tls::Files>,
     /// True where plaintext on other addresses than loopback was asked for.
     pub(crate) insecure: bool,
     /// CPU of every shard, as the OS numbers them.
@@ -218,12 +222,17 @@ fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>, PlanError> {
     if texts.is_empty() && settings.uds.is_none() {
         texts.push(DEFAULT_LISTEN.to_owned());
     }
+    resolved("listen", &texts)
+}
+
+/// The addresses that these texts name, each once.
+fn resolved(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, PlanError> {
     let mut found: Vec<SocketAddr> = Vec::new();
     for text in texts {
         let resolved = text.to_socket_addrs().map_err(|error| {
             refuse(
-                "listen",
-                &text,
+                key,
+                text,
                 format!("{error}; write an address with its port, as 127.0.0.1:7171 or [::1]:7171"),
             )
         })?;
@@ -234,9 +243,26 @@ fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>, PlanError> {
         }
     }
     if found.len() > 16 {
-        return Err(refuse("listen", found.len(), "name at most 16 addresses"));
+        return Err(refuse(key, found.len(), "name at most 16 addresses"));
     }
     Ok(found)
+}
+
+/// The node's certificates: all three files, or none; QUIC has no other way.
+fn certificates(settings: &Settings) -> Result<Option<tls::Files>, PlanError> {
+    let Settings { tls_ca, tls_cert, tls_key, .. } = settings;
+    let files = [("tls_ca", tls_ca), ("tls_cert", tls_cert), ("tls_key", tls_key)];
+    let missing = files.iter().find(|(_, file)| file.is_none()).map(|(key, _)| *key);
+    let wanted = !settings.quic.is_empty() || files.iter().any(|(_, file)| file.is_some());
+    match (missing, tls_ca, tls_cert, tls_key) {
+        (None, Some(ca), Some(cert), Some(key)) => {
+            Ok(Some(tls::Files { ca: ca.clone(), cert: cert.clone(), key: key.clone() }))
+        }
+        (Some(key), ..) if wanted => {
+            Err(refuse(key, "none", "name all of --tls-ca, --tls-cert and --tls-key"))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Room of one shard for its part of `connections`. The OS spreads them by a hash, so the parts
@@ -343,6 +369,8 @@ impl Plan {
         Ok(Self {
             listen,
             uds: settings.uds.clone(),
+            quic: resolved("quic", &settings.quic)?,
+            tls: certificates(settings)?,
             insecure,
             shard_cpus,
             workers,
@@ -454,6 +482,18 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(plan(&both).expect("loopback").listen.len(), 2);
+    }
+
+    #[test]
+    fn quic_needs_all_of_its_files() {
+        let file = |name: &str| Some(PathBuf::from(name));
+        let mut settings = Settings { quic: vec!["[::1]:0".to_owned()], ..Settings::default() };
+        assert!(plan(&settings).expect_err("no files").to_string().contains("--tls-ca"));
+        (settings.tls_ca, settings.tls_cert) = (file("ca.pem"), file("node.pem"));
+        assert!(plan(&settings).expect_err("no key").to_string().starts_with("tls_key = none"));
+        settings.tls_key = file("node.key");
+        let plan = plan(&settings).expect("stands");
+        assert_eq!((plan.quic.len(), plan.tls.is_some()), (1, true));
     }
 
     #[test]

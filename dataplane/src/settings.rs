@@ -73,6 +73,18 @@ pub(crate) struct Settings {
     /// Unix socket to listen on as well
     #[arg(long, value_name = "PATH", help_heading = "Where")]
     pub(crate) uds: Option<PathBuf>,
+    /// UDP address to serve QUIC on as well; repeat for more. Needs the three TLS files
+    #[arg(long, value_name = "ADDR", help_heading = "Where")]
+    pub(crate) quic: Vec<String>,
+    /// Certificate of this node (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Authority that this node and its peers are issued by (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub(crate) tls_ca: Option<PathBuf>,
     /// Allow plaintext on addresses other than loopback: anyone on the way can read and change it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           require_equals = true, help_heading = "Where")]
@@ -163,6 +175,10 @@ impl Settings {
         Self {
             listen: if self.listen.is_empty() { file.listen } else { self.listen },
             uds: self.uds.or(file.uds),
+            quic: if self.quic.is_empty() { file.quic } else { self.quic },
+            tls_cert: self.tls_cert.or(file.tls_cert),
+            tls_key: self.tls_key.or(file.tls_key),
+            tls_ca: self.tls_ca.or(file.tls_ca),
             insecure: self.insecure.or(file.insecure),
             shards: self.shards.or(file.shards),
             workers: self.workers.or(file.workers),

@@ -35,6 +35,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What a listener takes for buffers, most of it only when it is first used.
+pub const BYTES: u64 = buffers::BYTES + sends::BYTES + PIECE_MAX as u64;
+
 /// Gives a stream's socket to a shard; false where none has room.
 pub type Hand = Box<dyn FnMut(OwnedFd, Caller) -> bool + Send>;
 

@@ -20,6 +20,6 @@ mod tickets;
 
 pub use bridge::{Bridge, Code, Happening, Identify, Read, SEGMENTS_MAX, StreamKey};
 pub use counters::{Count, Counters, Refusal};
-pub use driver::{Hand, bind_udp};
+pub use driver::{BYTES, Hand, bind_udp};
 pub use limits::{EARLY_PAYLOAD_MAX, Limits, PIECE_MAX};
 pub use running::Running;

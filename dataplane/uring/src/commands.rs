@@ -79,6 +79,21 @@ impl Commander {
             Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => Err(command),
         }
     }
+
+    /// Hands a connection over ([`Command::Adopt`]). Connections come as often as peers like: they
+    /// take half of the queue at most, so that every other command finds room.
+    ///
+    /// # Errors
+    /// The connection comes back where half of the queue is full or the driver is gone.
+    pub fn adopt(&self, fd: OwnedFd, who: Caller) -> Result<(), OwnedFd> {
+        if self.queue.capacity().is_some_and(|capacity| self.queue.len() >= capacity / 2) {
+            return Err(fd);
+        }
+        match self.send(Command::Adopt(fd, who)) {
+            Err(Command::Adopt(fd, _)) => Err(fd),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The driver's end.

@@ -18,6 +18,8 @@ const COUNT: u16 = 256;
 /// Bytes of a buffer: the longest run of datagrams that the kernel joins (GRO), and room for where
 /// they came from.
 const LEN: usize = (64 << 10) + 512;
+/// Bytes of all buffers.
+pub(super) const BYTES: u64 = LEN as u64 * COUNT as u64;
 
 /// One page of entries, where the kernel wants them.
 #[repr(align(4096))]

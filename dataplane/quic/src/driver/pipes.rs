@@ -159,9 +159,11 @@ impl Pipe {
                 Err(Errno::AGAIN) => return Next::Wait,
                 Err(Errno::INTR) => {}
                 Err(_) => {
-                    // The shard closed without reading all: it has cut the connection.
+                    // The shard closed without reading all. What it has written, a refusal maybe,
+                    // was read before this and still reaches the peer.
                     self.from_shard = false;
                     self.to_shard = false;
+                    bridge.finish(self.key);
                 }
             }
         }

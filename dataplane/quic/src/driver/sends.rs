@@ -10,6 +10,8 @@ use quinn_proto::Transmit;
 const COUNT: u16 = 64;
 /// Longest send: `SEGMENTS_MAX` datagrams of an Ethernet frame each, which fits a UDP length.
 const LEN: usize = 48 << 10;
+/// Bytes of all sends.
+pub(super) const BYTES: u64 = LEN as u64 * COUNT as u64;
 
 #[repr(align(8))]
 struct Control([u8; CONTROL_MAX]);

@@ -1,7 +1,7 @@
 //! What is over a bound, and who may not come in.
 
 use crate::{
-    support::Papers,
+    support::{Papers, nobody},
     world::{MS, World},
 };
 use dataplane_quic::{Limits, Refusal};
@@ -93,7 +93,7 @@ fn a_draining_node_takes_no_new_streams_and_no_new_connections() {
 }
 
 #[test]
-fn trans_03_another_authority_and_unknown_names_are_kept_out() {
+fn trans_03_no_certificate_another_authority_and_unknown_names_are_kept_out() {
     let (papers, others) = (Papers::new(), Papers::new());
     let mut world = World::new(Limits::default(), &papers, "stranger", 1);
     let peer = world.connect();
@@ -107,7 +107,12 @@ fn trans_03_another_authority_and_unknown_names_are_kept_out() {
     mixed.run(1000 * MS);
     assert!(!connected(&mut mixed, peer));
     assert_eq!(mixed.counters.refused(Refusal::Handshake), 1);
-    for world in [&world, &mixed] {
+    let mut bare = World::with(Limits::default(), &papers, nobody(&papers.client("client")), 1);
+    let peer = bare.connect();
+    bare.run(1000 * MS);
+    assert!(!connected(&mut bare, peer));
+    assert_eq!(bare.counters.refused(Refusal::Handshake), 1);
+    for world in [&world, &mixed, &bare] {
         assert!(world.shards.is_empty());
         assert_eq!(world.counters.connections.get(), 0);
     }

@@ -63,6 +63,30 @@ impl Papers {
     }
 }
 
+/// How a client without a certificate connects.
+pub(crate) fn nobody(of: &rustls::ClientConfig) -> rustls::ClientConfig {
+    let mut config = of.clone();
+    config.client_auth_cert_resolver = Arc::new(NoCertificate);
+    config
+}
+
+#[derive(Debug)]
+struct NoCertificate;
+
+impl rustls::client::ResolvesClientCert for NoCertificate {
+    fn resolve(
+        &self,
+        _: &[&[u8]],
+        _: &[rustls::SignatureScheme],
+    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
 impl Drop for Papers {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
