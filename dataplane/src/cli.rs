@@ -106,9 +106,10 @@ Examples:
   butterfly serve --listen 127.0.0.1:7171 --listen '[::1]:7171' --uds /run/butterfly.sock
   butterfly serve --config node.toml --workers 4 --poll latency
   butterfly serve --lm-head lm_head.safetensors
+  butterfly serve --quic '[::]:7171' --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
 
-Prints `listening tcp ADDR` for every address and then `ready`. SIGTERM or SIGINT drains: new work
-is refused, work under way is finished. A second signal ends at once.
+Prints `listening tcp ADDR` (`unix PATH`, `quic ADDR`) for every address and then `ready`. SIGTERM
+or SIGINT drains: new work is refused, work under way is finished. A second signal ends at once.
 
 Exit codes: 0 drained, 1 failed while running or drain cut off, 2 could not start";
 

@@ -26,6 +26,7 @@ use quinn_proto::{
     ConnectionHandle, DatagramEvent, EcnCodepoint, Endpoint, Incoming, Transmit, VarInt,
     crypto::rustls::NoInitialCipherSuite,
 };
+use rustls::pki_types::CertificateDer;
 use std::{
     collections::{BTreeSet, VecDeque},
     fmt,
@@ -64,6 +65,9 @@ impl From<Code> for VarInt {
 /// What an identity makes of a peer; `None` is not let in.
 pub type Identify = Box<dyn Fn(&tls::Identity) -> Option<Caller> + Send>;
 
+/// Who a chain of certificates, the peer's own first, speaks for; `None` is not let in.
+pub type Recognise = Box<dyn Fn(&[CertificateDer<'_>]) -> Option<Caller> + Send>;
+
 /// What the bridge tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happening {
@@ -92,7 +96,7 @@ pub struct Bridge {
     /// What goes out outside of connections.
     answers: VecDeque<(Transmit, Vec<u8>)>,
     told: VecDeque<Happening>,
-    identify: Identify,
+    recognise: Recognise,
     draining: bool,
     limits: Limits,
     counters: Arc<Counters>,
@@ -105,8 +109,8 @@ impl fmt::Debug for Bridge {
 }
 
 impl Bridge {
-    /// A bridge that knows nobody yet. `tls` says how peers prove who they are; `identify` says
-    /// what that makes them.
+    /// A bridge that knows nobody yet. `tls` says how peers prove who they are; `recognise` says
+    /// who that makes them.
     ///
     /// # Errors
     /// Where `tls` has no cipher suite that QUIC can start with.
@@ -114,7 +118,7 @@ impl Bridge {
         tls: &rustls::ServerConfig,
         limits: Limits,
         counters: Arc<Counters>,
-        identify: Identify,
+        recognise: Recognise,
     ) -> Result<Self, NoInitialCipherSuite> {
         let server = config::server(tls, &limits)?;
         Ok(Self {
@@ -128,7 +132,7 @@ impl Bridge {
             timers: BTreeSet::new(),
             answers: VecDeque::new(),
             told: VecDeque::new(),
-            identify,
+            recognise,
             draining: false,
             limits,
             counters,

@@ -18,6 +18,7 @@ use crate::{
     bridge::{Bridge, Happening, Identify, SEGMENTS_MAX, StreamKey},
     counters::{Counters, Refusal},
     limits::{Limits, PIECE_MAX},
+    recognise::recognise,
 };
 use buffers::Buffers;
 use bytes::BytesMut;
@@ -129,7 +130,8 @@ impl Driver {
     /// Sets everything up for the calling thread.
     pub(crate) fn new(seed: Seed) -> io::Result<Self> {
         let cuts = socket::prepare(seed.socket.as_fd())?;
-        let bridge = Bridge::new(&seed.tls, seed.limits, Arc::clone(&seed.counters), seed.identify)
+        let (counters, recognise) = (Arc::clone(&seed.counters), recognise(seed.identify));
+        let bridge = Bridge::new(&seed.tls, seed.limits, counters, recognise)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))?;
         let ring = Ring::new()?;
         let buffers = Buffers::new(&ring)?;

@@ -15,11 +15,13 @@ mod config;
 mod counters;
 mod driver;
 mod limits;
+mod recognise;
 mod running;
 mod tickets;
 
-pub use bridge::{Bridge, Code, Happening, Identify, Read, SEGMENTS_MAX, StreamKey};
+pub use bridge::{Bridge, Code, Happening, Identify, Read, Recognise, SEGMENTS_MAX, StreamKey};
 pub use counters::{Count, Counters, Refusal};
 pub use driver::{BYTES, Hand, bind_udp};
 pub use limits::{EARLY_PAYLOAD_MAX, Limits, PIECE_MAX};
+pub use recognise::recognise;
 pub use running::Running;

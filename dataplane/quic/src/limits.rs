@@ -39,8 +39,7 @@ pub struct Limits {
     pub handshake: Duration,
     /// Sessions that can be resumed; beyond them the oldest is forgotten.
     pub tickets: usize,
-    /// How long after its handshake a session can be resumed. A certificate that expires
-    /// meanwhile is not looked at again before then.
+    /// How long after its handshake a session can be resumed.
     pub ticket_life: Duration,
 }
 

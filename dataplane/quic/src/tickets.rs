@@ -1,7 +1,7 @@
 //! Sessions that can be resumed: each once, for a short time, a bounded number of them.
 //!
 //! Taking a session out by using it is what keeps a replayed first flight from being accepted
-//! twice; the short life bounds how long a certificate counts after it has expired.
+//! twice; the short life bounds what a stolen ticket is good for.
 
 use rustls::server::StoresServerSessions;
 use std::{

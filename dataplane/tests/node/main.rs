@@ -6,6 +6,7 @@ mod compress;
 mod cuda;
 mod demo;
 mod mesh;
+mod quic;
 mod rig;
 mod serve;
 mod workers;

@@ -109,7 +109,7 @@ impl Bridge {
         let conn = self.conns.get(index)?.as_ref()?;
         let peer = conn.quic.crypto_session().peer_identity()?;
         let chain = peer.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-        (self.identify)(&tls::peer_identity(&chain).ok()?)
+        (self.recognise)(&chain)
     }
 
     /// Data of a first flight: the session it belongs to says who it is from.
@@ -135,9 +135,9 @@ impl Bridge {
             self.counters.refuse(Refusal::Identity);
             return self.close(now, index, Code::Identity);
         }
-        conn.until = None;
+        let handshaking = conn.until.take().is_some();
         let held: Vec<_> = conn.streams.values().copied().collect();
-        self.handshaking -= 1;
+        self.handshaking -= u32::from(handshaking);
         self.counters.connections.add(1);
         for key in held {
             self.open_gate(key);

@@ -2,7 +2,7 @@
 
 use crate::support::{NODE, Papers, identify};
 use bytes::BytesMut;
-use dataplane_quic::{Bridge, Counters, Happening, Limits, PIECE_MAX, Read, StreamKey};
+use dataplane_quic::{Bridge, Counters, Happening, Limits, PIECE_MAX, Read, StreamKey, recognise};
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig,
     Event, StreamId, Transmit, crypto::rustls::QuicClientConfig,
@@ -84,8 +84,9 @@ impl World {
         seed: u64,
     ) -> Self {
         let counters = Arc::new(Counters::default());
-        let bridge = Bridge::new(&node.node(), limits, Arc::clone(&counters), identify())
-            .expect("suites for QUIC");
+        let bridge =
+            Bridge::new(&node.node(), limits, Arc::clone(&counters), recognise(identify()))
+                .expect("suites for QUIC");
         let tls = QuicClientConfig::try_from(client).expect("suites for QUIC");
         Self {
             now: Instant::now(),
