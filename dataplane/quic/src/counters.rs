@@ -64,7 +64,10 @@ macro_rules! counters {
 
         impl Source for Counters {
             fn visit(&self, visit: Visit<'_>) {
-                $(visit($name, counters!(@ $($label)?), counters!(@ $($value)?), self.$field.get());)+
+                $(
+                    let (label, value) = (counters!(@ $($label)?), counters!(@ $($value)?));
+                    visit($name, label, value, self.$field.get());
+                )+
                 for reason in Refusal::ALL {
                     let value = self.refused(reason);
                     visit("butterfly_quic_refused_total", "reason", reason.name(), value);

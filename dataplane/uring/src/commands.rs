@@ -122,3 +122,22 @@ impl Commands {
         self.door.fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn connections_leave_room_for_commands() {
+        let (commander, commands) = Commands::new(4).unwrap();
+        let socket = || OwnedFd::from(UnixStream::pair().unwrap().0);
+        for adopted in [true, true, false] {
+            assert_eq!(commander.adopt(socket(), Caller::LOCAL).is_ok(), adopted);
+        }
+        assert!(commander.send(Command::Drain).is_ok());
+        assert!(matches!(commands.next(), Some(Command::Adopt(..))));
+        drop(commands);
+        assert!(commander.adopt(socket(), Caller::LOCAL).is_err());
+    }
+}

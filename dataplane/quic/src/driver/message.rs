@@ -177,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_control_bytes_are_read_to_their_end(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_read_to_their_end(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = (read_control(&bytes), read_address(&bytes));
         }
 
