@@ -88,6 +88,11 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 
 async fn serve(plan: &Plan) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
+    if !plan.quic.is_empty() {
+        // Each stream takes a socket here and a place on a shard. What cannot be raised shows when
+        // the shards start, or as refused streams.
+        let _ = dataplane_uring::probe::raise_descriptor_limit();
+    }
     let mut bound = Bound::new(plan).map_err(Failure::Setup)?;
     announce(plan, &bound)?;
     let weights = match &plan.lm_head {

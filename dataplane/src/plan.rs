@@ -2,7 +2,7 @@
 //! node stands here.
 
 use crate::{
-    host,
+    host, quic,
     settings::{Backend, Poll, Role, Settings},
     units::Bytes,
 };
@@ -401,6 +401,13 @@ impl Plan {
     /// Number of shards.
     pub(crate) fn shards(&self) -> u32 {
         u32::try_from(self.shard_cpus.len()).unwrap_or(u32::MAX)
+    }
+
+    /// QUIC streams that one shard has room for, beside its connections.
+    pub(crate) fn streams(&self) -> u32 {
+        let listeners = u32::try_from(self.quic.len()).unwrap_or(u32::MAX);
+        let all = listeners.saturating_mul(quic::limits(self).streams_in_all);
+        spread(all, self.shards())
     }
 
     /// Sizes of one shard's memory.

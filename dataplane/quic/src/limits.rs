@@ -50,7 +50,7 @@ impl Default for Limits {
             handshakes: 256,
             retry_above: 32,
             streams: 128,
-            streams_in_all: 4096,
+            streams_in_all: 1024,
             stream_window: 1 << 20,
             connection_window: 2 << 20,
             send_window: 2 << 20,

@@ -107,7 +107,7 @@ fn trans_05_06_08_the_same_frames_go_over_quic_and_tcp_on_both_families() {
         let frame = raw.frame().expect("an answer");
         assert_eq!((frame.header.kind(), frame.header.message_id()), (Ok(Kind::QueryResponse), 7));
         let answer = response::read(frame.payload.as_slice()).expect("readable");
-        assert!(answer.echo.expect("an echo") == rows);
+        assert!(answer.echo.expect("an echo").data == rows);
         // What is no frame is refused with its reason before the stream ends.
         raw.send(&[b'x'; 64]);
         raw.refusal(ErrorCode::BadMagic);
