@@ -74,11 +74,7 @@ impl Bridge {
     fn on_event(&mut self, now: Instant, index: usize, event: Event) {
         match event {
             Event::Connected => self.confirmed(now, index),
-            Event::ConnectionLost { .. } => {
-                if self.lose(index) {
-                    self.counters.refuse(Refusal::Handshake);
-                }
-            }
+            Event::ConnectionLost { .. } => self.on_lost(index),
             Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => self.take_streams(index),
             Event::Stream(StreamEvent::Readable { id }) => {
                 let key = self.key(index, id);
@@ -97,6 +93,12 @@ impl Bridge {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn on_lost(&mut self, index: usize) {
+        if self.lose(index) {
+            self.counters.refuse(Refusal::Handshake);
         }
     }
 

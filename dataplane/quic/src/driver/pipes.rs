@@ -82,8 +82,8 @@ impl Pipe {
         scratch: &mut [u8; PIECE_MAX],
         counters: &Counters,
     ) -> Next {
-        let down = self.to_shard(bridge, counters);
-        let up = self.from_shard(bridge, scratch, counters);
+        let down = self.down(bridge, counters);
+        let up = self.up(bridge, scratch, counters);
         if self.hung_up && !self.from_shard && self.to_shard {
             self.to_shard = false;
             bridge.stop(self.key);
@@ -95,7 +95,8 @@ impl Pipe {
         }
     }
 
-    fn to_shard(&mut self, bridge: &mut Bridge, counters: &Counters) -> Next {
+    /// From the peer to the shard.
+    fn down(&mut self, bridge: &mut Bridge, counters: &Counters) -> Next {
         for _ in 0..TURN {
             if !self.to_shard {
                 return Next::Wait;
@@ -136,7 +137,8 @@ impl Pipe {
         Next::Again
     }
 
-    fn from_shard(
+    /// From the shard to the peer.
+    fn up(
         &mut self,
         bridge: &mut Bridge,
         scratch: &mut [u8; PIECE_MAX],
