@@ -1,9 +1,10 @@
 //! Fairness between identities: who holds slots, who waits for what, and whose turn it is.
 //!
-//! Connections that wait stand in one line per identity and need; the lines are served round robin,
-//! one connection at a time, so a thousand connections of one identity get as much as the one of
-//! another. While others wait, nobody takes more than its share of the slots past them. Everything
-//! here takes constant time and allocates nothing.
+//! Connections that wait stand in one line per identity and need; the lines are served in turn, one
+//! connection at a time, so a thousand connections of one identity get as much as the one of
+//! another. While others wait, nobody takes more than its share of the slots past them. What one that
+//! holds less than its share leaves over stays for it until the next turn: its next frame may be on
+//! its way through a single connection. Everything here takes constant time and allocates nothing.
 
 mod list;
 
@@ -41,8 +42,16 @@ struct Round {
     /// Slots there are, and how many each identity holds; nobody holds room.
     total: u32,
     held: Vec<u32>,
+    /// How many slots each has had, as start-time fair queueing counts (Goyal, Vin, Cheng 1996):
+    /// who has had less comes first, and whoever was away is not owed more than all slots once.
+    had: Vec<u64>,
+    /// What the last that was served had had.
+    clock: u64,
     /// Identities that hold or wait.
     active: u32,
+    /// One was served in this turn that still holds less than its share: nobody gets more than its
+    /// own before the next.
+    held_back: bool,
 }
 
 impl Round {
@@ -54,7 +63,10 @@ impl Round {
             waiting: 0,
             total,
             held: vec![0; places],
+            had: vec![0; places],
+            clock: 0,
             active: 0,
+            held_back: false,
         }
     }
 
@@ -75,13 +87,17 @@ impl Round {
 
     /// Whether this identity holds less than its share: all are equal that hold or wait.
     fn is_short(&self, place: usize) -> bool {
-        self.held[place] < self.total.div_ceil(self.active.max(1))
+        self.held[place] < (self.total / self.active.max(1)).max(1)
     }
 
-    /// Whose turn it is.
+    /// Whose turn it is, of the first few: who holds less than its share, then who has had least,
+    /// then who has waited longest.
     fn next(&self) -> Option<u32> {
-        let mut few = self.turns.iter(&self.turn_links).take(SHARES_LOOKED_AT);
-        few.find(|place| self.is_short(*place as usize)).or_else(|| self.turns.first())
+        let few = self.turns.iter(&self.turn_links).take(SHARES_LOOKED_AT);
+        few.min_by_key(|place| {
+            let place = *place as usize;
+            (!self.is_short(place), self.had[place])
+        })
     }
 
     fn others_wait(&self, place: usize) -> bool {
@@ -119,16 +135,36 @@ impl Fair {
         self.rounds.iter().all(|round| round.waiting == 0)
     }
 
-    /// Whether this identity may take a slot past those who wait: nobody else does, or it holds
-    /// less than its share.
+    /// Whether this identity may take a slot past those who wait: it holds less than its share, or
+    /// there are no others and nothing is held back for them.
     pub(crate) fn may_take(&self, place: usize, bulk: bool) -> bool {
         let round = &self.rounds[Need::slot(bulk) as usize];
-        !round.others_wait(place) || round.is_short(place)
+        round.is_short(place) || !(round.others_wait(place) || round.held_back)
+    }
+
+    /// A connection of this identity was served, and has what it waited for.
+    pub(crate) fn served(&mut self, place: usize, need: Need) {
+        let round = &mut self.rounds[need as usize];
+        round.held_back |= round.active > 1 && round.is_short(place);
+    }
+
+    /// A turn begins: what was held back is for everybody.
+    pub(crate) fn begin_turn(&mut self) {
+        self.rounds.iter_mut().for_each(|round| round.held_back = false);
+    }
+
+    /// Whether something is held back until the next turn.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.rounds.iter().any(|round| round.held_back)
     }
 
     /// This identity has taken a slot.
     pub(crate) fn took(&mut self, place: usize, bulk: bool) {
-        self.rounds[Need::slot(bulk) as usize].change(place, |round| round.held[place] += 1);
+        self.rounds[Need::slot(bulk) as usize].change(place, |round| {
+            let least = round.clock.saturating_sub(u64::from(round.total));
+            round.held[place] += 1;
+            round.had[place] = round.had[place].max(least) + 1;
+        });
     }
 
     /// A slot of this identity is free again.
@@ -169,12 +205,15 @@ impl Fair {
         });
     }
 
-    /// The connection whose turn it is: the first of the next identity that holds less than its
-    /// share, or of the very next one where none of the first few does. Its identity's next turn is
-    /// the last.
+    /// The connection whose turn it is: the first of the identity whose turn it is. `None` where
+    /// nobody waits, or what there is is held back for who does not wait at this moment.
     pub(crate) fn next(&mut self, need: Need) -> Option<ConnId> {
         let round = &mut self.rounds[need as usize];
         let place = round.next()?;
+        if round.held_back && !round.is_short(place as usize) {
+            return None;
+        }
+        round.clock = round.clock.max(round.had[place as usize]);
         round.turns.remove(&mut round.turn_links, place);
         round.turns.push_back(&mut round.turn_links, place);
         let conn = ConnId(round.lines[place as usize].first()?);

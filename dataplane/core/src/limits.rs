@@ -51,7 +51,7 @@ pub const SURGE: u64 = 10;
 
 /// Frames in a second that count as usual for anybody, so that who starts to work is not taken for
 /// a flood.
-pub const BASELINE_MIN: u64 = 100;
+pub const BASELINE_MIN: u64 = 1_000;
 
 /// Seconds over which the usual rate is averaged, exponentially.
 pub const BASELINE_WEIGHT: u64 = 64;

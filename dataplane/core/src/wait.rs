@@ -59,6 +59,7 @@ impl Shard {
     /// Lets those that waited for a slot, a chunk or credit try again, in turn. Bounded: those not
     /// reached have their turn at the next thing that is freed.
     pub(crate) fn retry_waiting<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
+        self.slots.fair.begin_turn();
         for need in Need::ALL {
             for _ in 0..self.slots.fair.waiting(need).min(RETRIES_PER_TURN) {
                 if need != Need::Room && !self.slots.has_free(need == Need::Bulk) {
@@ -68,8 +69,12 @@ impl Shard {
                 self.serving = Some(need);
                 self.retry(cx, id);
                 self.serving = None;
+                if let Some(conn) = self.conns.open_mut(id).filter(|conn| !conn.waiting) {
+                    self.slots.fair.served(conn.who.place(), need);
+                }
             }
         }
+        self.freed |= self.slots.fair.holds_back();
     }
 
     fn retry<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId) {

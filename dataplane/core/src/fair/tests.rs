@@ -48,9 +48,15 @@ fn while_others_wait_nobody_takes_more_than_its_share_past_them() {
     fair.join(ConnId(1), 1, Need::Small, false);
     fair.join(ConnId(2), 2, Need::Small, false);
     assert_eq!(fair.next(Need::Small), Some(ConnId(0)));
+    fair.took(2, false);
     assert_eq!(fair.next(Need::Small), Some(ConnId(2)), "still short, though it was just served");
+    fair.took(2, false);
+    fair.served(2, Need::Small);
+    assert!(fair.holds_back() && !fair.may_take(1, false) && fair.may_take(2, false));
+    assert_eq!(fair.next(Need::Small), None, "what 2 left over is held back for it");
+    fair.begin_turn();
     assert_eq!(fair.next(Need::Small), Some(ConnId(1)), "nobody is left who is short");
-    assert!(fair.nobody_waits());
+    assert!(fair.nobody_waits() && !fair.holds_back());
 }
 
 #[test]
@@ -70,6 +76,9 @@ struct Model {
     lines: [VecDeque<u32>; PLACES],
     turns: VecDeque<usize>,
     held: [u32; PLACES],
+    had: [u64; PLACES],
+    clock: u64,
+    held_back: bool,
 }
 
 impl Model {
@@ -94,16 +103,28 @@ impl Model {
         }
     }
 
+    fn active(&self) -> usize {
+        (0..PLACES).filter(|p| self.held[*p] > 0 || !self.lines[*p].is_empty()).count()
+    }
+
     fn short(&self, place: usize, total: u32) -> bool {
-        let active = (0..PLACES).filter(|p| self.held[*p] > 0 || !self.lines[*p].is_empty());
-        self.held[place] < total.div_ceil((active.count() as u32).max(1))
+        self.held[place] < (total / self.active().max(1) as u32).max(1)
     }
 
     fn next(&mut self, total: u32) -> Option<u32> {
-        let few = self.turns.iter().take(SHARES_LOOKED_AT);
-        let at = few.into_iter().position(|place| self.short(*place, total)).unwrap_or(0);
+        let few = 0..self.turns.len().min(SHARES_LOOKED_AT);
+        let key = |at: &usize| {
+            let place = self.turns[*at];
+            (!self.short(place, total), self.had[place], *at)
+        };
+        let at = few.min_by_key(key)?;
+        let short = self.short(*self.turns.get(at)?, total);
+        if self.held_back && !short {
+            return None;
+        }
         let place = self.turns.remove(at)?;
         self.turns.push_back(place);
+        self.clock = self.clock.max(self.had[place]);
         let conn = *self.lines[place].front()?;
         self.leave(conn);
         Some(conn)
@@ -115,6 +136,8 @@ enum Op {
     Join(u32, usize, bool),
     Leave(u32),
     Next,
+    Served(usize),
+    Turn,
     Took(usize),
     Freed(usize),
 }
@@ -124,6 +147,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0..CONNS, 0..PLACES, any::<bool>()).prop_map(|(c, p, f)| Op::Join(c, p, f)),
         1 => (0..CONNS).prop_map(Op::Leave),
         3 => Just(Op::Next),
+        1 => Just(Op::Turn),
+        1 => (0..PLACES).prop_map(Op::Served),
         3 => (0..PLACES).prop_map(Op::Took),
         2 => (0..PLACES).prop_map(Op::Freed),
     ]
@@ -149,9 +174,19 @@ proptest! {
                     let next = fair.next(Need::Small).map(|conn| conn.0);
                     prop_assert_eq!(next, model.next(total));
                 }
+                Op::Served(place) => {
+                    fair.served(place, Need::Small);
+                    model.held_back |= model.active() > 1 && model.short(place, total);
+                }
+                Op::Turn => {
+                    fair.begin_turn();
+                    model.held_back = false;
+                }
                 Op::Took(place) => {
                     fair.took(place, false);
                     model.held[place] += 1;
+                    let least = model.clock.saturating_sub(total.into());
+                    model.had[place] = model.had[place].max(least) + 1;
                 }
                 Op::Freed(place) if model.held[place] > 0 => {
                     fair.freed(place, false);
@@ -163,7 +198,7 @@ proptest! {
             prop_assert_eq!(fair.waiting(Need::Small), waiting);
             for place in 0..PLACES {
                 let others = model.turns.iter().any(|turn| *turn != place);
-                let may = !others || model.short(place, total);
+                let may = model.short(place, total) || !(others || model.held_back);
                 prop_assert_eq!(fair.may_take(place, false), may);
             }
         }
