@@ -113,7 +113,7 @@ fn one_connection_is_answered_at_once_beside_a_thousand_requests_of_another() {
         bob.get_or_insert(idle);
     }
     let bob = bob.expect("there are fifty");
-    rig.until(|world| world.stats.replies.get() == 100);
+    rig.until(|world| world.stats.replies.get() >= 100);
     rig.steps(bob, vec![Step::Send(Message::echo(&mut rng, 1 << 60, 64))]);
     rig.until(|world| !world.clients[bob].answers.is_empty());
     let before = rig.world.stats.replies.get();
