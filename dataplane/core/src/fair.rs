@@ -125,6 +125,12 @@ impl Fair {
         }
     }
 
+    /// Bytes for so many identities.
+    pub(crate) const fn bytes(places: u32) -> u64 {
+        let each = size_of::<List>() + size_of::<[u32; 2]>() + size_of::<u32>() + size_of::<u64>();
+        Need::ALL.len() as u64 * places as u64 * each as u64
+    }
+
     /// Connections that wait for this.
     pub(crate) const fn waiting(&self, need: Need) -> usize {
         self.rounds[need as usize].waiting

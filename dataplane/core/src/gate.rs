@@ -4,7 +4,7 @@
 use crate::{
     conn::{Intake, Lane},
     driver::{Caller, ConnId},
-    fair::Need,
+    fair::{Fair, Need},
     identity::{Identities, Over},
     intake::Begin,
     limits::{BUSY_PERCENT, MS, REFUSALS_IN_A_ROW},
@@ -26,6 +26,12 @@ impl Shard {
         self.slots = SlotTable::new(self.geometry, Arc::clone(&identities), connections);
         self.identities = identities;
         self
+    }
+
+    /// Bytes that one shard takes for so many identities.
+    #[must_use]
+    pub const fn bytes_of_identities(places: u32) -> u64 {
+        Fair::bytes(places)
     }
 
     /// Gives a new connection its seat. False: its caller has as many as it may have.
