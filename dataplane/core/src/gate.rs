@@ -73,7 +73,6 @@ impl Shard {
         header: &Header,
         kind: Kind,
     ) -> Option<Begin> {
-        let busy = self.is_busy();
         let conn = self.conns.open_mut(id)?;
         // A frame that has waited was let through before.
         if conn.passed {
@@ -84,7 +83,10 @@ impl Shard {
             return Some(self.turn_down(cx, id, header, ErrorCode::Forbidden, Over::default()));
         }
         let paced = match self.identities.pace(cx.now, who) {
-            Ok(()) if policy::is_low(kind) => self.identities.surge(cx.now, who, busy),
+            Ok(()) if policy::is_low(kind) => {
+                let busy = who.place() != 0 && self.is_busy();
+                self.identities.surge(cx.now, who, busy)
+            }
             paced => paced,
         };
         if let Err(over) = paced {

@@ -4,7 +4,7 @@ mod rig;
 
 use dataplane_core::{
     Policy,
-    limits::{MS, REFUSALS_IN_A_ROW},
+    limits::{MS, REFUSALS_IN_A_ROW, SWEPT_AT_A_TIME},
     policy::Terms,
     stats::CloseCause,
 };
@@ -202,6 +202,20 @@ fn a_connection_on_which_nothing_moves_is_told_so_and_closed() {
     assert_eq!(codes(&rig.world, silent), [told]);
     let world = rig.finish();
     assert_eq!(codes(&world, waits), [(1, None)]);
+}
+
+#[test]
+fn every_part_of_a_large_table_is_looked_over() {
+    let many = SWEPT_AT_A_TIME as usize + 100;
+    let mut plan = plan(client(), Terms { idle: Some(5_000 * MS), ..Terms::default() });
+    plan.limits.connections = 2 * SWEPT_AT_A_TIME;
+    let mut rig = Rig::new(plan);
+    for _ in 0..many {
+        rig.client(vec![Step::Send(Message::ping(1))]);
+    }
+    let world = at_rest(rig);
+    assert_eq!(world.stats.closes(CloseCause::Idle), many as u64);
+    assert!((5_000 * MS..=7_000 * MS).contains(&world.now), "the last at {}", world.now);
 }
 
 #[test]
