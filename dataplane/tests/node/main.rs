@@ -7,5 +7,6 @@ mod cuda;
 mod demo;
 mod mesh;
 mod rig;
+mod sandbox;
 mod serve;
 mod workers;
