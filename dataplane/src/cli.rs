@@ -8,9 +8,10 @@ pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
 pub(crate) use compress::{CompressArgs, Values};
 pub(crate) use mesh::{AgentsArgs, CircuitArgs, FreezeArgs, GatherArgs, MapArgs};
 
-use crate::settings::{Backend, Poll, Settings};
+use crate::settings::{Backend, Poll, Settings, WorkerSandbox};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use worker::sandbox::{Part, trial::Attempt};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -144,6 +145,32 @@ pub(crate) struct WorkerArgs {
     /// Which CUDA device, as the driver numbers them.
     #[arg(long, default_value_t = 0)]
     pub(crate) device: u16,
+    /// How much of the sandbox.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) sandbox: WorkerSandbox,
+    /// Close the sandbox and try this instead of serving: exit code 0 where it could be done.
+    #[arg(long = "try", value_name = "WHAT", value_parser = attempt)]
+    pub(crate) attempt: Option<Attempt>,
+    /// For --try: only these parts of the sandbox.
+    #[arg(long, value_name = "PART", value_delimiter = ',', value_parser = part)]
+    pub(crate) only: Vec<Part>,
+}
+
+fn attempt(text: &str) -> Result<Attempt, String> {
+    named(Attempt::ALL, Attempt::name, text)
+}
+
+fn part(text: &str) -> Result<Part, String> {
+    named(Part::ALL, Part::name, text)
+}
+
+fn named<T: Copy, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+    text: &str,
+) -> Result<T, String> {
+    let names = || all.map(name).join(", ");
+    all.into_iter().find(|one| name(*one) == text).ok_or_else(|| format!("one of {}", names()))
 }
 
 const STATUS: &str = "\

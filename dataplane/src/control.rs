@@ -167,6 +167,7 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'stati
         ("backend_reason", ready.text.clone()),
         ("backend_asked", plan.backend.name().to_owned()),
         ("poll", plan.poll.name().to_owned()),
+        ("worker_sandbox", plan.worker_sandbox.name().to_owned()),
         ("shards", plan.shards().to_string()),
         ("workers", plan.workers.to_string()),
         ("gpus", plan.devices.to_string()),
@@ -209,7 +210,12 @@ impl Node {
         weights: Option<SharedFile>,
         basis: Option<SharedFile>,
     ) -> Result<Self, Failure> {
-        let segment = Segment::create(&memory::layout(plan)).map(Arc::new).map_err(|error| {
+        // A driver registers no memory that is read-only to its process.
+        let create = match plan.devices {
+            0 => Segment::create,
+            _ => Segment::create_for_devices,
+        };
+        let segment = create(&memory::layout(plan)).map(Arc::new).map_err(|error| {
             Failure::setup(format!("{error}; lower --bulk-slots or --max-payload"))
         })?;
         let shard_doors = doors(plan.shard_cpus.len())?;
@@ -243,6 +249,7 @@ impl Node {
             backend: plan.backend,
             devices: plan.devices,
             poll: plan.poll,
+            sandbox: plan.worker_sandbox,
             stats: Arc::new(WorkerStats::default()),
             node: Arc::clone(&stats),
         });

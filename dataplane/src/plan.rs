@@ -4,7 +4,7 @@
 use crate::{
     host,
     identity::IdentityPlan,
-    settings::{Backend, Poll, Role, Settings},
+    settings::{Backend, Poll, Role, Settings, WorkerSandbox},
     units::Bytes,
 };
 use std::{
@@ -153,6 +153,8 @@ pub(crate) struct Plan {
     pub(crate) devices: u16,
     /// Where they compute.
     pub(crate) backend: Backend,
+    /// What they give up.
+    pub(crate) worker_sandbox: WorkerSandbox,
     /// How shards wait.
     pub(crate) poll: Poll,
     /// Weights for lm-head.
@@ -356,6 +358,7 @@ impl Plan {
             workers,
             devices,
             backend,
+            worker_sandbox: settings.worker_sandbox.unwrap_or(WorkerSandbox::Auto),
             poll: settings.poll.unwrap_or(Poll::Balanced),
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),

@@ -33,6 +33,18 @@ pub(crate) enum Backend {
     Cuda,
 }
 
+/// How much of the worker's sandbox is asked for.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WorkerSandbox {
+    /// As much as the kernel offers; what is missing is reported.
+    Auto,
+    /// None.
+    Off,
+    /// All of it, or refuse to start.
+    Require,
+}
+
 /// What a node is in a tree of nodes.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -50,6 +62,26 @@ impl Poll {
             Self::Latency => "latency",
             Self::Balanced => "balanced",
             Self::Frugal => "frugal",
+        }
+    }
+}
+
+impl WorkerSandbox {
+    /// As in flags and files.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+            Self::Require => "require",
+        }
+    }
+
+    /// The worker's own word for it.
+    pub(crate) const fn mode(self) -> worker::sandbox::Mode {
+        match self {
+            Self::Auto => worker::sandbox::Mode::Auto,
+            Self::Off => worker::sandbox::Mode::Off,
+            Self::Require => worker::sandbox::Mode::Require,
         }
     }
 }
@@ -90,6 +122,10 @@ pub(crate) struct Settings {
     /// Where workers compute [default: auto]
     #[arg(long, value_name = "WHERE", help_heading = "Cores")]
     pub(crate) backend: Option<Backend>,
+    /// What workers give up before their first request: files, network, other programs, all system
+    /// calls but those that computing takes [default: auto]
+    #[arg(long, value_name = "MODE", help_heading = "Cores")]
+    pub(crate) worker_sandbox: Option<WorkerSandbox>,
     /// How shards wait [default: balanced]
     #[arg(long, value_name = "MODE", help_heading = "Cores")]
     pub(crate) poll: Option<Poll>,
@@ -184,6 +220,7 @@ impl Settings {
             shards: self.shards.or(file.shards),
             workers: self.workers.or(file.workers),
             backend: self.backend.or(file.backend),
+            worker_sandbox: self.worker_sandbox.or(file.worker_sandbox),
             poll: self.poll.or(file.poll),
             lm_head: self.lm_head.or(file.lm_head),
             basis: self.basis.or(file.basis),

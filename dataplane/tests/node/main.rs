@@ -8,5 +8,6 @@ mod demo;
 mod identities;
 mod mesh;
 mod rig;
+mod sandbox;
 mod serve;
 mod workers;
