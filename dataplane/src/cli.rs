@@ -73,6 +73,9 @@ pub(crate) enum Command {
     /// The process that computes; started by serve, never by hand
     #[command(hide = true)]
     Worker(WorkerArgs),
+    /// Reads a file of kept state whole; started by serve, never by hand
+    #[command(hide = true)]
+    ProveState(ProveArgs),
 }
 
 const DEMO: &str = "\
@@ -106,6 +109,7 @@ Examples:
   butterfly serve --listen 127.0.0.1:7171 --listen '[::1]:7171' --uds /run/butterfly.sock
   butterfly serve --config node.toml --workers 4 --poll latency
   butterfly serve --lm-head lm_head.safetensors
+  butterfly serve --handover /run/butterfly.handover     # started again, it takes over without a gap
 
 Prints `listening tcp ADDR` for every address and then `ready`. SIGTERM or SIGINT drains: new work
 is refused, work under way is finished. A second signal ends at once.
@@ -135,6 +139,13 @@ pub(crate) struct WorkerArgs {
     /// Which CUDA device, as the driver numbers them.
     #[arg(long, default_value_t = 0)]
     pub(crate) device: u16,
+}
+
+/// Arguments of `prove-state`.
+#[derive(Args, Debug)]
+pub(crate) struct ProveArgs {
+    /// The file.
+    pub(crate) file: PathBuf,
 }
 
 const STATUS: &str = "\

@@ -26,6 +26,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::net::UnixStream as StdUnixStream,
     },
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     rc::Rc,
     sync::{
@@ -133,6 +134,8 @@ pub(crate) struct Team {
     pub(crate) shards: Shards,
     /// Bounds.
     pub(crate) limits: Limits,
+    /// What is started; `None` for this program.
+    pub(crate) program: Option<PathBuf>,
     /// Where to compute.
     pub(crate) backend: Backend,
     /// CUDA devices of this machine, shared out among the workers; 0 where none is used.
@@ -160,7 +163,11 @@ impl Team {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let control = UnixStream::from_std(ours)?;
-        let child = Command::new(std::env::current_exe()?)
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()?,
+        };
+        let child = Command::new(program)
             .arg("worker")
             .args(["--backend", self.backend.name(), "--poll", self.poll.name()])
             .args(["--device", &worker.checked_rem(self.devices).unwrap_or(0).to_string()])

@@ -90,6 +90,8 @@ pub struct Tenant {
     pub worker: WorkerId,
     /// Which of that worker's batches it belongs to.
     pub batch: u8,
+    /// Since when, while lent.
+    pub lent_at: Time,
     /// Already answered (its deadline passed while lent): what the worker says is dropped.
     pub abandoned: bool,
 }
@@ -324,6 +326,7 @@ mod tests {
             tries: 0,
             worker: WorkerId(0),
             batch: 0,
+            lent_at: 0,
             abandoned: false,
         }
     }

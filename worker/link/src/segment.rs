@@ -299,7 +299,10 @@ impl Segment {
     }
 
     /// Counts a lie of a worker, for its supervisor to act upon.
-    pub(crate) fn accuse(&self, worker: u16) {
+    ///
+    /// # Panics
+    /// If there is no such worker.
+    pub fn accuse(&self, worker: u16) {
         self.faults[usize::from(worker)].fetch_add(1, Ordering::Relaxed);
     }
 
