@@ -158,7 +158,9 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
         }
         Ending::Succeeded => {
             bound.give_away();
-            say::out("succeeded: another process serves here; answering until the last peer has left");
+            say::out(
+                "succeeded: another process serves here; answering until the last peer has left",
+            );
             node.leave_or_signal(plan.limits.drain_timeout, &mut signals).await
         }
     };

@@ -147,9 +147,8 @@ pub(crate) fn offer(path: &Path, tell: UnboundedSender<Event>) -> Result<Door, S
         rename(&aside, path)?;
         Ok(listener)
     };
-    let listener = bound().map_err(|error| {
-        format!("--handover {}: {error}; choose another path", path.display())
-    })?;
+    let listener = bound()
+        .map_err(|error| format!("--handover {}: {error}; choose another path", path.display()))?;
     let run = move || while serve(&listener, &tell) {};
     thread::Builder::new()
         .name("handover".to_owned())
@@ -260,9 +259,9 @@ fn receive(link: &UnixStream) -> io::Result<Vec<Bearing>> {
     let mut text = vec![0; len];
     (&*link).read_exact(&mut text)?;
     let text = String::from_utf8(text).map_err(io::Error::other)?;
-    let places = text.lines().map(|line| Place::parse(line).ok_or_else(|| {
-        io::Error::other(format!("`{line}` is no place"))
-    }));
+    let places = text.lines().map(|line| {
+        Place::parse(line).ok_or_else(|| io::Error::other(format!("`{line}` is no place")))
+    });
     let places: Vec<Place> = places.collect::<Result<_, _>>()?;
     if places.len() != fds.len() {
         return Err(io::Error::other(format!("{} places, {} sockets", places.len(), fds.len())));

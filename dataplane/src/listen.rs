@@ -17,10 +17,17 @@ use std::{
         unix::{fs::FileTypeExt, net::UnixStream},
     },
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Connections that the OS holds until a shard accepts them.
 const BACKLOG: i32 = 4096;
+/// How long an address in use is tried again. A node that was killed holds its sockets until the
+/// kernel has torn down its rings, which is a moment after its end.
+const RELEASE_MAX: Duration = Duration::from_secs(1);
+/// Between two of these attempts.
+const RELEASE_STEP: Duration = Duration::from_millis(10);
 
 /// Where a socket is bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +107,17 @@ fn bound_address(socket: &OwnedFd) -> Result<SocketAddr, Errno> {
     SocketAddr::try_from(getsockname(socket)?).map_err(|_| Errno::AFNOSUPPORT)
 }
 
+/// Tries until the address is free, for a bounded time.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    let deadline = Instant::now() + RELEASE_MAX;
+    loop {
+        match attempt() {
+            Err(Errno::ADDRINUSE) if Instant::now() < deadline => thread::sleep(RELEASE_STEP),
+            done => return done,
+        }
+    }
+}
+
 /// One socket per shard on the same port.
 fn tcp_for_shards(address: SocketAddr, shards: usize) -> Result<(Place, Vec<OwnedFd>), String> {
     let attempt = || -> Result<(SocketAddr, Vec<OwnedFd>), Errno> {
@@ -114,7 +132,7 @@ fn tcp_for_shards(address: SocketAddr, shards: usize) -> Result<(Place, Vec<Owne
         let sockets = (0..shards).map(|_| tcp(real, true)).collect::<Result<_, _>>()?;
         Ok((real, sockets))
     };
-    attempt()
+    patiently(attempt)
         .map(|(real, sockets)| (Place::Tcp(real), sockets))
         .map_err(|error| explain(&Place::Tcp(address), error))
 }
@@ -137,7 +155,7 @@ fn unix(path: &Path) -> Result<OwnedFd, String> {
         bind(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(socket)
     };
-    attempt().map_err(|error| explain(&Place::Unix(path.to_owned()), error))
+    patiently(attempt).map_err(|error| explain(&Place::Unix(path.to_owned()), error))
 }
 
 /// Takes the inherited sockets that serve a place that the plan names; port 0 stands for any.
@@ -203,7 +221,8 @@ impl Bound {
             }
             for turn in 0..sockets.len().max(self.shards) {
                 let copy = sockets[turn % sockets.len()].try_clone();
-                by_shard[turn % self.shards].push(copy.map_err(|error| format!("{place}: {error}"))?);
+                by_shard[turn % self.shards]
+                    .push(copy.map_err(|error| format!("{place}: {error}"))?);
             }
         }
         Ok(by_shard)
@@ -214,9 +233,8 @@ impl Bound {
     /// # Errors
     /// The OS's: too few descriptors.
     pub(crate) fn share(&self) -> io::Result<Vec<Bearing>> {
-        let copy = |(at, socket): &(usize, OwnedFd)| {
-            Ok((self.places[*at].clone(), socket.try_clone()?))
-        };
+        let copy =
+            |(at, socket): &(usize, OwnedFd)| Ok((self.places[*at].clone(), socket.try_clone()?));
         self.sockets.iter().map(copy).collect()
     }
 

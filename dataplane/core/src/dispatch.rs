@@ -132,6 +132,7 @@ impl Shard {
             return;
         }
         let outcome = cx.mem.outcome(slot);
+        let deadline = self.slots.tenant(slot).map_or(0, |tenant| tenant.deadline);
         let Some(ready) = self.slots.give_back(slot, worker, outcome.lending) else {
             self.lie(cx, worker);
             return;
@@ -159,18 +160,21 @@ impl Shard {
             self.freed = true;
             return;
         }
-        let code = if outcome.status != 0 {
-            let known = ErrorCode::from_code(outcome.status);
-            if known.is_none() {
-                self.lie(cx, worker);
-            }
-            Some(known.unwrap_or(ErrorCode::WorkerFailed))
-        } else if !self.is_reply(cx, slot, &tenant, &outcome) {
-            self.lie(cx, worker);
-            Some(ErrorCode::WorkerFailed)
-        } else {
-            None
+        let code = match outcome.status {
+            0 if self.is_reply(cx, slot, &tenant, &outcome) => None,
+            0 => Some(None),
+            status => Some(ErrorCode::from_code(status)),
         };
+        // Neither an answer nor a reason.
+        if code == Some(None) {
+            self.lie(cx, worker);
+            if tenant.tries < LENDINGS_MAX {
+                let again = self.slots.run_again(ready, deadline);
+                self.batcher.retry(std::iter::once((again, tenant.work)));
+                return;
+            }
+        }
+        let code = code.map(|code| code.unwrap_or(ErrorCode::WorkerFailed));
         self.stats.latency.record(cx.now.saturating_sub(tenant.arrived));
         match code {
             None => {

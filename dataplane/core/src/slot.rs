@@ -193,6 +193,20 @@ impl SlotTable {
         Some(Ready(lent.0))
     }
 
+    /// What a worker gave back is no answer: the request is to be run again, with the deadline it
+    /// had.
+    pub fn run_again(&mut self, slot: Ready, deadline: Time) -> Arrived {
+        self.ledger.ready -= 1;
+        self.ledger.arrived += 1;
+        if let Some(tenant) = &mut self.tenants[slot.0.0 as usize] {
+            tenant.deadline = deadline;
+            if deadline != 0 {
+                self.deadline_min = self.deadline_min.min(deadline);
+            }
+        }
+        Arrived(slot.0)
+    }
+
     /// Takes one slot back from a worker that is gone, to be lent again.
     pub fn reclaim(&mut self, slot: SlotId, worker: WorkerId) -> Option<Arrived> {
         let index = slot.0 as usize;

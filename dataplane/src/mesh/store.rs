@@ -226,7 +226,8 @@ impl Store {
     /// Every record of every table can be read and is what was written.
     fn is_whole(&self) -> bool {
         let Ok(read) = self.db.begin_read() else { return false };
-        holds(read.open_table(SNAPSHOT)) && holds(read.open_table(HISTORY))
+        holds(read.open_table(SNAPSHOT))
+            && holds(read.open_table(HISTORY))
             && holds(read.open_table(GATHERS))
     }
 

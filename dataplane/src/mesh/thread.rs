@@ -2,9 +2,9 @@
 //! carries out what it wants.
 
 use super::{
+    keeper::Keeper,
     link::Links,
     parent::{Above, Parent},
-    keeper::Keeper,
     store::Write,
 };
 use client::Buffer;

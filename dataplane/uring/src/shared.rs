@@ -167,6 +167,6 @@ impl Memory for SharedMemory {
     }
 
     fn accuse(&mut self, worker: WorkerId) {
-        self.side.borrow().segment().accuse(worker.0);
+        self.side.borrow_mut().distrust(worker.0);
     }
 }

@@ -1,11 +1,7 @@
 //! One open-loop client: sends at planned times, whatever comes back, and keeps the account of
 //! every request. A thread of its own, one socket at a time, and old ones that it is leaving.
 
-use crate::{
-    conn::Conn,
-    ledger::Account,
-    requests::Requests,
-};
+use crate::{conn::Conn, ledger::Account, requests::Requests};
 use client::{Addr, connect_socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{

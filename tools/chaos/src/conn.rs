@@ -9,7 +9,7 @@ use blast::{
     conn::{Partial, Step},
 };
 use rustix::{
-    fd::{AsFd, BorrowedFd, OwnedFd},
+    fd::OwnedFd,
     io::{Errno, read},
     net::{SendFlags, send},
 };
@@ -78,8 +78,8 @@ impl Conn {
     }
 
     /// For polling.
-    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    pub(crate) const fn socket(&self) -> &OwnedFd {
+        &self.socket
     }
 
     /// Bytes wait to leave.
@@ -103,13 +103,7 @@ impl Conn {
     }
 
     /// Queues a request made from a frame with message id 0.
-    pub(crate) fn send(
-        &mut self,
-        frame: &[u8],
-        template: usize,
-        planned: Instant,
-        now: Instant,
-    ) {
+    pub(crate) fn send(&mut self, frame: &[u8], template: usize, planned: Instant, now: Instant) {
         let id = self.ledger.open(template, planned, now);
         self.out.extend(&frame[..ID_AT.start]);
         self.out.extend(id.to_be_bytes());
@@ -218,15 +212,16 @@ impl Conn {
         match self.ledger.settle(id) {
             Owner::Settled => account.duplicated += 1,
             Owner::Nobody => account.foreign += 1,
-            Owner::Pending(pending) => match self.checker.check(pending.template, header, payload)
-            {
-                Verdict::Good => {
-                    pending.answered(account, now);
-                    field.line.note(now);
+            Owner::Pending(pending) => {
+                match self.checker.check(pending.template, header, payload) {
+                    Verdict::Good => {
+                        pending.answered(account, now);
+                        field.line.note(now);
+                    }
+                    Verdict::Refused(code) => note(&mut account.refused, code),
+                    Verdict::Bad(fault) => *account.wrong.entry(fault.name()).or_default() += 1,
                 }
-                Verdict::Refused(code) => note(&mut account.refused, code),
-                Verdict::Bad(fault) => *account.wrong.entry(fault.name()).or_default() += 1,
-            },
+            }
         }
     }
 

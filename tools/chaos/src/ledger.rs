@@ -104,8 +104,7 @@ impl Account {
     /// Every request has exactly one outcome, and none is one that must not be.
     pub(crate) fn holds(&self) -> bool {
         let outcomes = self.answered + self.refusals() + self.died + self.lost + self.wrongs();
-        outcomes == self.sent
-            && self.lost + self.duplicated + self.foreign + self.wrongs() == 0
+        outcomes == self.sent && self.lost + self.duplicated + self.foreign + self.wrongs() == 0
     }
 }
 
@@ -236,11 +235,8 @@ mod tests {
             let mut spoilt = account.clone();
             spoil(&mut spoilt);
             // Also where the sum is made right.
-            spoilt.sent = spoilt.answered
-                + spoilt.refusals()
-                + spoilt.died
-                + spoilt.lost
-                + spoilt.wrongs();
+            spoilt.sent =
+                spoilt.answered + spoilt.refusals() + spoilt.died + spoilt.lost + spoilt.wrongs();
             assert!(!spoilt.holds());
         }
         let mut sum = Account::default();

@@ -2,7 +2,7 @@
 //! is honest, and the very same code, unless a file says which lie is wanted.
 
 use link::{
-    LinkFault, Lent, Segment, WorkerSide,
+    Lent, LinkFault, Segment, WorkerSide,
     door::Door,
     hello::{Answer, receive_offer, send_answer},
 };
@@ -11,13 +11,16 @@ use rustix::{
     io::Errno,
     net::{RecvFlags, recv},
     process::{Signal, getpid, set_parent_process_death_signal},
+    thread::set_name,
 };
-use std::{fs, io, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{ffi::CStr, fs, io, process::ExitCode, sync::Arc, thread, time::Duration};
 use wire::{ErrorCode, HEADER_LEN, Header, Kind, Outcome};
 use zerocopy::IntoBytes;
 
 /// The variable that names the file.
 pub(crate) const FILE: &str = "CHAOS_LIES";
+/// What the process is called, so that it is found.
+pub(crate) const NAME: &CStr = c"liar";
 /// Exit code of a liar that could not even begin.
 const NO_NODE: u8 = 4;
 
@@ -94,6 +97,7 @@ pub(crate) fn run(args: &worker::Args) -> ExitCode {
         None => worker::run(args),
         Some(lie) => {
             let _ = set_parent_process_death_signal(Some(Signal::KILL));
+            let _ = set_name(NAME);
             match serve(lie) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(why) => {

@@ -20,7 +20,7 @@ pub(crate) struct Weather {
     pub(crate) jitter: Duration,
     /// Bytes per second at most; 0 for no bound.
     pub(crate) bandwidth: u64,
-    /// Bytes that leave in one piece at most; 0 for no bound.
+    /// Half of what leaves does so in pieces of at most so many bytes; 0 for as it came.
     pub(crate) piece: usize,
     /// Nothing moves.
     pub(crate) stalled: bool,
@@ -73,9 +73,11 @@ impl Pipe {
             return 0;
         }
         let Some((_, bytes)) = self.held.front_mut() else { return 0 };
-        let piece = match weather.piece {
+        // All of it in single bytes would be a slow link first of all, and that is another fault.
+        let piece = match weather.piece as u64 {
             0 => bytes.len(),
-            piece => bytes.len().min(piece),
+            _ if self.random.chance(0.5) => bytes.len(),
+            most => bytes.len().min(1 + self.random.below(most) as usize),
         };
         let left = leave(&bytes[..piece]).min(piece);
         bytes.drain(..left);
@@ -112,11 +114,12 @@ mod tests {
     fn bytes_wait_for_delay_bandwidth_and_better_weather() {
         let start = Instant::now();
         let mut pipe = Pipe::new(1);
-        let slow = Weather { delay: 10 * MS, bandwidth: 1_000, piece: 5, ..Weather::default() };
-        pipe.push(start, &slow, &[7; 10]);
+        let slow = Weather { delay: 10 * MS, bandwidth: 1_000, ..Weather::default() };
+        pipe.push(start, &slow, &[7; 5]);
+        pipe.push(start, &slow, &[8; 5]);
         assert_eq!(pipe.next_due(start, &slow), Some(start + 10 * MS));
         assert_eq!(pipe.pull(start + 9 * MS, &slow, <[u8]>::len), 0);
-        assert_eq!(pipe.pull(start + 10 * MS, &slow, <[u8]>::len), 5, "one piece");
+        assert_eq!(pipe.pull(start + 10 * MS, &slow, <[u8]>::len), 5, "what came in one");
         assert_eq!(pipe.next_due(start + 10 * MS, &slow), Some(start + 15 * MS), "5 bytes at 1/ms");
         let stalled = Weather { stalled: true, ..slow };
         assert_eq!(pipe.next_due(start + 20 * MS, &stalled), None);

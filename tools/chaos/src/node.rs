@@ -152,11 +152,8 @@ impl Node {
         let now = rustix::process::getrlimit(Resource::Nofile);
         let current = limit.or(now.maximum);
         // A process that is gone needs no limit.
-        let _ = prlimit(
-            Some(self.pid()),
-            Resource::Nofile,
-            Rlimit { current, maximum: now.maximum },
-        );
+        let _ =
+            prlimit(Some(self.pid()), Resource::Nofile, Rlimit { current, maximum: now.maximum });
     }
 }
 
@@ -172,7 +169,8 @@ fn until_ready(out: &Receiver<String>) -> Result<SocketAddr, String> {
     let mut tcp = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let line = out.recv_timeout(left).map_err(|_| "the node did not become ready".to_owned())?;
+        let line =
+            out.recv_timeout(left).map_err(|_| "the node did not become ready".to_owned())?;
         if let Some(place) = line.strip_prefix("listening tcp ") {
             tcp = place.parse().ok();
         }

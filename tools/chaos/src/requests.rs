@@ -10,15 +10,17 @@ use std::sync::Arc;
 use wire::Operation;
 
 /// Requests of one kind: the operation, bytes of a row, rows, and the deadline that is asked for.
-const MIX: [(Operation, u32, u32, u32); 6] = [
+const MIX: [(Operation, u32, u32, u32); 8] = [
     (Operation::Echo, 512, 1, 0),
-    (Operation::TopK, 4_096, 1, 0),
-    (Operation::Int8, 2_048, 2, 0),
-    // Beyond a small slot: the bulk lane.
-    (Operation::TopK, 64 << 10, 2, 0),
-    (Operation::Echo, 96 << 10, 1, 0),
+    (Operation::TopK, 2_048, 1, 0),
+    (Operation::Int8, 1_024, 2, 0),
+    (Operation::Echo, 64, 3, 0),
+    (Operation::TopK, 1_024, 2, 0),
+    // Beyond a small slot.
+    (Operation::TopK, 16 << 10, 2, 0),
+    (Operation::Echo, 24 << 10, 1, 0),
     // One that may be too late for its asker.
-    (Operation::Int8, 4_096, 1, 250),
+    (Operation::Int8, 2_048, 1, 250),
 ];
 /// Different contents of each kind; answers to two of them cannot be taken for each other.
 const CONTENTS: usize = 16;
@@ -44,7 +46,7 @@ impl Requests {
     /// # Errors
     /// As [`Self::new`].
     pub(crate) fn short() -> Result<Self, BlastError> {
-        Self::of(&MIX[..3])
+        Self::of(&MIX[..5])
     }
 
     fn of(mix: &[(Operation, u32, u32, u32)]) -> Result<Self, BlastError> {
@@ -55,9 +57,8 @@ impl Requests {
             requests(&Config { size: Some(size), rows, k: 32, timeout_ms, ..config })
         });
         let kinds: Vec<Vec<Request>> = kinds.collect::<Result<_, _>>()?;
-        let mixed = (0..CONTENTS).flat_map(|content| {
-            kinds.iter().filter_map(move |kind| kind.get(content).cloned())
-        });
+        let mixed = (0..CONTENTS)
+            .flat_map(|content| kinds.iter().filter_map(move |kind| kind.get(content).cloned()));
         let (frames, expects): (Vec<_>, Vec<_>) =
             mixed.map(|request| (request.frame, request.expect)).unzip();
         Ok(Self { frames, expects: expects.into() })
@@ -75,6 +76,6 @@ mod tests {
         for (at, frame) in frames.iter().enumerate() {
             assert!(frames[..at].iter().all(|earlier| earlier != frame));
         }
-        assert_eq!(Requests::short().expect("sound").frames.len(), 3 * CONTENTS);
+        assert_eq!(Requests::short().expect("sound").frames.len(), 5 * CONTENTS);
     }
 }

@@ -299,10 +299,7 @@ impl Segment {
     }
 
     /// Counts a lie of a worker, for its supervisor to act upon.
-    ///
-    /// # Panics
-    /// If there is no such worker.
-    pub fn accuse(&self, worker: u16) {
+    pub(crate) fn accuse(&self, worker: u16) {
         self.faults[usize::from(worker)].fetch_add(1, Ordering::Relaxed);
     }
 
