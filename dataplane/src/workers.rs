@@ -49,6 +49,8 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// Pause before the second start in a row; doubles up to the maximum.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Longest pause while no worker serves at all: whoever asks is waiting.
+const BACKOFF_ALONE: Duration = Duration::from_millis(500);
 /// A worker that lived this long starts its successor's back-off from the beginning.
 const SETTLED: Duration = Duration::from_secs(10);
 /// A sleeping worker moves its pulse four times a second; less patience than this would kill
@@ -364,7 +366,9 @@ pub(crate) async fn supervise(
             backoff = BACKOFF_MIN;
             continue;
         }
-        let _ = timeout(backoff, stop.wait_for(|stop| *stop)).await;
+        let alone = team.stats.ready.load(Relaxed) == 0;
+        let pause = if alone { backoff.min(BACKOFF_ALONE) } else { backoff };
+        let _ = timeout(pause, stop.wait_for(|stop| *stop)).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }

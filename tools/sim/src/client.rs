@@ -42,6 +42,8 @@ pub struct Allowed {
     pub worker_failed: bool,
     /// The node is told to drain.
     pub draining: bool,
+    /// Another process takes over from the node.
+    pub leaving: bool,
     /// The node takes fewer connections than there are clients.
     pub crowded: bool,
 }
@@ -193,6 +195,9 @@ impl Client {
         if answer.code == Some(ErrorCode::TooManyConnections) && allowed.crowded && id == 0 {
             self.doom = Some(Doom::Crowded);
             self.pending.clear();
+            return Ok(());
+        }
+        if answer.code == Some(ErrorCode::Draining) && allowed.leaving && id == 0 {
             return Ok(());
         }
         if self.cut == Some(id) && answer.code.is_some() {

@@ -112,6 +112,7 @@ impl World {
         let faults = &plan.faults;
         let allowed = Allowed {
             worker_failed: faults.crashes > 0 || faults.bad_outcomes > 0,
+            leaving: false,
             draining: faults.drain_at.is_some(),
             crowded: faults.crowd,
         };
@@ -195,6 +196,13 @@ impl World {
     pub fn drain(&mut self) {
         self.allowed.draining = true;
         self.after(0, Due::Drain);
+    }
+
+    /// Another process takes over: peers are asked to leave.
+    pub fn hand_over(&mut self) {
+        self.allowed.leaving = true;
+        self.driver.events.push_back(Queued::Leave);
+        self.after(0, Due::Nothing);
     }
 
     pub(crate) fn after(&mut self, delay: Time, due: Due) {
