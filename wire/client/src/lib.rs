@@ -12,6 +12,7 @@ mod buffer;
 mod error;
 mod mesh;
 mod metrics;
+mod policy;
 mod receiver;
 mod sender;
 mod stream;
