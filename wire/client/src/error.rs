@@ -99,6 +99,28 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The same, for another of several who hear of one failure.
+    pub(crate) fn copy(&self) -> Self {
+        let again = |source: &io::Error| io::Error::new(source.kind(), source.to_string());
+        match self {
+            Self::Connect { addr, source } => {
+                Self::Connect { addr: addr.clone(), source: again(source) }
+            }
+            Self::Io { doing, source } => Self::Io { doing, source: again(source) },
+            Self::Timeout { after } => Self::Timeout { after: *after },
+            Self::Protocol { what } => Self::Protocol { what: what.clone() },
+            Self::Refused(refusal) => Self::Refused(refusal.clone()),
+            Self::Request(code) => Self::Request(*code),
+            Self::Security { what } => Self::Security { what: what.clone() },
+            Self::DeadlineExceeded { after, last } => Self::DeadlineExceeded {
+                after: *after,
+                last: last.as_deref().map(|last| Box::new(last.copy())),
+            },
+            Self::Cancelled => Self::Cancelled,
+            Self::Busy { waiting } => Self::Busy { waiting: *waiting },
+        }
+    }
+
     pub(crate) fn security(what: impl Into<String>) -> Self {
         Self::Security { what: what.into() }
     }

@@ -8,24 +8,37 @@
 #![forbid(unsafe_code)]
 
 mod addr;
+pub mod aio;
+mod answer;
 mod buffer;
+mod carrier;
 mod error;
+mod frame;
 mod mesh;
 mod metrics;
 mod policy;
+mod pool;
 mod receiver;
+mod security;
 mod sender;
 mod stream;
+mod transport;
 
 pub use addr::{Addr, AddrError};
+pub use answer::Answer;
 pub use buffer::Buffer;
 pub use error::{ClientError, Refusal};
 pub use mesh::{
     Agent, ClassPart, Cluster, Conflict, Global, Listing, Map, Phase, Report, Sector, Skip,
 };
 pub use metrics::{Metric, Metrics};
+pub use policy::{connections::Limits, retry::Retry};
+pub use pool::{Cancel, Chunks, Pending, Pool, PoolOptions, Stats};
 pub use receiver::{Receiver, Reply};
+pub use security::Security;
 pub use sender::Sender;
+pub use tls::Files;
+pub use transport::Transport;
 
 use std::{os::fd::OwnedFd, time::Duration};
 use stream::Stream;
@@ -35,8 +48,8 @@ use wire::{
     response::Response,
 };
 
-/// How patient a client is and how much it accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How patient a client is, how much it accepts, and who it is.
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Longest wait for a connection, over all addresses of a name.
     pub connect_timeout: Duration,
@@ -44,14 +57,17 @@ pub struct Options {
     pub io_timeout: Option<Duration>,
     /// Largest payload accepted from the node, bytes.
     pub payload_max: u32,
+    /// Certificates; `tls://` and `quic://` need them.
+    pub security: Option<Security>,
 }
 
 impl Options {
-    /// Five seconds to connect, thirty of silence, 256 MiB.
+    /// Five seconds to connect, thirty of silence, 256 MiB, no certificates.
     pub const DEFAULT: Self = Self {
         connect_timeout: Duration::from_secs(5),
         io_timeout: Some(Duration::from_secs(30)),
         payload_max: 256 * 1024 * 1024,
+        security: None,
     };
 }
 
@@ -62,11 +78,17 @@ impl Default for Options {
 }
 
 /// Connects, and hands the socket over as it is: for callers with an event loop of their own.
+/// Behind `tls://` and `quic://` it is one end of a pair, whose other end a thread of this library
+/// seals and opens.
 ///
 /// # Errors
-/// [`ClientError::Connect`].
-pub fn connect_socket(addr: &Addr, timeout: Duration) -> Result<OwnedFd, ClientError> {
-    Stream::connect(addr, timeout, None).map(OwnedFd::from)
+/// [`ClientError::Connect`]; [`ClientError::Security`].
+pub fn connect_socket(
+    addr: &Addr,
+    security: Option<&Security>,
+    timeout: Duration,
+) -> Result<OwnedFd, ClientError> {
+    Stream::connect(addr, security, timeout, None).map(|(stream, _)| stream.into())
 }
 
 /// One connection to a node.
@@ -74,22 +96,33 @@ pub fn connect_socket(addr: &Addr, timeout: Duration) -> Result<OwnedFd, ClientE
 pub struct Client {
     sender: Sender,
     receiver: Receiver,
+    transport: Transport,
 }
 
 impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// [`ClientError::Connect`], with the address and what to do.
+    /// [`ClientError::Connect`], with the address and what to do; [`ClientError::Security`] where
+    /// certificates are needed and not there.
     pub fn connect(addr: &Addr, options: Options) -> Result<Self, ClientError> {
-        let stream = Stream::connect(addr, options.connect_timeout, options.io_timeout)?;
+        let Options { connect_timeout, io_timeout, payload_max, security } = options;
+        let (stream, transport) =
+            Stream::connect(addr, security.as_ref(), connect_timeout, io_timeout)?;
         let writing = stream
             .try_clone()
             .map_err(|source| ClientError::Connect { addr: addr.clone(), source })?;
         Ok(Self {
-            sender: Sender::new(writing, options.io_timeout),
-            receiver: Receiver::new(stream, options.io_timeout, options.payload_max),
+            sender: Sender::new(writing, io_timeout),
+            receiver: Receiver::new(stream, io_timeout, payload_max),
+            transport,
         })
+    }
+
+    /// What the connection runs over.
+    #[must_use]
+    pub const fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// The two halves, for a thread each. The connection closes when both are dropped.

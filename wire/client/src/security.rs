@@ -1,11 +1,12 @@
 //! Who this client is, and whom it trusts: certificates for `tls://` and `quic://`.
 
 use crate::{Addr, ClientError};
-use rustls::ClientConfig;
+use rustls::{ClientConfig, client::Resumption};
 use std::{fmt, sync::Arc};
+use tls::Files;
 
-/// The application protocol that is agreed on in the handshake of QUIC.
-const ALPN: &[u8] = b"butterfly/1";
+/// Nodes whose session tickets are kept for 0-RTT.
+const TICKETS_MAX: usize = 64;
 
 /// The certificate and key that a client shows, and the authority whose nodes it trusts. Cheap to
 /// clone; connections of clones share their session tickets.
@@ -16,15 +17,17 @@ pub struct Security {
 }
 
 impl Security {
-    /// Takes a ready configuration of rustls, of TLS 1.3.
+    /// Reads the three PEM files.
     ///
     /// # Errors
-    /// [`ClientError::Security`] for one that QUIC cannot use.
-    pub fn with_config(tls: Arc<ClientConfig>) -> Result<Self, ClientError> {
+    /// [`ClientError::Security`], naming the file and what is wrong with it.
+    pub fn load(files: &Files) -> Result<Self, ClientError> {
+        let tls =
+            tls::client_config(files).map_err(|fault| ClientError::security(fault.to_string()))?;
         let mut quic = ClientConfig::clone(&tls);
-        quic.alpn_protocols = vec![ALPN.to_vec()];
-        // What may go early is decided by message type, not here.
+        // What may go early is decided by message type: `aio::Pool`.
         quic.enable_early_data = true;
+        quic.resumption = Resumption::in_memory_sessions(TICKETS_MAX);
         let quic = quinn::crypto::rustls::QuicClientConfig::try_from(quic)
             .map_err(|fault| ClientError::security(format!("QUIC needs TLS 1.3: {fault}")))?;
         Ok(Self { tls, quic: quinn::ClientConfig::new(Arc::new(quic)) })
@@ -33,7 +36,9 @@ impl Security {
     /// What an address needs, where it is there.
     pub(crate) fn of<'a>(security: Option<&'a Self>, addr: &Addr) -> Result<&'a Self, ClientError> {
         security.ok_or_else(|| {
-            ClientError::security(format!("{addr} is reached with certificates only, and none are given"))
+            ClientError::security(format!(
+                "{addr} is reached with certificates only, and none are given"
+            ))
         })
     }
 }

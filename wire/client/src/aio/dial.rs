@@ -42,8 +42,7 @@ async fn shake(
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let endpoint = quinn::Endpoint::client(local)?;
-    let mut connecting =
-        endpoint.connect_with(config, address, &host).map_err(io::Error::other)?;
+    let mut connecting = endpoint.connect_with(config, address, &host).map_err(io::Error::other)?;
     if early {
         connecting = match connecting.into_0rtt() {
             Ok((connection, accepted)) => return Ok((connection, Some(accepted))),
@@ -58,8 +57,8 @@ async fn shake(
 }
 
 /// Carries out a [`Race`].
-async fn race<T, F>(
-    addresses: impl Iterator<Item = SocketAddr>,
+pub(crate) async fn race<T, F>(
+    addresses: impl IntoIterator<Item = SocketAddr>,
     dial: impl Fn(SocketAddr) -> F,
 ) -> io::Result<T>
 where

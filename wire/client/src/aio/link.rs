@@ -101,12 +101,7 @@ async fn tcp(host: &str, port: u16) -> io::Result<Link> {
     Ok(Link::new(reading, writing, Transport::Tcp))
 }
 
-async fn tls(
-    host: &str,
-    port: u16,
-    security: &Security,
-    transport: Transport,
-) -> io::Result<Link> {
+async fn tls(host: &str, port: u16, security: &Security, transport: Transport) -> io::Result<Link> {
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     let socket = dial::tcp(host, port).await?;
     let stream = TlsConnector::from(security.tls.clone()).connect(name, socket).await?;

@@ -36,6 +36,11 @@ impl<T: Clone> Book<T> {
         id
     }
 
+    /// The call with this id, if it is under way.
+    pub(crate) fn get(&self, id: u64) -> Option<&T> {
+        self.calls.get(&id)
+    }
+
     /// A frame came. `last` says that it ends its answer.
     pub(crate) fn arrived(&mut self, id: u64, last: bool) -> Arrival<T> {
         if last && let Some(call) = self.calls.remove(&id) {

@@ -1,0 +1,297 @@
+//! The blocking face of a pool: the asynchronous one, driven by the thread of this library.
+
+use crate::{Addr, Answer, ClientError, Limits, Metrics, Retry, Security, Transport, aio, carrier};
+use bytes::Bytes;
+use std::{
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::{runtime::Handle, sync::oneshot, task::AbortHandle};
+use wire::{Kind, payload::QueryRequest};
+
+/// How a pool behaves.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// Time of a call, from its beginning to its answer, waits and tries included.
+    pub timeout: Duration,
+    /// Longest wait for one connection, handshake included.
+    pub connect_timeout: Duration,
+    /// Largest payload accepted from the node, bytes.
+    pub payload_max: u32,
+    /// Calls that may wait for a place on a connection; more are refused at once.
+    pub waiting: usize,
+    /// How many connections, for how long, and how many calls on each.
+    pub limits: Limits,
+    /// How often and when something is tried again.
+    pub retry: Retry,
+    /// Certificates; `tls://` and `quic://` need them.
+    pub security: Option<Security>,
+}
+
+impl Default for PoolOptions {
+    /// 30 s for a call, 5 s to connect, 256 MiB, 4,096 waiting calls; [`Limits::DEFAULT`],
+    /// [`Retry::DEFAULT`]; no certificates.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(5),
+            payload_max: 256 * 1024 * 1024,
+            waiting: 4_096,
+            limits: Limits::DEFAULT,
+            retry: Retry::DEFAULT,
+            security: None,
+        }
+    }
+}
+
+/// What a pool has done, and how it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections now, opening and closing ones included.
+    pub connections: usize,
+    /// Calls under way now.
+    pub in_flight: usize,
+    /// What the newest connection runs over.
+    pub transport: Option<Transport>,
+    /// Calls so far.
+    pub calls: u64,
+    /// Tries beyond the first of their call.
+    pub retries: u64,
+    /// Requests taken back from the node.
+    pub cancelled: u64,
+    /// Answers that came after their call was over; dropped.
+    pub late: u64,
+    /// Connections made.
+    pub connected: u64,
+    /// Attempts to connect that failed.
+    pub failures: u64,
+    /// Pings before a connection was used again.
+    pub pings: u64,
+    /// Times that UDP was silent and TLS over TCP took its place.
+    pub fallbacks: u64,
+    /// Connections whose 0-RTT data the node took.
+    pub early: u64,
+}
+
+/// The counters behind [`Stats`].
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) calls: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
+    pub(crate) late: AtomicU64,
+    pub(crate) connected: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) pings: AtomicU64,
+    pub(crate) fallbacks: AtomicU64,
+    pub(crate) early: AtomicU64,
+    /// Calls that wait for a place now.
+    pub(crate) waiting: AtomicUsize,
+}
+
+impl Counts {
+    pub(crate) fn read(&self) -> Stats {
+        Stats {
+            calls: self.calls.load(Relaxed),
+            retries: self.retries.load(Relaxed),
+            cancelled: self.cancelled.load(Relaxed),
+            late: self.late.load(Relaxed),
+            connected: self.connected.load(Relaxed),
+            failures: self.failures.load(Relaxed),
+            pings: self.pings.load(Relaxed),
+            fallbacks: self.fallbacks.load(Relaxed),
+            early: self.early.load(Relaxed),
+            ..Stats::default()
+        }
+    }
+}
+
+/// A pool of connections to one node, for threads that wait: [`aio::Pool`] with the same policy.
+/// Clones share the connections, which close when the last clone is gone.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    pool: aio::Pool,
+    runtime: Handle,
+}
+
+impl Pool {
+    /// A pool that begins to connect at once.
+    ///
+    /// # Errors
+    /// As [`aio::Pool::new`]; [`ClientError::Io`] where the OS has no thread for it.
+    pub fn new(addr: Addr, options: PoolOptions) -> Result<Self, ClientError> {
+        let runtime = carrier::runtime()
+            .map_err(|source| ClientError::Io { doing: "starting a thread", source })?;
+        let pool = {
+            let _inside = runtime.enter();
+            aio::Pool::new(addr, options)?
+        };
+        Ok(Self { pool, runtime })
+    }
+
+    /// The same connections, with another time for every call.
+    #[must_use]
+    pub fn within(&self, timeout: Duration) -> Self {
+        Self { pool: self.pool.within(timeout), runtime: self.runtime.clone() }
+    }
+
+    /// [`aio::Pool::request`], waited for.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn request(
+        &self,
+        request: &QueryRequest,
+        rows: impl Into<Bytes>,
+    ) -> Result<Answer, ClientError> {
+        self.submit(request, rows).wait()
+    }
+
+    /// Begins a request. Waiting for the answer comes later, taking it back is possible until
+    /// then.
+    #[must_use]
+    pub fn submit(&self, request: &QueryRequest, rows: impl Into<Bytes>) -> Pending<Answer> {
+        let (pool, request, rows) = (self.pool.clone(), request.clone(), rows.into());
+        self.begin(async move { pool.request(&request, rows).await })
+    }
+
+    /// [`aio::Pool::stream`]; the chunks are waited for one by one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn stream(
+        &self,
+        request: &QueryRequest,
+        rows: impl Into<Bytes>,
+    ) -> Result<Chunks, ClientError> {
+        let (pool, request, rows) = (self.pool.clone(), request.clone(), rows.into());
+        let chunks = self.begin(async move { pool.stream(&request, rows).await }).wait()?;
+        Ok(Chunks { chunks: Some(chunks), runtime: self.runtime.clone() })
+    }
+
+    /// [`aio::Pool::call`], waited for.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn call(&self, kind: Kind, payload: impl Into<Bytes>) -> Result<Answer, ClientError> {
+        let (pool, payload) = (self.pool.clone(), payload.into());
+        self.begin(async move { pool.call(kind, payload).await }).wait()
+    }
+
+    /// [`aio::Pool::ping`], waited for.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ping(&self) -> Result<(), ClientError> {
+        let pool = self.pool.clone();
+        self.begin(async move { pool.ping().await }).wait()
+    }
+
+    /// [`aio::Pool::metrics`], waited for.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn metrics(&self) -> Result<Metrics, ClientError> {
+        let pool = self.pool.clone();
+        self.begin(async move { pool.metrics().await }).wait()
+    }
+
+    /// What the pool has done, and how it stands.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.pool.stats()
+    }
+
+    fn begin<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, ClientError>> + Send + 'static,
+    ) -> Pending<T> {
+        begin(&self.runtime, call)
+    }
+}
+
+fn begin<T: Send + 'static>(
+    runtime: &Handle,
+    call: impl Future<Output = Result<T, ClientError>> + Send + 'static,
+) -> Pending<T> {
+    let (tell, done) = oneshot::channel();
+    let task = runtime.spawn(async move {
+        // Whoever dropped the other end has taken the call back.
+        let _ = tell.send(call.await);
+    });
+    Pending { done, cancel: Cancel(task.abort_handle()) }
+}
+
+/// A call under way. Dropping it takes the call back.
+#[derive(Debug)]
+#[must_use]
+pub struct Pending<T> {
+    done: oneshot::Receiver<Result<T, ClientError>>,
+    cancel: Cancel,
+}
+
+impl<T> Pending<T> {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// As the call; [`ClientError::Cancelled`] where it was taken back.
+    ///
+    /// # Panics
+    /// Inside a tokio runtime, whose thread it would block: [`aio::Pool`] is for those.
+    pub fn wait(mut self) -> Result<T, ClientError> {
+        let (_, never) = oneshot::channel();
+        let done = std::mem::replace(&mut self.done, never);
+        done.blocking_recv().unwrap_or(Err(ClientError::Cancelled))
+    }
+
+    /// A handle that takes the call back, for another thread.
+    #[must_use]
+    pub fn canceller(&self) -> Cancel {
+        self.cancel.clone()
+    }
+}
+
+impl<T> Drop for Pending<T> {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// Takes a call back: the node is told, its answer is dropped, and whoever waits gets
+/// [`ClientError::Cancelled`]. Does nothing where the call is over.
+#[derive(Clone, Debug)]
+pub struct Cancel(AbortHandle);
+
+impl Cancel {
+    /// Takes the call back.
+    pub fn cancel(&self) {
+        self.0.abort();
+    }
+}
+
+/// The chunks of a streamed answer, in order; ends behind the last one and behind an error.
+/// Dropped before its end, it takes the request back.
+#[derive(Debug)]
+pub struct Chunks {
+    chunks: Option<aio::Chunks>,
+    runtime: Handle,
+}
+
+impl Iterator for Chunks {
+    type Item = Result<Answer, ClientError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut chunks = self.chunks.take()?;
+        let next = begin(&self.runtime, async move {
+            let next = chunks.next().await;
+            Ok((next, chunks))
+        });
+        match next.wait() {
+            Ok((next, chunks)) => {
+                self.chunks = Some(chunks);
+                next
+            }
+            Err(why) => Some(Err(why)),
+        }
+    }
+}
