@@ -26,6 +26,7 @@ mod mesh;
 mod orders;
 mod plan;
 mod progress;
+mod reach;
 mod say;
 mod serve;
 mod settings;

@@ -10,7 +10,7 @@
 //! use client::{PoolOptions, aio::Pool};
 //! use wire::{Dtype, payload::{QueryRequest, TensorWork}};
 //!
-//! let pool = Pool::new("127.0.0.1:7171".parse()?, PoolOptions::default());
+//! let pool = Pool::new("127.0.0.1:7171".parse()?, PoolOptions::default())?;
 //! let work = TensorWork::topk(Dtype::F32, 1, 1_000, 10, Dtype::F16);
 //! let request = QueryRequest { work, ..QueryRequest::default() };
 //! let answer = pool.request(&request, vec![0; 4_000]).await?;

@@ -1,7 +1,24 @@
-//! A small blocking client of a Butterfly node, for tools, tests and set-up code.
+//! Clients of a Butterfly node.
 //!
-//! A [`Client`] asks and waits ([`Client::ping`], [`Client::call`]), or pipelines: [`Client::send`]
-//! any number of requests, then [`Client::receive`] the answers, matched by message id.
+//! A [`Pool`] is for programs: it keeps a few connections, multiplexes calls over them, tries again
+//! what may be tried again, and keeps deadlines. [`aio::Pool`] is the same for tokio. What they
+//! decide is decided by state machines that take time and chance as arguments (`policy`).
+//!
+//! ```no_run
+//! use client::{Pool, PoolOptions};
+//! use wire::{Dtype, payload::{QueryRequest, TensorWork}};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = Pool::new("127.0.0.1:7171".parse()?, PoolOptions::default())?;
+//! let work = TensorWork::topk(Dtype::F32, 1, 1_000, 10, Dtype::F16);
+//! let answer = pool.request(&QueryRequest { work, ..QueryRequest::default() }, vec![0; 4_000])?;
+//! let top = answer.response()?.logits;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Client`] is one connection, for tools, tests and set-up code. It asks and waits
+//! ([`Client::ping`], [`Client::call`]), or pipelines: [`Client::send`] any number of requests, then [`Client::receive`] the answers, matched by message id.
 //! [`Client::into_halves`] splits it for two threads. Every frame is checked (header, length,
 //! CRC-16) before it is shown, and payloads lie 64-byte aligned, so that archives and tensor rows
 //! are read in place.
@@ -10,6 +27,8 @@
 mod addr;
 pub mod aio;
 mod answer;
+#[cfg(feature = "clap")]
+mod args;
 mod buffer;
 mod carrier;
 mod error;
@@ -26,6 +45,8 @@ mod transport;
 
 pub use addr::{Addr, AddrError};
 pub use answer::Answer;
+#[cfg(feature = "clap")]
+pub use args::SecurityArgs;
 pub use buffer::Buffer;
 pub use error::{ClientError, Refusal};
 pub use mesh::{

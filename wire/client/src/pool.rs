@@ -1,13 +1,19 @@
 //! The blocking face of a pool: the asynchronous one, driven by the thread of this library.
 
-use crate::{Addr, Answer, ClientError, Limits, Metrics, Retry, Security, Transport, aio, carrier};
+use crate::{
+    Addr, Answer, ClientError, Limits, Listing, Map, Metrics, Retry, Security, Transport, aio,
+    carrier,
+};
 use bytes::Bytes;
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 use tokio::{runtime::Handle, sync::oneshot, task::AbortHandle};
-use wire::{Kind, payload::QueryRequest};
+use wire::{
+    Kind,
+    payload::{QueryRequest, mesh::MeshQuery},
+};
 
 /// How a pool behaves.
 #[derive(Clone, Debug)]
@@ -194,6 +200,24 @@ impl Pool {
     pub fn metrics(&self) -> Result<Metrics, ClientError> {
         let pool = self.pool.clone();
         self.begin(async move { pool.metrics().await }).wait()
+    }
+
+    /// [`aio::Pool::agents`], waited for.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn agents(&self, query: &MeshQuery) -> Result<Listing, ClientError> {
+        let (pool, query) = (self.pool.clone(), query.clone());
+        self.begin(async move { pool.agents(&query).await }).wait()
+    }
+
+    /// [`aio::Pool::map`], waited for.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn map(&self, sector: Option<u16>) -> Result<Map, ClientError> {
+        let pool = self.pool.clone();
+        self.begin(async move { pool.map(sector).await }).wait()
     }
 
     /// What the pool has done, and how it stands.

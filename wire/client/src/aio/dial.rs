@@ -89,3 +89,30 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// Which of these addresses is connected to.
+    fn winner(addresses: Vec<SocketAddr>) -> io::Result<SocketAddr> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(race(addresses, TcpStream::connect))?.peer_addr()
+    }
+
+    #[test]
+    fn trans_08_ipv6_where_there_is_any_and_ipv4_where_not() {
+        let four = TcpListener::bind("127.0.0.1:0").expect("IPv4");
+        let place = four.local_addr().expect("an address");
+        let refused: SocketAddr = (Ipv6Addr::LOCALHOST, place.port()).into();
+        assert_eq!(winner(vec![refused, place]).expect("IPv4 answers"), place);
+        // A host without IPv6 has shown what there is to show.
+        if let Ok(six) = TcpListener::bind("[::1]:0") {
+            let wanted = six.local_addr().expect("an address");
+            assert_eq!(winner(vec![place, wanted]).expect("IPv6 answers"), wanted);
+        }
+        drop(four);
+        assert!(winner(vec![place]).is_err() && winner(vec![]).is_err());
+    }
+}

@@ -1,12 +1,13 @@
 //! A pool of connections to one node, and its calls.
 
 use crate::{
-    Addr, Answer, ClientError, Metrics, PoolOptions, Security, Stats,
+    Addr, Answer, ClientError, Listing, Map, Metrics, PoolOptions, Security, Stats,
     aio::{
         ask::Ask,
         conn::Flight,
         keeper::{Inner, Slot, keep},
     },
+    mesh::{agents, map},
     policy::retry::{Fault, Next, Tries},
 };
 use bytes::Bytes;
@@ -17,8 +18,11 @@ use std::{
 };
 use tokio::time::{sleep_until, timeout_at};
 use wire::{
-    ErrorCode, Kind,
-    payload::{MetricsUpdate, QueryRequest},
+    ErrorCode, HEADER_LEN, Kind,
+    payload::{
+        MetricsUpdate, Payload, QueryRequest,
+        mesh::{MeshQuery, MeshView},
+    },
 };
 
 /// A pool of connections to one node. Clones share the connections, which close when the last clone
@@ -121,6 +125,17 @@ impl Pool {
         self.single(Ask::Plain(kind, payload.into())).await
     }
 
+    /// [`Self::call`] with a message in place of its payload.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn ask<T: Payload>(&self, message: &T) -> Result<Answer, ClientError> {
+        let mut frame = Vec::new();
+        wire::frame::append(&mut frame, message, 0, 0)
+            .map_err(|_| ClientError::Request(ErrorCode::PayloadTooLong))?;
+        self.call(T::KIND, Bytes::from(frame).slice(HEADER_LEN..)).await
+    }
+
     /// Sends a ping and waits for its echo.
     ///
     /// # Errors
@@ -140,6 +155,22 @@ impl Pool {
     pub async fn metrics(&self) -> Result<Metrics, ClientError> {
         let answer = self.call(Kind::MetricsUpdate, Bytes::new()).await?;
         Ok(Metrics::from(answer.open::<MetricsUpdate>()?))
+    }
+
+    /// As [`Client::agents`](crate::Client::agents).
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn agents(&self, query: &MeshQuery) -> Result<Listing, ClientError> {
+        Listing::read(self.ask(&agents(query)).await?.open::<MeshView>()?)
+    }
+
+    /// As [`Client::map`](crate::Client::map).
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn map(&self, sector: Option<u16>) -> Result<Map, ClientError> {
+        Ok(Map::read(self.ask(&map(sector)).await?.open::<MeshView>()?))
     }
 
     /// What the pool has done, and how it stands.

@@ -225,6 +225,8 @@ impl Brain {
         loop {
             let mut head = [0; HEADER_LEN];
             if stream.read_exact(&mut head).await.is_err() {
+                // An orderly end, where the client's was one.
+                let _ = stream.shutdown().await;
                 return;
             }
             let header = *Header::peek(&head).expect("32 bytes");
