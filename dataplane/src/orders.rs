@@ -17,7 +17,7 @@ use wire::{
 
 /// Runs `circuit`.
 pub(crate) fn circuit(args: &CircuitArgs) -> Result<(), Failure> {
-    let reach = Reach::new(&args.addr, &args.security)?;
+    let node = Reach::new(&args.addr, &args.security)?;
     let (scope, sector, cluster) = reach(&args.scope)?;
     let now = epoch_ns();
     let order = Circuit {
@@ -30,17 +30,14 @@ pub(crate) fn circuit(args: &CircuitArgs) -> Result<(), Failure> {
         scope: scope.code(),
         ..Circuit::default()
     };
-    reach
-        .connect_in_person()
-        .and_then(|mut client| client.circuit(&order))
-        .map_err(Failure::run)?;
+    node.connect_in_person().and_then(|mut client| client.circuit(&order)).map_err(Failure::run)?;
     say::out(format!("{}: {}", args.scope, args.action.name().replace('_', "-")));
     Ok(())
 }
 
 /// Runs `freeze`.
 pub(crate) fn freeze(args: &FreezeArgs) -> Result<(), Failure> {
-    let reach = Reach::new(&args.addr, &args.security)?;
+    let node = Reach::new(&args.addr, &args.security)?;
     let (scope, sector, cluster) = reach(&args.scope)?;
     let now = epoch_ns();
     let order = Freeze {
@@ -53,7 +50,7 @@ pub(crate) fn freeze(args: &FreezeArgs) -> Result<(), Failure> {
         thaw: args.thaw,
         ..Freeze::default()
     };
-    reach.connect_in_person().and_then(|mut client| client.freeze(&order)).map_err(Failure::run)?;
+    node.connect_in_person().and_then(|mut client| client.freeze(&order)).map_err(Failure::run)?;
     say::out(format!("{}: {}", args.scope, if args.thaw { "thawed" } else { "frozen" }));
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Several addresses of one name: IPv6 first, IPv4 a short moment later, whoever answers first wins
 //! (TRANS-08, in the manner of RFC 8305).
 
+use core::net::SocketAddr;
 use std::{
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
