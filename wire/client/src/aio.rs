@@ -20,10 +20,12 @@
 //! ```
 
 mod ask;
+mod chunks;
 mod conn;
 pub(crate) mod dial;
 mod keeper;
 pub(crate) mod link;
 mod pool;
 
-pub use pool::{Chunks, Pool};
+pub use chunks::Chunks;
+pub use pool::Pool;

@@ -82,7 +82,7 @@ pub enum ClientError {
         /// The time that it had.
         after: Duration,
         /// Why its last try failed, if one did.
-        last: Option<Box<ClientError>>,
+        last: Option<Box<Self>>,
     },
     /// The caller took the call back.
     #[error("the call was cancelled")]

@@ -35,11 +35,13 @@ mod error;
 mod frame;
 mod mesh;
 mod metrics;
+mod options;
 mod policy;
 mod pool;
 mod receiver;
 mod security;
 mod sender;
+mod stats;
 mod stream;
 mod transport;
 
@@ -53,11 +55,13 @@ pub use mesh::{
     Agent, ClassPart, Cluster, Conflict, Global, Listing, Map, Phase, Report, Sector, Skip,
 };
 pub use metrics::{Metric, Metrics};
+pub use options::PoolOptions;
 pub use policy::{connections::Limits, retry::Retry};
-pub use pool::{Cancel, Chunks, Pending, Pool, PoolOptions, Stats};
+pub use pool::{Cancel, Chunks, Pending, Pool};
 pub use receiver::{Receiver, Reply};
 pub use security::Security;
 pub use sender::Sender;
+pub use stats::Stats;
 pub use tls::Files;
 pub use transport::Transport;
 

@@ -1,116 +1,13 @@
 //! The blocking face of a pool: the asynchronous one, driven by the thread of this library.
 
-use crate::{
-    Addr, Answer, ClientError, Limits, Listing, Map, Metrics, Retry, Security, Transport, aio,
-    carrier,
-};
+use crate::{Addr, Answer, ClientError, Listing, Map, Metrics, PoolOptions, Stats, aio, carrier};
 use bytes::Bytes;
-use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
 use tokio::{runtime::Handle, sync::oneshot, task::AbortHandle};
 use wire::{
     Kind,
     payload::{QueryRequest, mesh::MeshQuery},
 };
-
-/// How a pool behaves.
-#[derive(Clone, Debug)]
-pub struct PoolOptions {
-    /// Time of a call, from its beginning to its answer, waits and tries included.
-    pub timeout: Duration,
-    /// Longest wait for one connection, handshake included.
-    pub connect_timeout: Duration,
-    /// Largest payload accepted from the node, bytes.
-    pub payload_max: u32,
-    /// Calls that may wait for a place on a connection; more are refused at once.
-    pub waiting: usize,
-    /// How many connections, for how long, and how many calls on each.
-    pub limits: Limits,
-    /// How often and when something is tried again.
-    pub retry: Retry,
-    /// Certificates; `tls://` and `quic://` need them.
-    pub security: Option<Security>,
-}
-
-impl Default for PoolOptions {
-    /// 30 s for a call, 5 s to connect, 256 MiB, 4,096 waiting calls; [`Limits::DEFAULT`],
-    /// [`Retry::DEFAULT`]; no certificates.
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(5),
-            payload_max: 256 * 1024 * 1024,
-            waiting: 4_096,
-            limits: Limits::DEFAULT,
-            retry: Retry::DEFAULT,
-            security: None,
-        }
-    }
-}
-
-/// What a pool has done, and how it stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Connections now, opening and closing ones included.
-    pub connections: usize,
-    /// Calls under way now.
-    pub in_flight: usize,
-    /// What the newest connection runs over.
-    pub transport: Option<Transport>,
-    /// Calls so far.
-    pub calls: u64,
-    /// Tries beyond the first of their call.
-    pub retries: u64,
-    /// Requests taken back from the node.
-    pub cancelled: u64,
-    /// Answers that came after their call was over; dropped.
-    pub late: u64,
-    /// Connections made.
-    pub connected: u64,
-    /// Attempts to connect that failed.
-    pub failures: u64,
-    /// Pings before a connection was used again.
-    pub pings: u64,
-    /// Times that UDP was silent and TLS over TCP took its place.
-    pub fallbacks: u64,
-    /// Connections whose 0-RTT data the node took.
-    pub early: u64,
-}
-
-/// The counters behind [`Stats`].
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) calls: AtomicU64,
-    pub(crate) retries: AtomicU64,
-    pub(crate) cancelled: AtomicU64,
-    pub(crate) late: AtomicU64,
-    pub(crate) connected: AtomicU64,
-    pub(crate) failures: AtomicU64,
-    pub(crate) pings: AtomicU64,
-    pub(crate) fallbacks: AtomicU64,
-    pub(crate) early: AtomicU64,
-    /// Calls that wait for a place now.
-    pub(crate) waiting: AtomicUsize,
-}
-
-impl Counts {
-    pub(crate) fn read(&self) -> Stats {
-        Stats {
-            calls: self.calls.load(Relaxed),
-            retries: self.retries.load(Relaxed),
-            cancelled: self.cancelled.load(Relaxed),
-            late: self.late.load(Relaxed),
-            connected: self.connected.load(Relaxed),
-            failures: self.failures.load(Relaxed),
-            pings: self.pings.load(Relaxed),
-            fallbacks: self.fallbacks.load(Relaxed),
-            early: self.early.load(Relaxed),
-            ..Stats::default()
-        }
-    }
-}
 
 /// A pool of connections to one node, for threads that wait: [`aio::Pool`] with the same policy.
 /// Clones share the connections, which close when the last clone is gone.
@@ -155,7 +52,6 @@ impl Pool {
 
     /// Begins a request. Waiting for the answer comes later, taking it back is possible until
     /// then.
-    #[must_use]
     pub fn submit(&self, request: &QueryRequest, rows: impl Into<Bytes>) -> Pending<Answer> {
         let (pool, request, rows) = (self.pool.clone(), request.clone(), rows.into());
         self.begin(async move { pool.request(&request, rows).await })

@@ -75,7 +75,7 @@ impl Ask {
             Self::Query(request, rows) => {
                 let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
                 request.routing_hint.timeout_ms = left.max(1);
-                let _ = attempt;
+                request.attempt = attempt;
                 let mut tail = Vec::new();
                 let header = request::around(rows, request, id, epoch_ns(), &mut tail)
                     .map_err(|_| ClientError::Request(ErrorCode::PayloadTooLong))?;

@@ -8,7 +8,7 @@ use crate::{
     },
     frame,
     policy::book::{Arrival, Book},
-    pool::Counts,
+    stats::Counts,
 };
 use std::{
     io,

@@ -10,7 +10,7 @@ use crate::{
         budget::Budget,
         connections::{Act, Connections, Place},
     },
-    pool::Counts,
+    stats::Counts,
 };
 use std::{
     collections::HashMap,

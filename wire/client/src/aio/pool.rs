@@ -4,8 +4,8 @@ use crate::{
     Addr, Answer, ClientError, Listing, Map, Metrics, PoolOptions, Security, Stats,
     aio::{
         ask::Ask,
-        conn::Flight,
-        keeper::{Inner, Slot, keep},
+        chunks::{Chunks, UnderWay},
+        keeper::{Inner, keep},
     },
     mesh::{agents, map},
     policy::retry::{Fault, Next, Tries},
@@ -107,12 +107,7 @@ impl Pool {
         let time = ask.time(self.timeout);
         let mut tries = Tries::new(self.inner().options.retry, Instant::now() + time);
         let (first, under_way) = self.drive(&mut ask, &mut tries, time, true).await?;
-        Ok(Chunks {
-            first: Some(first),
-            under_way: Some(under_way),
-            deadline: tries.deadline(),
-            time,
-        })
+        Ok(Chunks::new(first, under_way, tries.deadline(), time))
     }
 
     /// Sends one message of a kind and waits for its answer, which must be one frame. Tried again
@@ -242,7 +237,7 @@ impl Pool {
         let (slot, conn) = inner.place(ask.is_replayable()).await?;
         drop(waiting);
         let flight = conn.send(ask, attempt, deadline, chunked).await?;
-        let mut under_way = UnderWay { flight, slot };
+        let mut under_way = UnderWay::new(flight, slot);
         let answer = under_way.next().await?;
         match answer.reply().refusal()? {
             Some(refusal) => Err(ClientError::Refused(refusal)),
@@ -271,21 +266,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A try and its place. In this order: the call is taken back before its place is free.
-#[derive(Debug)]
-struct UnderWay {
-    flight: Flight,
-    slot: Slot,
-}
-
-impl UnderWay {
-    async fn next(&mut self) -> Result<Answer, ClientError> {
-        let answer = self.flight.next().await?;
-        self.slot.answered = true;
-        Ok(answer)
-    }
-}
-
 /// What a failure means for another try.
 fn fault(failure: &ClientError, ask: &Ask) -> Fault {
     match failure {
@@ -307,47 +287,4 @@ fn fault(failure: &ClientError, ask: &Ask) -> Fault {
 /// True where the node said that the time is up.
 fn is_late(failure: &ClientError) -> bool {
     matches!(failure, ClientError::Refused(refusal) if refusal.code == ErrorCode::DeadlineExceeded)
-}
-
-/// The chunks of a streamed answer. Dropped before the last one, it takes the request back.
-#[derive(Debug)]
-pub struct Chunks {
-    first: Option<Answer>,
-    under_way: Option<UnderWay>,
-    deadline: Instant,
-    time: Duration,
-}
-
-impl Chunks {
-    /// The next chunk, in order; `None` behind the last one and behind an error.
-    ///
-    /// # Errors
-    /// [`ClientError::Refused`], [`ClientError::Io`] and [`ClientError::Protocol`]: the answer ends
-    /// here; [`ClientError::DeadlineExceeded`]. Cancel safe.
-    pub async fn next(&mut self) -> Option<Result<Answer, ClientError>> {
-        if let Some(first) = self.first.take() {
-            return Some(self.checked(first));
-        }
-        let under_way = self.under_way.as_mut()?;
-        match timeout_at(self.deadline.into(), under_way.next()).await {
-            Ok(Ok(answer)) => Some(self.checked(answer)),
-            Ok(Err(why)) => {
-                self.under_way = None;
-                Some(Err(why))
-            }
-            Err(_) => {
-                self.under_way = None;
-                Some(Err(ClientError::DeadlineExceeded { after: self.time, last: None }))
-            }
-        }
-    }
-
-    /// Shows a chunk, and ends with the last one.
-    fn checked(&mut self, answer: Answer) -> Result<Answer, ClientError> {
-        let is_final = answer.response().map(|response| response.root.streaming_chunk.is_final);
-        if !matches!(is_final, Ok(false)) {
-            self.under_way = None;
-        }
-        is_final.map(|_| answer)
-    }
 }

@@ -2,9 +2,7 @@
 //! (TRANS-08, in the manner of RFC 8305).
 
 use core::net::SocketAddr;
-use std::{
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// How long an address is tried alone before the next one is tried beside it.
 pub(crate) const HEAD_START: Duration = Duration::from_millis(250);

@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    runtime::{Builder, Handle, Runtime},
+    runtime::{Builder, Runtime},
 };
 use wire::{
     ErrorCode, HEADER_LEN, Header, Kind, Operation, error,
@@ -50,6 +50,13 @@ impl Heard {
         let payload = self.root();
         let root = wire::payload::open::<QueryRequest>(payload.as_slice()).expect("a request");
         root.routing_hint.timeout_ms.to_native()
+    }
+
+    /// Which try of its request it is.
+    pub(crate) fn attempt(&self) -> u8 {
+        let payload = self.root();
+        let root = wire::payload::open::<QueryRequest>(payload.as_slice()).expect("a request");
+        root.attempt
     }
 
     /// The frames that answer it: an echo, whole or in chunks.
@@ -157,10 +164,6 @@ impl Node {
             most: AtomicUsize::new(0),
         };
         Self { runtime: runtime.expect("a runtime"), brain: Arc::new(brain) }
-    }
-
-    pub(crate) fn handle(&self) -> Handle {
-        self.runtime.handle().clone()
     }
 
     /// Listens on TCP.

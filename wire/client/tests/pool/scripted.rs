@@ -1,14 +1,12 @@
 //! Pools against a node that follows a script.
 
-mod support;
-
+use crate::node::{Do, Heard, Node, frame, refusal};
 use client::{ClientError, Limits, Pool, PoolOptions, Retry};
 use std::{
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
-use support::{Do, Heard, Node, frame, refusal};
 use wire::{
     Dtype, ErrorCode, Kind,
     payload::{QueryRequest, TensorWork},
@@ -73,6 +71,7 @@ fn pool_06_a_request_is_one_over_all_its_tries_and_its_deadline_travels() {
     assert_eq!(heard.len(), 3);
     assert!(heard.iter().all(|try_| try_.query_id() == heard[0].query_id()));
     assert_eq!(heard[0].query_id()[6] >> 4, 4, "a random UUID, version 4");
+    assert_eq!(heard.iter().map(Heard::attempt).collect::<Vec<_>>(), [0, 1, 2]);
     let left: Vec<_> = heard.iter().map(Heard::timeout_ms).collect();
     assert!(left[0] <= 20_000 && left.windows(2).all(|pair| pair[1] + 15 <= pair[0]), "{left:?}");
     assert_eq!(pool.stats().retries, 2);

@@ -1,7 +1,6 @@
 //! Certificates on both sides: TLS over TCP and QUIC, against real servers of other packages.
 
-mod support;
-
+use crate::node::{Heard, Node};
 use client::{Addr, Client, ClientError, Files, Limits, Options, Pool, PoolOptions, Security};
 use std::{
     fs,
@@ -13,7 +12,6 @@ use std::{
     thread,
     time::{Duration, Instant, SystemTime},
 };
-use support::{Heard, Node};
 use tls::{
     Identity,
     ca::{Authority, LIFE, Request},
