@@ -2,11 +2,13 @@
 
 use crate::{Addr, ClientError};
 use rustls::{ClientConfig, client::Resumption};
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 use tls::Files;
 
 /// Nodes whose session tickets are kept for 0-RTT.
 const TICKETS_MAX: usize = 64;
+/// How often an idle QUIC connection says that it lives: the pool ends it, not its silence.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// The certificate and key that a client shows, and the authority whose nodes it trusts. Cheap to
 /// clone; connections of clones share their session tickets.
@@ -30,7 +32,11 @@ impl Security {
         quic.resumption = Resumption::in_memory_sessions(TICKETS_MAX);
         let quic = quinn::crypto::rustls::QuicClientConfig::try_from(quic)
             .map_err(|fault| ClientError::security(format!("QUIC needs TLS 1.3: {fault}")))?;
-        Ok(Self { tls, quic: quinn::ClientConfig::new(Arc::new(quic)) })
+        let mut transport = quinn::TransportConfig::default();
+        transport.keep_alive_interval(Some(KEEP_ALIVE));
+        let mut quic = quinn::ClientConfig::new(Arc::new(quic));
+        quic.transport_config(Arc::new(transport));
+        Ok(Self { tls, quic })
     }
 
     /// What an address needs, where it is there.

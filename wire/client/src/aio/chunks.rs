@@ -46,11 +46,12 @@ impl Chunks {
         Self { first: Some(first), under_way: Some(under_way), deadline, time }
     }
 
-    /// The next chunk, in order; `None` behind the last one and behind an error.
+    /// The next chunk, in order; `None` behind the last one and behind an error. No chunk is lost
+    /// where the future is dropped.
     ///
     /// # Errors
     /// [`ClientError::Refused`], [`ClientError::Io`] and [`ClientError::Protocol`]: the answer ends
-    /// here; [`ClientError::DeadlineExceeded`]. Cancel safe.
+    /// here; [`ClientError::DeadlineExceeded`].
     pub async fn next(&mut self) -> Option<Result<Answer, ClientError>> {
         if let Some(first) = self.first.take() {
             return Some(self.checked(first));

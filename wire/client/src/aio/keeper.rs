@@ -96,13 +96,12 @@ impl Inner {
                 let mut state = self.lock();
                 match state.connections.acquire(replayable, seen, Instant::now()) {
                     Place::On(key) => {
+                        let conn = state.conns.get(&key).cloned();
+                        // From here on dropping the slot, which takes the lock, gives it back.
+                        drop(state);
                         let slot = Slot { inner: Arc::clone(self), key, answered: false };
-                        match state.conns.get(&key) {
-                            Some(conn) => return Ok((slot, conn.clone())),
-                            // Dropping the slot takes the lock.
-                            None => drop(state),
-                        }
-                        continue;
+                        // The handles go before the connections only where the pool is closed.
+                        return Ok((slot, conn.ok_or(ClientError::Cancelled)?));
                     }
                     Place::Down => {
                         let why = state.failure.as_ref().map(ClientError::copy);

@@ -160,7 +160,7 @@ impl Connections {
         if self.failures > seen && !any {
             return Place::Down;
         }
-        self.wanted = true;
+        self.wanted |= !self.is_opening();
         Place::Wait
     }
 
@@ -273,9 +273,13 @@ impl Connections {
     }
 
     fn needs_one(&self) -> bool {
-        let opening = self.members.iter().any(|member| member.state == State::Opening);
         let cold = self.staying() < self.limits.least;
-        self.members.len() < self.limits.most && (cold || (self.wanted && !opening))
+        let wanted = self.wanted && !self.is_opening();
+        self.members.len() < self.limits.most && (cold || wanted)
+    }
+
+    fn is_opening(&self) -> bool {
+        self.members.iter().any(|member| member.state == State::Opening)
     }
 
     fn staying(&self) -> usize {

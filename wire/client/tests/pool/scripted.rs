@@ -1,7 +1,7 @@
 //! Pools against a node that follows a script.
 
 use crate::node::{Do, Heard, Node, frame, refusal};
-use client::{ClientError, Limits, Pool, PoolOptions, Retry};
+use client::{ClientError, Limits, Pool, PoolOptions, Retry, aio};
 use std::{
     sync::mpsc,
     thread,
@@ -195,6 +195,24 @@ fn a_call_can_be_taken_back_from_another_thread() {
     let cancels = node.wait_for(Kind::ErrorReport, 1);
     assert_eq!(cancels[0].id, node.heard(Kind::QueryRequest)[0].id);
     pool.ping().expect("the connection lives");
+}
+
+#[test]
+fn dropping_the_future_takes_the_request_back() {
+    let (node, _) = after(usize::MAX, |_| vec![]);
+    let addr = node.listen("127.0.0.1:0");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let pool = aio::Pool::new(addr, single()).expect("a pool");
+        pool.ping().await.expect("an echo");
+        let call = pool.request(&echo(1), ROWS);
+        let dropped = tokio::time::timeout(Duration::from_millis(30), call).await;
+        assert!(dropped.is_err(), "{dropped:?}");
+        // Behind it on the same connection.
+        pool.ping().await.expect("an echo");
+        assert_eq!((pool.stats().cancelled, pool.stats().in_flight), (1, 0));
+    });
+    assert_eq!(node.wait_for(Kind::ErrorReport, 1)[0].id, node.heard(Kind::QueryRequest)[0].id);
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Certificates on both sides: TLS over TCP and QUIC, against real servers of other packages.
 
-use crate::node::{Heard, Node};
-use client::{Addr, Client, ClientError, Files, Limits, Options, Pool, PoolOptions, Security};
+use crate::node::{Heard, Node, frame};
+use client::{
+    Addr, Client, ClientError, Files, Limits, Options, Pool, PoolOptions, Security, connect_socket,
+};
 use std::{
     fs,
+    io::{Read, Write},
     net::{SocketAddr, UdpSocket},
+    os::unix::net::UnixStream,
     path::PathBuf,
     pin::Pin,
     sync::Arc,
@@ -224,6 +228,24 @@ fn trans_03_requests_go_over_tls() {
     let node = Node::new(Heard::sound);
     let addr = at("tls", listen_tls(&node, &folder));
     rows_there_and_back(&node, &addr, &folder.user(), "tls");
+}
+
+#[test]
+fn a_socket_for_an_event_loop_is_there_for_secured_addresses_too() {
+    let folder = Folder::new("socket");
+    let node = Node::new(Heard::sound);
+    let patience = Duration::from_secs(20);
+    for addr in
+        [at("tls", listen_tls(&node, &folder)), at("quic", listen_quic(&node, &folder, false))]
+    {
+        let socket = connect_socket(&addr, Some(&folder.user()), patience).expect("connected");
+        let mut socket = UnixStream::from(socket);
+        let ping = frame(Kind::Heartbeat, 7, &[]);
+        socket.write_all(&ping).expect("sent");
+        let mut echo = vec![0; ping.len()];
+        socket.read_exact(&mut echo).expect("an echo");
+        assert_eq!(echo, ping);
+    }
 }
 
 #[test]

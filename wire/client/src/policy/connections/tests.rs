@@ -49,6 +49,17 @@ fn pool_02_y_25_calls_are_multiplexed_and_more_connections_come_only_when_all_ar
 }
 
 #[test]
+fn a_call_that_waits_for_a_connection_under_way_asks_for_no_other() {
+    let now = Instant::now();
+    let mut pool = Connections::new(Limits { least: 1, ..Limits::DEFAULT }, now);
+    assert_eq!(acts(&mut pool, now), [Act::Open(1)]);
+    assert_eq!(pool.acquire(false, 0, now), Place::Wait);
+    pool.opened(1, false, now, 0.0);
+    assert_eq!(acts(&mut pool, now), []);
+    assert_eq!(pool.acquire(false, 0, now), Place::On(1));
+}
+
+#[test]
 fn pool_03_only_what_is_beyond_the_warm_ones_is_closed_when_idle() {
     let now = Instant::now();
     let mut pool = warm(Limits { least: 1, in_flight: 1, ..Limits::DEFAULT }, now);
