@@ -205,7 +205,8 @@ fn dropping_the_future_takes_the_request_back() {
     runtime.expect("a runtime").block_on(async {
         let pool = aio::Pool::new(addr, single()).expect("a pool");
         pool.ping().await.expect("an echo");
-        let call = pool.request(&echo(1), ROWS);
+        let request = echo(1);
+        let call = pool.request(&request, ROWS);
         let dropped = tokio::time::timeout(Duration::from_millis(30), call).await;
         assert!(dropped.is_err(), "{dropped:?}");
         // Behind it on the same connection.
