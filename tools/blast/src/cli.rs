@@ -41,7 +41,8 @@ Examples:
 Exit status: 0 all answered and right (refusals allowed), 1 errors or lost requests, 2 wrong usage \
 or no connection.";
 
-pub(crate) const ADDR_HELP: &str = "The node: 127.0.0.1:7171, [::1]:7171, host:7171, tls://host:7171, quic://host:7171 or unix:///path";
+pub(crate) const ADDR_HELP: &str =
+    "The node: host:7171, [::1]:7171, tls://host:7171, quic://host:7171 or unix:///path";
 
 /// Options of `blast run`.
 #[derive(Args, Debug)]

@@ -60,8 +60,8 @@ impl Connector {
                 Ok(Self { addr, security, spread: Some((target, sources)) })
             }
             _ => Err(BlastError::usage(format!(
-                "several local addresses need a node at 127.0.0.1 (plain TCP), not at {addr}: use fewer \
-                 --sources, or fewer connections"
+                "several local addresses need a node at 127.0.0.1 (plain TCP), not at {addr}: use \
+                 fewer --sources, or fewer connections"
             ))),
         }
     }

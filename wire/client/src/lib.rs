@@ -18,7 +18,8 @@
 //! ```
 //!
 //! A [`Client`] is one connection, for tools, tests and set-up code. It asks and waits
-//! ([`Client::ping`], [`Client::call`]), or pipelines: [`Client::send`] any number of requests, then [`Client::receive`] the answers, matched by message id.
+//! ([`Client::ping`], [`Client::call`]), or pipelines: [`Client::send`] any number of requests,
+//! then [`Client::receive`] the answers, matched by message id.
 //! [`Client::into_halves`] splits it for two threads. Every frame is checked (header, length,
 //! CRC-16) before it is shown, and payloads lie 64-byte aligned, so that archives and tensor rows
 //! are read in place.

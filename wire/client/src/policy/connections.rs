@@ -1,4 +1,4 @@
-//! The connections of a pool: how many, which one a call goes to, which are pinged, replaced, closed.
+//! The connections of a pool: how many, which one a call goes to, which are pinged or replaced.
 
 use super::backoff;
 use std::time::{Duration, Instant};
@@ -14,8 +14,8 @@ pub struct Limits {
     pub in_flight: usize,
     /// A connection beyond `least` that is unused for so long is closed.
     pub idle: Duration,
-    /// A connection is replaced at this age at the latest; up to a tenth earlier, by chance, so that
-    /// not all of them go at once.
+    /// A connection is replaced at this age at the latest; up to a tenth earlier, by chance, so
+    /// that not all of them go at once.
     pub life: Duration,
     /// A connection that is unused for longer is pinged before it is used.
     pub fresh: Duration,
