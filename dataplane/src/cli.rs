@@ -194,9 +194,12 @@ Exit codes: 0 shown, 1 no answer";
 /// Arguments of `status`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// Print one JSON object instead of tables
     #[arg(long)]
     pub(crate) json: bool,

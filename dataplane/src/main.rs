@@ -29,6 +29,7 @@ mod orders;
 mod plan;
 mod process;
 mod progress;
+mod reach;
 mod say;
 mod serve;
 mod settings;

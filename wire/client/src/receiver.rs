@@ -1,12 +1,12 @@
 //! The receiving half of a connection: frames, checked before they are shown.
 
-use crate::{Buffer, ClientError, Refusal, stream::Stream};
+use crate::{Buffer, ClientError, Refusal, frame, stream::Stream};
 use std::{
     io::{self, BufReader, Read},
     time::Duration,
 };
 use wire::{
-    Compression, ErrorCode, HEADER_LEN, Header, Kind,
+    ErrorCode, HEADER_LEN, Header, Kind,
     payload::{self, ErrorReport, Payload, PayloadFault},
     response::{self, Response},
 };
@@ -169,17 +169,7 @@ impl Receiver {
             let read = self.stream.read(&mut self.head[self.have..]);
             self.took(read)?;
         }
-        let header = *Header::peek(&self.head).ok_or_else(|| ClientError::protocol("no header"))?;
-        header.check(self.payload_max).map_err(|fault| {
-            let (code, len) = (fault.code, header.payload_len());
-            ClientError::protocol(format!("{code} in the header of a reply (length {len})"))
-        })?;
-        let kind = header.kind().map_err(|_| {
-            ClientError::protocol(format!("unknown message type {:#06x}", header.raw_kind()))
-        })?;
-        if header.compression() != Ok(Compression::None) {
-            return Err(ClientError::protocol("a reply is compressed, which was not asked for"));
-        }
+        let (header, kind) = frame::head(&self.head, self.payload_max)?;
         let len = header.payload_len() as usize;
         self.payload.resize(len);
         while self.have < HEADER_LEN + len {
@@ -188,12 +178,7 @@ impl Receiver {
         }
         self.have = 0;
         let payload = self.payload.as_slice();
-        if wire::check::crc16(payload) != header.checksum() {
-            return Err(ClientError::protocol(format!(
-                "the CRC-16 of reply {} does not match its {len} bytes of payload",
-                header.message_id()
-            )));
-        }
+        frame::body(&header, payload)?;
         Ok((header, kind))
     }
 
