@@ -18,18 +18,19 @@ const fn arrows(
 }
 
 /// Every package of the workspace. `benches` may see anything and nothing may see it.
-const ARROWS: [Arrows; 16] = [
+const ARROWS: [Arrows; 17] = [
     arrows("wire", &[], &[]),
     arrows("kernels", &[], &[]),
     arrows("cuda-shim", &["kernels"], &[]),
     arrows("client", &["wire"], &[]),
     arrows("codec", &["kernels", "wire"], &[]),
     arrows("link", &["wire"], &[]),
+    arrows("sign", &["wire"], &[]),
     // A driver for tests; nothing that is shipped knows it.
     arrows("fake-cuda", &["cuda-shim"], &[]),
     arrows("worker", &["codec", "link", "kernels", "wire"], &["fake-cuda"]),
     arrows("dataplane-core", &["wire"], &[]),
-    arrows("mesh", &["wire"], &["fleet"]),
+    arrows("mesh", &["sign", "wire"], &["fleet"]),
     arrows("fleet", &["wire"], &[]),
     arrows("dataplane-uring", &["dataplane-core", "link", "wire"], &[]),
     arrows(
@@ -42,6 +43,7 @@ const ARROWS: [Arrows; 16] = [
             "kernels",
             "link",
             "mesh",
+            "sign",
             "wire",
             "worker",
             // `demo` loads itself with the load tool, over real sockets.
@@ -49,8 +51,8 @@ const ARROWS: [Arrows; 16] = [
         ],
         &["fake-cuda"],
     ),
-    arrows("blast", &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh"], &[]),
-    arrows("sim", &["dataplane-core", "fleet", "kernels", "mesh", "wire"], &[]),
+    arrows("blast", &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh", "sign"], &[]),
+    arrows("sim", &["dataplane-core", "fleet", "kernels", "mesh", "sign", "wire"], &[]),
     arrows("xtask", &[], &[]),
 ];
 
