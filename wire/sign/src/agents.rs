@@ -144,6 +144,12 @@ pub fn coordinate_bytes(message: &Coordinate) -> Canonical {
     text(&Shared::from(message))
 }
 
+/// The same of a copy that came.
+#[must_use]
+pub fn received_bytes(message: &ArchivedCoordinate) -> Canonical {
+    text(&Shared::from(message))
+}
+
 /// What the agent signs of an ACK.
 #[must_use]
 pub fn ack_bytes(ack: &Ack) -> Canonical {
@@ -159,8 +165,8 @@ pub fn sign_coordinate(message: &mut Coordinate, key: &SecretKey) {
 /// Whether this node signed this message.
 #[must_use]
 pub fn verify_coordinate(message: &ArchivedCoordinate, key: &PublicKey) -> bool {
-    let shared = Shared::from(message);
-    message.key_id == key.id() && key.verify(text(&shared).as_bytes(), &message.signature)
+    let bytes = received_bytes(message);
+    message.key_id == key.id() && key.verify(bytes.as_bytes(), &message.signature)
 }
 
 /// Signs an answer.
