@@ -112,6 +112,7 @@ impl Shard {
             let up = Up::Long {
                 conn: id,
                 life: conn.life,
+                who: conn.who,
                 received: cx.now,
                 kind,
                 message_id: header.message_id(),
@@ -183,6 +184,7 @@ impl Shard {
         let up = Up::Frame {
             conn: id,
             life: conn.life,
+            who: conn.who,
             received: cx.now,
             kind,
             message_id: header.message_id(),

@@ -24,6 +24,7 @@ pub use counters::{MeshCounters, Visit};
 pub use kpi::Kpi;
 pub use machine::Mesh;
 pub(crate) use orders::signatures;
+pub use orders::{read_circuit, read_freeze};
 pub use trust::Trust;
 
 use crate::Time;

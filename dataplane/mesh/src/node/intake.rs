@@ -119,9 +119,9 @@ impl Mesh {
                 self.child_report(now, from, message_id, gather::kids::decode(report), out);
             }),
             Kind::Circuit => payload::open::<Circuit>(payload)
-                .map(|order| self.circuit_order(now, source, &super::orders::circuit(order), out)),
+                .map(|order| self.circuit_order(now, source, &super::read_circuit(order), out)),
             Kind::Freeze => payload::open::<Freeze>(payload)
-                .map(|order| self.freeze_order(now, source, &super::orders::freeze(order), out)),
+                .map(|order| self.freeze_order(now, source, &super::read_freeze(order), out)),
             Kind::MeshQuery => payload::open::<MeshQuery>(payload)
                 .map(|query| self.query(now, from, message_id, query, out)),
             Kind::NodeJoin => payload::open::<NodeJoin>(payload)

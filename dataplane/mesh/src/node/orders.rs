@@ -30,7 +30,9 @@ pub(crate) fn signatures(from: &[ArchivedSignature]) -> Vec<Signature> {
     from.iter().take(SIGNATURES_MAX + 1).map(native).collect()
 }
 
-pub(super) fn circuit(from: &ArchivedCircuit) -> Circuit {
+/// A CIRCUIT out of a payload that was checked as an archive; its reason is cut to its limit.
+#[must_use]
+pub fn read_circuit(from: &ArchivedCircuit) -> Circuit {
     Circuit {
         reason: text(&from.reason),
         signatures: signatures(&from.signatures),
@@ -44,7 +46,9 @@ pub(super) fn circuit(from: &ArchivedCircuit) -> Circuit {
     }
 }
 
-pub(super) fn freeze(from: &ArchivedFreeze) -> Freeze {
+/// A FREEZE likewise.
+#[must_use]
+pub fn read_freeze(from: &ArchivedFreeze) -> Freeze {
     Freeze {
         preserve_state_to: text(&from.preserve_state_to),
         signatures: signatures(&from.signatures),
