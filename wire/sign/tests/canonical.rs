@@ -13,7 +13,7 @@ use wire::{
     frame,
     payload::{
         Text,
-        mesh::{Ack, Circuit, Coordinate, Freeze, Gather, Signature},
+        mesh::{Ack, AgentRegistration, Circuit, Coordinate, Freeze, Gather, Signature},
         open,
     },
 };
@@ -247,6 +247,52 @@ fn sign_04_what_passed_the_wire_verifies_and_what_was_changed_does_not() {
     assert!(verifies(&ack));
     assert!(!verifies(&Ack { ready_ns: 8, ..ack.clone() }));
     assert!(!verifies(&Ack { handle: 4, ..ack }));
+}
+
+/// The payload of a golden frame of `FORMAT.md`.
+fn golden(name: &str) -> memory::Aligned {
+    let format = include_str!("../../FORMAT.md");
+    let (_, rest) = format.split_once(&format!("\n```hex {name}\n")).expect("a block");
+    let (block, _) = rest.split_once("```").expect("it ends");
+    let digits = block.lines().flat_map(|line| line.split('#').next().unwrap_or("").split(' '));
+    let bytes: Vec<u8> = digits
+        .filter(|digits| !digits.trim().is_empty())
+        .map(|digits| u8::from_str_radix(digits.trim(), 16).expect("hex"))
+        .collect();
+    aligned(&bytes)
+}
+
+#[test]
+fn sign_04_the_documented_signatures_hold() {
+    let key = *SecretKey::from_seed(&[7; 32]).expect("a key").public();
+    let coordinate = golden("coordinate");
+    assert!(verify_coordinate(open::<Coordinate>(coordinate.bytes()).expect("sound"), &key));
+    assert!(verify_ack(open::<Ack>(golden("ack").bytes()).expect("sound"), &key));
+    let registration = golden("agent_registration");
+    let agents = &open::<AgentRegistration>(registration.bytes()).expect("sound").agents;
+    assert_eq!(agents[0].public_key, key.bytes());
+    let circuit = golden("circuit");
+    let read = open::<Circuit>(circuit.bytes()).expect("sound");
+    let signature = Signature {
+        key_id: read.signatures[0].key_id,
+        stamp_ms: read.signatures[0].stamp_ms.to_native(),
+        signature: read.signatures[0].signature,
+        ..Signature::default()
+    };
+    let circuit = Circuit {
+        reason: (&*read.reason).into(),
+        signatures: vec![signature],
+        message_id: read.message_id,
+        hlc: read.hlc.to_native(),
+        sector: read.sector.to_native(),
+        cluster: read.cluster.to_native(),
+        action: read.action,
+        scope: read.scope,
+        ..Circuit::default()
+    };
+    assert_eq!(signature.key_id, key.id());
+    let bytes = signed_bytes(&circuit, 0).expect("there");
+    assert!(key.verify(bytes.as_bytes(), &signature.signature));
 }
 
 #[test]

@@ -51,7 +51,11 @@ const ARROWS: [Arrows; 17] = [
         ],
         &["fake-cuda"],
     ),
-    arrows("blast", &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh", "sign"], &[]),
+    arrows(
+        "blast",
+        &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh", "sign"],
+        &[],
+    ),
     arrows("sim", &["dataplane-core", "fleet", "kernels", "mesh", "sign", "wire"], &[]),
     arrows("xtask", &[], &[]),
 ];
