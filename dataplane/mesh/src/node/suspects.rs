@@ -18,10 +18,18 @@ use wire::{
 /// What is remembered about agents besides the registry, by handle.
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
-    keys: BTreeMap<u32, PublicKey>,
+    keys: BTreeMap<u32, Known>,
     strikes: BTreeMap<u32, Strikes>,
     /// Until when an agent is kept from work.
     ends: BTreeMap<u32, Time>,
+}
+
+/// An agent's key.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    key: PublicKey,
+    /// It signed an answer. Until then anybody might have named it.
+    is_proven: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,7 +39,8 @@ struct Strikes {
 }
 
 impl Mesh {
-    /// The key of a record, which must be that under which its id is known.
+    /// The key of a record, which must be that under which its id is known, once somebody has shown
+    /// to have it.
     pub(super) fn key_of(&self, record: &AgentRecord) -> Result<Option<PublicKey>, ErrorCode> {
         let key = match record.public_key {
             none if none == [0; 32] => None,
@@ -39,7 +48,7 @@ impl Mesh {
         };
         let known = self.registry.by_id(&record.agent_id);
         let bound = known.and_then(|agent| self.suspects.keys.get(&agent.handle));
-        if bound.is_some() && bound != key.as_ref() {
+        if bound.is_some_and(|bound| bound.is_proven && Some(bound.key) != key) {
             return Err(ErrorCode::NameTaken);
         }
         Ok(key)
@@ -53,8 +62,13 @@ impl Mesh {
             suspects.strikes.remove(&handle);
             suspects.ends.remove(&handle);
         }
-        if let Some(key) = key {
-            suspects.keys.insert(handle, key);
+        let Some(key) = key else {
+            suspects.keys.remove(&handle);
+            return;
+        };
+        let known = suspects.keys.entry(handle).or_insert(Known { key, is_proven: false });
+        if known.key != key {
+            *known = Known { key, is_proven: false };
         }
     }
 
@@ -66,8 +80,9 @@ impl Mesh {
         if !self.config.trust.signed_acks || self.registry.verify(agent, from.into()).is_err() {
             return true;
         }
-        let Some(key) = self.suspects.keys.get(&agent.handle) else { return true };
-        if sign::agents::verify_ack(ack, key) {
+        let Some(known) = self.suspects.keys.get_mut(&agent.handle) else { return true };
+        if sign::agents::verify_ack(ack, &known.key) {
+            known.is_proven = true;
             self.counters.acks_verified += 1;
             return true;
         }

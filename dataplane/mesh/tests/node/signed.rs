@@ -306,17 +306,13 @@ fn keyed(rig: &mut Rig, seed: u8) -> (Peer, Place) {
 #[test]
 fn sec_01_an_agents_id_belongs_to_its_key_and_its_answers_are_signed() {
     let mut rig = trusting(|trust| trust.signed_acks = true);
-    let (peer, place) = keyed(&mut rig, 5);
-    rig.call(0, |mesh, now, out| mesh.gone(now, peer, out));
-    let (_, stolen) = keyed(&mut rig, 6);
-    assert_eq!(stolen.fault, ErrorCode::NameTaken.code());
-    let thief = rig.peer();
-    let bare = rig.register(0, thief, vec![Rig::record(1, AgentClass::Edge)]);
-    assert_eq!(bare[0].fault, ErrorCode::NameTaken.code());
-    let (peer, place) = match keyed(&mut rig, 5) {
-        (peer, back) if back.fault == 0 && back.handle == place.handle => (peer, back),
-        other => panic!("{other:?}"),
+    let back = |rig: &mut Rig, peer: Peer, seed| {
+        rig.call(0, |mesh, now, out| mesh.gone(now, peer, out));
+        keyed(rig, seed)
     };
+    let (peer, _) = keyed(&mut rig, 6);
+    let (peer, place) = back(&mut rig, peer, 5);
+    assert_eq!(place.fault, 0, "a key that nobody has shown to have binds nobody");
     let asked = signed(Gather { message_id: [3; 16], ..everybody() }, &[(1, stamp(&rig))]);
     let message_id = asked.message_id;
     assert_eq!(send(&mut rig, FAR.into(), &asked), None);
@@ -337,6 +333,13 @@ fn sec_01_an_agents_id_belongs_to_its_key_and_its_answers_are_signed() {
     assert_eq!(send(&mut rig, peer.into(), &ack), None);
     let counters = rig.nodes[0].counters();
     assert_eq!((counters.acks_verified, counters.ready), (1, 1));
+    // Now it does.
+    let (thief, stolen) = back(&mut rig, peer, 6);
+    assert_eq!(stolen.fault, ErrorCode::NameTaken.code());
+    let bare = rig.register(0, thief, vec![Rig::record(1, AgentClass::Edge)]);
+    assert_eq!(bare[0].fault, ErrorCode::NameTaken.code());
+    let (_, again) = back(&mut rig, thief, 5);
+    assert_eq!((again.fault, again.handle), (0, place.handle));
 }
 
 #[test]

@@ -41,12 +41,17 @@ fn operator_key() -> Option<SecretKey> {
     key(1)
 }
 
-/// The node above trusts the operator, those below the node above as well.
+fn first_key() -> Option<SecretKey> {
+    key(100)
+}
+
+/// The first node has a key, and trusts the operator. So do those below, which trust the first node
+/// as well: the operator says whom it means.
 pub(super) fn trust(number: u8, plan: &Plan, since_ms: u64) -> Trust {
     if !plan.signed() {
         return Trust::default();
     }
-    let above = key(100);
+    let above = first_key();
     let operators = [operator_key(), above.clone().filter(|_| number > 0)];
     Trust {
         key: if number == 0 { above.map(Arc::new) } else { None },
@@ -61,7 +66,7 @@ pub(super) fn trust(number: u8, plan: &Plan, since_ms: u64) -> Trust {
 pub(super) struct Ledger {
     stamp: u64,
     given: BTreeSet<u64>,
-    obeyed: BTreeSet<(u8, u64)>,
+    obeyed: BTreeSet<u64>,
     overheard: VecDeque<Vec<u8>>,
 }
 
@@ -78,7 +83,8 @@ impl World {
         let ledger = &mut self.ledger;
         ledger.stamp = order::next_stamp(ledger.stamp, epoch);
         ledger.given.insert(ledger.stamp);
-        order::sign(order, &key, NO_KEY, ledger.stamp);
+        let audience = first_key().map_or(NO_KEY, |key| key.public().id());
+        order::sign(order, &key, audience, ledger.stamp);
     }
 
     /// The forger listens where the operator speaks.
@@ -104,7 +110,7 @@ impl World {
         }
         let stamp = stamp_of(read);
         let given = stamp.is_some_and(|stamp| self.ledger.given.contains(&stamp));
-        let first = stamp.is_some_and(|stamp| self.ledger.obeyed.insert((node, stamp)));
+        let first = stamp.is_some_and(|stamp| self.ledger.obeyed.insert(stamp));
         self.judge.look(Promise::OrdersGenuine, self.now, given && first, || {
             let what = if given { "a second time" } else { "that nobody gave" };
             format!("node {node} obeys a {:?} {what}: stamp {stamp:?}", read.kind)
