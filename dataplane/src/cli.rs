@@ -2,10 +2,12 @@
 
 mod codecs;
 mod compress;
+mod keys;
 mod mesh;
 
 pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
 pub(crate) use compress::{CompressArgs, Values};
+pub(crate) use keys::{CountersignArgs, KeyArgs, KeyCommand, SignArgs};
 pub(crate) use mesh::{AgentsArgs, CircuitArgs, FreezeArgs, GatherArgs, MapArgs};
 
 use crate::settings::{Backend, Poll, Settings, WorkerSandbox};
@@ -65,6 +67,12 @@ pub(crate) enum Command {
     /// Freeze a part of the mesh, or thaw it
     #[command(after_help = mesh::FREEZE)]
     Freeze(FreezeArgs),
+    /// Add a second operator's signature to an order that a node holds
+    #[command(after_help = keys::COUNTERSIGN)]
+    Countersign(CountersignArgs),
+    /// Make a key that signs orders, or show one
+    #[command(after_help = keys::KEY)]
+    Key(KeyArgs),
     /// Show a node's counters
     #[command(after_help = STATUS)]
     Status(StatusArgs),

@@ -38,6 +38,7 @@ mod status;
 mod table;
 mod tensors;
 mod threads;
+mod trust;
 mod units;
 mod weights;
 mod workers;
@@ -65,6 +66,8 @@ fn main() -> ExitCode {
         Command::Map(args) => map::run(&args),
         Command::Circuit(args) => orders::circuit(&args),
         Command::Freeze(args) => orders::freeze(&args),
+        Command::Countersign(args) => orders::countersign(&args),
+        Command::Key(args) => trust::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),

@@ -5,6 +5,7 @@ use crate::{
     host,
     identity::IdentityPlan,
     settings::{Backend, Poll, Role, Settings, WorkerSandbox},
+    trust::TrustPlan,
     units::Bytes,
 };
 use std::{
@@ -98,10 +99,12 @@ pub(crate) struct MeshPlan {
     pub(crate) name: String,
     /// Where the registry is kept.
     pub(crate) state: Option<PathBuf>,
+    /// Whose orders count.
+    pub(crate) trust: TrustPlan,
 }
 
 impl MeshPlan {
-    fn from_settings(settings: &Settings) -> Result<Self, PlanError> {
+    fn from_settings(settings: &Settings, open: bool) -> Result<Self, PlanError> {
         let parent = match &settings.parent {
             None => None,
             Some(text) => {
@@ -134,6 +137,8 @@ impl MeshPlan {
             parent,
             name,
             state: settings.state.clone(),
+            trust: TrustPlan::new(settings, open)
+                .map_err(|(key, remedy)| refuse(key, "true", remedy))?,
         })
     }
 }
@@ -358,6 +363,7 @@ impl Plan {
                  or a Unix socket, or accept the risk with --insecure",
             ));
         }
+        let open = listen.iter().any(|address| !address.ip().is_loopback());
         // More shards than cores is legal (tests do it); they then share cores in turn.
         let shard_cpus = (0..shards as usize)
             .map(|shard| cpus.get(shard % cpus.len().max(1)).copied().unwrap_or(0))
@@ -376,7 +382,7 @@ impl Plan {
             poll: settings.poll.unwrap_or(Poll::Balanced),
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),
-            mesh: MeshPlan::from_settings(settings)?,
+            mesh: MeshPlan::from_settings(settings, open)?,
             identity: IdentityPlan::new(settings, limits.max_payload)?,
             limits,
         })
