@@ -195,8 +195,8 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "DIR", help_heading = "Mesh")]
     pub(crate) state: Option<PathBuf>,
 
-    /// Public keys of operators: a directory of .pub files, or one such file; repeat for more. Orders
-    /// from elsewhere than this machine then need a signature by one of them
+    /// Public keys of operators: a directory of .pub files, or one such file; repeat for more.
+    /// Orders from elsewhere than this machine then need a signature by one of them
     #[arg(long, value_name = "PATH", help_heading = "Trust")]
     pub(crate) operator_keys: Vec<PathBuf>,
     /// Orders from this machine need a signature too

@@ -1,6 +1,6 @@
-//! Which stamps were used already: a sliding window for each key, as IPsec has it (RFC 4303, 3.4.3),
-//! over milliseconds. What lies within the allowed distance from the reader's clock lies in the
-//! window too, so that nothing is ever taken twice, whatever the clocks do.
+//! Which stamps were used already: a sliding window for each key, as IPsec has it (RFC 4303,
+//! 3.4.3), over milliseconds. What lies within the allowed distance from the reader's clock lies in
+//! the window too, so that nothing is ever taken twice, whatever the clocks do.
 
 use crate::KeyId;
 

@@ -28,7 +28,8 @@ fn meshmsg_14_to_18_the_messages_of_agents_are_laid_out_as_documented() {
     same_layout(
         "#### Root of AGENT_REGISTERED, 80 bytes",
         fields!(ArchivedAgentRegistered:
-        places, node_id, node_key, sent_ns, heartbeat_s, signed_acks, reserved, seal.check, seal.reserved,
+        places, node_id, node_key, sent_ns, heartbeat_s, signed_acks, reserved,
+        seal.check, seal.reserved,
         seal.schema),
     );
     same_layout(

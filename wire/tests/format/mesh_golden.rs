@@ -24,8 +24,8 @@ const HLC: u64 = 0x1786_3300_0000_0001;
 /// Where the agent's clock stands.
 const OWN: u64 = 0x7000_0000_0000;
 
-/// Public key of the seed of 32 bytes 0x07, its id, and its signatures of the messages here: made by
-/// `sign`, whose tests verify them.
+/// Public key of the seed of 32 bytes 0x07, its id, and its signatures of the messages here: made
+/// by `sign`, whose tests verify them.
 const PUBLIC_KEY: [u8; 32] = *b"\xea\x4a\x6c\x63\xe2\x9c\x52\x0a\xbe\xf5\x50\x7b\x13\x2e\xc5\xf9\
     \x95\x47\x76\xae\xbe\xbe\x7b\x92\x42\x1e\xea\x69\x14\x46\xd2\x2c";
 const KEY_ID: [u8; 8] = *b"\xfe\x81\x2c\x12\xf3\xab\x4c\xe6";

@@ -74,14 +74,7 @@ impl World {
                 }
             }
             Kind::ClockStep => self.step_clock(agent, (50 + fault.below(1, 5_000)) * MS),
-            Kind::WallStep => {
-                let step = (fault.below(1, 7_200 * SECOND) as i64) - 3_600 * SECOND as i64;
-                // After a step back a node takes no stamps until it is where it was: that is as it
-                // should be, and leaves nothing to watch.
-                let step = if self.plan.signed() { step.abs() } else { step };
-                let node = fault.below(2, self.nodes.len() as u64) as usize;
-                self.nodes[node].wall_off += step;
-            }
+            Kind::WallStep => self.step_wall(&fault),
             Kind::AskPast
             | Kind::AskNobody
             | Kind::AskTooMany
@@ -126,6 +119,15 @@ impl World {
             Kind::ParentDies => self.node_down(0, (100 + fault.below(2, 12_000)) * MS),
             _ => {}
         }
+    }
+
+    fn step_wall(&mut self, fault: &Fault) {
+        let step = (fault.below(1, 7_200 * SECOND) as i64) - 3_600 * SECOND as i64;
+        // After a step back a node takes no stamps until it is where it was: that is as it should
+        // be, and leaves nothing to watch.
+        let step = if self.plan.signed() { step.abs() } else { step };
+        let node = fault.below(2, self.nodes.len() as u64) as usize;
+        self.nodes[node].wall_off += step;
     }
 
     fn fall_silent(&mut self, agent: u32, for_good: bool) {
