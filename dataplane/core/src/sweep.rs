@@ -60,8 +60,8 @@ impl Shard {
         }
     }
 
-    /// Tells a peer whose time was over at `due` that it was too slow, and closes when that is sent.
-    /// The stream is left as it is: the OS may still be filling a slot.
+    /// Tells a peer whose time was over at `due` that it was too slow, and closes when that is
+    /// sent. The stream is left as it is: the OS may still be filling a slot.
     fn part_with<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
