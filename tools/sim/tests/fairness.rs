@@ -45,7 +45,7 @@ impl Greedy {
         let mut rig = Rig::new(plan);
         let connections: Vec<u64> = (0..many).map(|_| rng.pick(&[1, 2, 7, 40])).collect();
         let mut clients = vec![Vec::new(); many];
-        // Numbers go round the names: those who have enough connections get clients that do nothing.
+        // Numbers go round the names: who has enough connections gets clients that do nothing.
         for round in 0..connections.iter().copied().max().unwrap_or(0) {
             for (identity, most) in connections.iter().enumerate() {
                 let idle = round >= *most;
