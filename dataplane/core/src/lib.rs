@@ -4,8 +4,10 @@
 //! Start at [`turn::turn`], then [`shard::Shard`].
 #![forbid(unsafe_code)]
 
+pub mod admission;
 mod answer;
 pub mod batch;
+mod cancel;
 mod conn;
 mod dispatch;
 pub mod driver;
@@ -17,9 +19,13 @@ mod mesh;
 mod mesh_intake;
 pub mod mesh_port;
 pub mod node;
+mod owned;
+pub mod recall;
+mod retry;
 pub mod route;
 pub mod schedule;
 pub mod shard;
+mod shed;
 pub mod slot;
 pub mod stats;
 pub mod turn;
@@ -28,6 +34,7 @@ mod wait;
 pub use limits::Limits;
 pub use memory::Geometry;
 pub use node::NodeStats;
+pub use recall::Recall;
 pub use shard::Shard;
 pub use stats::Stats;
 pub use turn::turn;

@@ -13,8 +13,9 @@
 use crate::{
     driver::{ConnId, Time, WorkerId},
     memory::{Geometry, SlotId},
+    owned::Owned,
 };
-use wire::Work;
+use wire::{Priority, Work};
 
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident) => {
@@ -80,6 +81,12 @@ pub struct Tenant {
     pub deadline: Time,
     /// What to do.
     pub work: Work,
+    /// How urgent that is.
+    pub priority: Priority,
+    /// What it was reckoned to cost when it came in, nanoseconds of a worker.
+    pub cost: Time,
+    /// Under which key the node remembers it for the sake of retries; 0 for not at all.
+    pub key: u64,
     /// Bytes of the (restored) payload.
     pub payload_len: u32,
     /// Counts the slot's lendings, over all tenants: an old answer never fits a new question.
@@ -90,8 +97,11 @@ pub struct Tenant {
     pub worker: WorkerId,
     /// Which of that worker's batches it belongs to.
     pub batch: u8,
-    /// Already answered (its deadline passed while lent): what the worker says is dropped.
+    /// Already answered (its deadline passed or it was taken back, while lent): what the worker
+    /// says is dropped.
     pub abandoned: bool,
+    /// A retry on another connection waits for the answer, which has the wrong message id.
+    pub taken_over: bool,
 }
 
 /// All slots of a shard.
@@ -103,15 +113,16 @@ pub struct SlotTable {
     tenants: Vec<Option<Tenant>>,
     lent: Vec<Option<Lent>>,
     lendings: Vec<u32>,
+    owned: Owned,
     ledger: Ledger,
     /// No tenant's deadline is before this.
     deadline_min: Time,
 }
 
 impl SlotTable {
-    /// All slots free.
+    /// All slots free, for connections with ids below `connections`.
     #[must_use]
-    pub fn new(geometry: Geometry) -> Self {
+    pub fn new(geometry: Geometry, connections: u32) -> Self {
         let slots = geometry.slots();
         let token = |i| Free(SlotId(i));
         Self {
@@ -121,6 +132,7 @@ impl SlotTable {
             tenants: (0..slots).map(|_| None).collect(),
             lent: (0..slots).map(|_| None).collect(),
             lendings: vec![0; slots as usize],
+            owned: Owned::new(connections, slots),
             ledger: Ledger { free: slots, ..Ledger::default() },
             deadline_min: Time::MAX,
         }
@@ -153,6 +165,7 @@ impl SlotTable {
         if tenant.deadline != 0 {
             self.deadline_min = self.deadline_min.min(tenant.deadline);
         }
+        self.owned.link(tenant.conn, slot.0);
         self.tenants[slot.0.0 as usize] = Some(tenant);
         Arrived(slot.0)
     }
@@ -236,7 +249,9 @@ impl SlotTable {
 
     fn free(&mut self, slot: SlotId) {
         self.ledger.free += 1;
-        self.tenants[slot.0 as usize] = None;
+        if let Some(tenant) = self.tenants[slot.0 as usize].take() {
+            self.owned.unlink(tenant.conn, slot);
+        }
         let list =
             if self.geometry.is_small(slot) { &mut self.free_small } else { &mut self.free_bulk };
         list.push(Free(slot));
@@ -251,6 +266,30 @@ impl SlotTable {
     /// The same, to change.
     pub fn tenant_mut(&mut self, slot: SlotId) -> Option<&mut Tenant> {
         self.tenants.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    /// The slots that work, or worked, for whoever has this place among the connections.
+    pub(crate) fn of(&self, conn: ConnId) -> impl Iterator<Item = SlotId> {
+        self.owned.of(conn)
+    }
+
+    /// The slot works for another connection from now on, which waits for the answer to this id.
+    pub(crate) fn hand_over(
+        &mut self,
+        slot: SlotId,
+        conn: ConnId,
+        life: u32,
+        message_id: u64,
+        deadline: Time,
+    ) {
+        let Some(tenant) = &mut self.tenants[slot.0 as usize] else { return };
+        self.owned.unlink(tenant.conn, slot);
+        self.owned.link(conn, slot);
+        (tenant.conn, tenant.conn_life, tenant.message_id) = (conn, life, message_id);
+        (tenant.taken_over, tenant.abandoned, tenant.deadline) = (true, false, deadline);
+        if deadline != 0 {
+            self.deadline_min = self.deadline_min.min(deadline);
+        }
     }
 
     /// Whether a worker holds the slot.
@@ -319,18 +358,22 @@ mod tests {
                 data_len: 1,
                 check: None,
             },
+            priority: Priority::Normal,
+            cost: 0,
+            key: 0,
             payload_len: 16,
             lending: 0,
             tries: 0,
             worker: WorkerId(0),
             batch: 0,
             abandoned: false,
+            taken_over: false,
         }
     }
 
     #[test]
     fn a_slot_goes_round_and_the_ledger_adds_up() {
-        let mut table = SlotTable::new(geometry());
+        let mut table = SlotTable::new(geometry(), 1);
         let received = table.receive(false).expect("a small slot is free");
         let id = received.id();
         let arrived = table.arrive(received, tenant());
@@ -344,7 +387,7 @@ mod tests {
 
     #[test]
     fn only_the_holder_with_the_right_lending_gives_back() {
-        let mut table = SlotTable::new(geometry());
+        let mut table = SlotTable::new(geometry(), 1);
         let received = table.receive(true).expect("a bulk slot is free");
         let id = received.id();
         let arrived = table.arrive(received, tenant());
@@ -360,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_reclaimed_slot_is_lent_under_a_new_number() {
-        let mut table = SlotTable::new(geometry());
+        let mut table = SlotTable::new(geometry(), 1);
         let received = table.receive(false).expect("a small slot is free");
         let id = received.id();
         let arrived = table.arrive(received, tenant());

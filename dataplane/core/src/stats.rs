@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
-use wire::{ErrorCode, Kind, Operation};
+use wire::{ErrorCode, Kind, Operation, Priority};
 
 /// A counter with a single writer: an increment is a plain load, add, store.
 #[derive(Debug, Default)]
@@ -151,6 +151,100 @@ impl Place {
     }
 }
 
+/// Why a request was not let in, or had to go again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// Its deadline would have passed before its turn.
+    Deadline,
+    /// It would have waited for too long.
+    Queue,
+    /// No slot was free, and requests were late already.
+    Slots,
+    /// Its deadline could not be met any more, and its slot was needed.
+    Hopeless,
+    /// Its slot was needed for a request of higher priority.
+    Displaced,
+    /// Higher priorities overtook it for too long.
+    Starved,
+}
+
+impl Shed {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [Self; 6] =
+        [Self::Deadline, Self::Queue, Self::Slots, Self::Hopeless, Self::Displaced, Self::Starved];
+
+    /// Label value.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deadline => "deadline",
+            Self::Queue => "queue",
+            Self::Slots => "slots",
+            Self::Hopeless => "hopeless",
+            Self::Displaced => "displaced",
+            Self::Starved => "starved",
+        }
+    }
+}
+
+/// What became of a request to take another one back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// It waited, and is gone.
+    Waiting,
+    /// A worker has it; what that says is dropped.
+    Lent,
+    /// Nothing of that id is under way.
+    Unknown,
+    /// Its connection ended while it waited.
+    Closed,
+}
+
+impl Cancel {
+    /// Every outcome, in the order of the counters.
+    pub const ALL: [Self; 4] = [Self::Waiting, Self::Lent, Self::Unknown, Self::Closed];
+
+    /// Label value.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Lent => "lent",
+            Self::Unknown => "unknown",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// What became of a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Nothing of its id was known, or that had not been answered: it runs.
+    Run,
+    /// It waits for the answer to the request before it.
+    TakenOver,
+    /// It got the answer that was kept.
+    Kept,
+    /// It was refused as a duplicate.
+    Duplicate,
+}
+
+impl Retry {
+    /// Every outcome, in the order of the counters.
+    pub const ALL: [Self; 4] = [Self::Run, Self::TakenOver, Self::Kept, Self::Duplicate];
+
+    /// Label value.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::TakenOver => "taken_over",
+            Self::Kept => "kept",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCause {
@@ -281,6 +375,11 @@ pub struct Stats {
     requests: [Counter; OPERATIONS],
     refusals: Box<[Counter]>,
     batches: [Counter; CloseReason::ALL.len()],
+    batch_priorities: [Counter; Priority::ALL.len()],
+    sheds: [Counter; Shed::ALL.len()],
+    shed_priorities: [Counter; Priority::ALL.len()],
+    cancels: [Counter; Cancel::ALL.len()],
+    retries: [Counter; Retry::ALL.len()],
     copies: [Counter; Copy::ALL.len()],
     copied_bytes: [Counter; Copy::ALL.len()],
     expired: [Counter; Place::ALL.len()],
@@ -405,9 +504,50 @@ impl Stats {
         self.refusals[code as usize].get()
     }
 
+    /// A request was refused because of load.
+    pub fn shed(&self, reason: Shed, priority: Priority) {
+        self.sheds[reason as usize].add(1);
+        self.shed_priorities[priority as usize].add(1);
+    }
+
+    /// Requests refused because of load, for one reason.
+    #[must_use]
+    pub fn sheds(&self, reason: Shed) -> u64 {
+        self.sheds[reason as usize].get()
+    }
+
+    /// Requests of one priority refused because of load.
+    #[must_use]
+    pub fn sheds_of(&self, priority: Priority) -> u64 {
+        self.shed_priorities[priority as usize].get()
+    }
+
+    /// A request was to be taken back.
+    pub fn cancel(&self, outcome: Cancel) {
+        self.cancels[outcome as usize].add(1);
+    }
+
+    /// Requests to be taken back, by what became of that.
+    #[must_use]
+    pub fn cancels(&self, outcome: Cancel) -> u64 {
+        self.cancels[outcome as usize].get()
+    }
+
+    /// A retry came.
+    pub fn retry(&self, outcome: Retry) {
+        self.retries[outcome as usize].add(1);
+    }
+
+    /// Retries, by what became of them.
+    #[must_use]
+    pub fn retries(&self, outcome: Retry) -> u64 {
+        self.retries[outcome as usize].get()
+    }
+
     /// A batch closed with so many requests.
-    pub fn batch(&self, reason: CloseReason, requests: usize) {
+    pub fn batch(&self, reason: CloseReason, priority: Priority, requests: usize) {
         self.batches[reason as usize].add(1);
+        self.batch_priorities[priority as usize].add(1);
         self.batched.add(requests as u64);
     }
 
@@ -478,6 +618,26 @@ impl Source for Stats {
         }
         for reason in CloseReason::ALL {
             visit("butterfly_batches_total", "closed_by", reason.name(), self.batches(reason));
+        }
+        for priority in Priority::ALL {
+            let (batches, sheds) =
+                (&self.batch_priorities[*priority as usize], self.sheds_of(*priority));
+            visit(
+                "butterfly_batches_by_priority_total",
+                "priority",
+                priority.name(),
+                batches.get(),
+            );
+            visit("butterfly_shed_by_priority_total", "priority", priority.name(), sheds);
+        }
+        for reason in Shed::ALL {
+            visit("butterfly_shed_total", "reason", reason.name(), self.sheds(reason));
+        }
+        for outcome in Cancel::ALL {
+            visit("butterfly_cancels_total", "outcome", outcome.name(), self.cancels(outcome));
+        }
+        for outcome in Retry::ALL {
+            visit("butterfly_retries_total", "outcome", outcome.name(), self.retries(outcome));
         }
         for stage in Copy::ALL {
             let bytes = self.copied_bytes[stage as usize].get();

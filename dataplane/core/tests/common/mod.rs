@@ -53,12 +53,16 @@ pub(crate) fn arrived(table: &mut SlotTable, work: Work) -> Option<Arrived> {
         arrived: 0,
         deadline: 0,
         work,
+        priority: wire::Priority::Normal,
+        cost: 0,
+        key: 0,
         payload_len: 16,
         lending: 0,
         tries: 0,
         worker: WorkerId(0),
         batch: 0,
         abandoned: false,
+        taken_over: false,
     };
     Some(table.arrive(slot, tenant))
 }

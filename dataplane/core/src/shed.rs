@@ -1,0 +1,124 @@
+//! Refusing under load: at the door, or of what waits already, to make room.
+
+use crate::{
+    conn::Terms,
+    driver::ConnId,
+    intake::Refused,
+    memory::{Memory, SlotId},
+    shard::{Cx, Shard},
+    slot::{Arrived, Tenant},
+    stats::Shed,
+    wait::Wait,
+};
+use wire::{ErrorCode, Priority, Work};
+
+/// Whether a request may be taken in.
+pub(crate) enum Door {
+    /// If there is a slot for it.
+    Open,
+    /// Not before something is freed.
+    Wait(Wait),
+    /// Not at all.
+    Shut,
+}
+
+impl Shard {
+    /// Looks at the door whether a request can come in. Whoever does not read its answers waits, and
+    /// so does a burst that meets no free slot; where requests are late already, one that finds no
+    /// room is refused while its bytes are at hand.
+    pub(crate) fn door<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        bulk: bool,
+        priority: Priority,
+    ) -> Door {
+        let late = self.admission.is_late(cx.now, priority);
+        let Some(conn) = self.conns.open_mut(id) else { return Door::Open };
+        if conn.outbox.bytes >= self.limits.unsent_per_connection {
+            return Door::Wait(Wait::Own);
+        }
+        let credit = conn.inflight < self.limits.requests_per_connection;
+        if !credit && !late {
+            return Door::Wait(Wait::Own);
+        }
+        if credit && (self.slots.has_free(bulk) || self.make_room(cx, bulk, priority)) {
+            return Door::Open;
+        }
+        // Making room may have taken the chunk that the answer needs.
+        let Some(conn) = self.conns.open_mut(id) else { return Door::Open };
+        if !late || !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX) {
+            return Door::Wait(Wait::Shared);
+        }
+        self.stats.shed(Shed::Slots, priority);
+        Door::Shut
+    }
+
+    /// Frees a slot of this class at the expense of what waits: what is late anyway, or what is of
+    /// lower priority.
+    fn make_room<M: Memory>(&mut self, cx: &mut Cx<'_, M>, bulk: bool, priority: Priority) -> bool {
+        self.drop_hopeless(cx);
+        if self.slots.has_free(bulk) {
+            return true;
+        }
+        let geometry = &self.geometry;
+        let fits = |slot: SlotId| geometry.is_small(slot) != bulk;
+        let Some(slot) = self.batcher.displace(priority, fits) else { return false };
+        self.refuse_waiting(cx, slot, Shed::Displaced);
+        true
+    }
+
+    /// Refuses what waits and cannot be done in time any more. Once in a turn, and only where a
+    /// deadline is near: it looks at all that waits.
+    fn drop_hopeless<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
+        if self.swept {
+            return;
+        }
+        self.swept = true;
+        let mut gone = core::mem::take(&mut self.gone);
+        let (slots, admission, now) = (&self.slots, &self.admission, cx.now);
+        self.batcher.remove_expired(
+            |id| slots.tenant(id).is_some_and(|t| admission.is_hopeless(now, t)),
+            |slot, open| gone.push((slot, open)),
+        );
+        for (slot, _) in gone.drain(..) {
+            self.refuse_waiting(cx, slot, Shed::Hopeless);
+        }
+        self.gone = gone;
+    }
+
+    /// Refuses whole batches that those of this priority have overtaken for too long.
+    pub(crate) fn drop_starved<M: Memory>(&mut self, cx: &mut Cx<'_, M>, below: Priority) {
+        loop {
+            let (slots, admission, now) = (&self.slots, &self.admission, cx.now);
+            let starved =
+                |id| slots.tenant(id).is_some_and(|t: &Tenant| admission.is_starved(now, t));
+            let Some(mut batch) = self.batcher.pop_starved(below, starved) else { return };
+            for slot in batch.slots.drain(..) {
+                self.refuse_waiting(cx, slot, Shed::Starved);
+            }
+            self.batcher.recycle(batch.slots);
+        }
+    }
+
+    fn refuse_waiting<M: Memory>(&mut self, cx: &mut Cx<'_, M>, slot: Arrived, reason: Shed) {
+        if let Some(tenant) = self.slots.tenant(slot.id()) {
+            self.stats.shed(reason, tenant.priority);
+        }
+        self.refuse_arrived(cx, slot, ErrorCode::Overloaded, None);
+    }
+
+    /// Whether a complete request is worth running.
+    pub(crate) fn judge<M: Memory>(
+        &mut self,
+        cx: &Cx<'_, M>,
+        work: &Work,
+        terms: &Terms,
+    ) -> Result<(), Refused> {
+        let judged = self.admission.judge(cx.now, work, terms.priority, terms.deadline(cx.now));
+        judged.map_err(|reason| {
+            self.stats.shed(reason, terms.priority);
+            ErrorCode::Overloaded.into()
+        })
+    }
+}
