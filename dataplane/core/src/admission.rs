@@ -5,9 +5,9 @@
 //! the worker does for other shards, and whatever the way there and back takes. What waits and what
 //! is lent is kept as sums, so an estimate takes a few additions.
 //!
-//! A burst may fill the queue up to the target. A queue that does not become empty any more is no
-//! burst: it is cut to a fraction of the target, which keeps workers as busy and everybody less
-//! long (the idea of CoDel). Estimates that nothing bears out refuse nobody: they count only while
+//! A burst may fill the queue up to the target. Where no worker comes to rest any more it is no
+//! burst, but a queue that stands: it is cut to a fraction of the target, which keeps workers as
+//! busy and everybody less long (the idea of CoDel). Estimates that nothing bears out refuse nobody: they count only while
 //! requests are seen to wait.
 
 use crate::{
@@ -41,6 +41,16 @@ const _: () = {
     }
 };
 
+/// What happened in an interval.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    since: Time,
+    /// Some worker had nothing to do.
+    rested: bool,
+    admitted: u64,
+    refused: u64,
+}
+
 /// What one shard knows of its load.
 #[derive(Debug)]
 pub struct Admission {
@@ -59,8 +69,10 @@ pub struct Admission {
     rivals: [u32; OPERATIONS],
     /// How long the oldest of the batch that was lent last had waited.
     lag: Time,
-    /// When nothing waited last.
-    calm: Time,
+    /// The queue stands.
+    standing: bool,
+    /// What was seen since the last look at that.
+    seen: Seen,
 }
 
 fn class(work: &Work) -> usize {
@@ -82,7 +94,8 @@ impl Admission {
             servers: [0; OPERATIONS],
             rivals: [0; OPERATIONS],
             lag: 0,
-            calm: 0,
+            standing: false,
+            seen: Seen::default(),
         }
     }
 
@@ -156,10 +169,19 @@ impl Admission {
         self.lag = now.saturating_sub(arrived);
     }
 
-    /// All that could be lent in this turn is.
-    pub fn settled(&mut self, now: Time) {
-        if self.queued == 0 {
-            (self.lag, self.calm) = (0, now);
+    /// All that could be lent in this turn is, and some worker still has nothing to do.
+    pub const fn rest(&mut self, now: Time) {
+        self.look(now);
+        (self.lag, self.seen.rested) = (0, true);
+    }
+
+    /// Whether the queue stands, once in an interval: no worker came to rest in it, or one did only
+    /// because many were refused.
+    const fn look(&mut self, now: Time) {
+        let Seen { since, rested, admitted, refused } = self.seen;
+        if now.saturating_sub(since) >= STANDING_TARGETS * self.target {
+            self.standing = !rested || refused * STANDING_PART > admitted + refused;
+            self.seen = Seen { since: now, rested: false, admitted: 0, refused: 0 };
         }
     }
 
@@ -178,26 +200,42 @@ impl Admission {
 
     /// How long it may.
     #[must_use]
-    pub const fn bound(&self, now: Time, priority: Priority) -> Time {
+    pub const fn bound(&self, priority: Priority) -> Time {
         let share = self.target * QUEUE_SHARES[priority.code() as usize] / 8;
-        if now.saturating_sub(self.calm) > STANDING_TARGETS * self.target {
-            share / STANDING_PART
-        } else {
-            share
-        }
+        if self.standing { share / STANDING_PART } else { share }
     }
 
     /// Whether requests are seen to wait for so long that estimates count.
     #[must_use]
-    pub const fn is_late(&self, now: Time, priority: Priority) -> bool {
-        self.lag * LATE_PART >= self.bound(now, priority)
+    pub const fn is_late(&self, priority: Priority) -> bool {
+        self.is_seen(self.bound(priority))
     }
 
-    /// Whether a request may come in now.
+    /// Whether a request may come in now. `idle` says that some worker that serves it has nothing to
+    /// do.
     ///
     /// # Errors
     /// Why it would only wait in vain, or for too long.
     pub fn judge(
+        &mut self,
+        now: Time,
+        work: &Work,
+        priority: Priority,
+        deadline: Time,
+        idle: impl FnOnce() -> bool,
+    ) -> Result<(), Shed> {
+        self.look(now);
+        let verdict = self.verdict(now, work, priority, deadline);
+        // What goes to an idle worker waits for nothing, however much the others have to do.
+        let verdict = verdict.or_else(|reason| {
+            let free = self.queued == 0 && idle();
+            if free { Ok(()) } else { Err(reason) }
+        });
+        *if verdict.is_ok() { &mut self.seen.admitted } else { &mut self.seen.refused } += 1;
+        verdict
+    }
+
+    fn verdict(
         &self,
         now: Time,
         work: &Work,
@@ -207,13 +245,20 @@ impl Admission {
         // Where nothing is ahead the estimate is of the request itself, and only running it can
         // put that right.
         let wait = self.wait(work.operation, priority);
-        if wait == 0 || !self.is_late(now, priority) {
+        if wait == 0 {
             return Ok(());
         }
-        if deadline != 0 && now + wait + self.cost(work) > deadline {
+        let left = deadline.saturating_sub(now);
+        if deadline != 0 && self.is_seen(left) && wait + self.cost(work) > left {
             return Err(Shed::Deadline);
         }
-        if wait > self.bound(now, priority) { Err(Shed::Queue) } else { Ok(()) }
+        let late = self.is_late(priority) && wait > self.bound(priority);
+        if late { Err(Shed::Queue) } else { Ok(()) }
+    }
+
+    /// Whether requests are seen to wait for so long that an estimate over this counts.
+    const fn is_seen(&self, wait: Time) -> bool {
+        self.lag * LATE_PART >= wait
     }
 
     /// Whether a request that waits cannot be done in time even if it were the next.

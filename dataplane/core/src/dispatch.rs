@@ -69,7 +69,9 @@ impl Shard {
             let workers = &self.workers;
             let ready = self.batcher.pop_ready(|op| workers.free(op));
             let Some(batch) = ready.or_else(|| self.batcher.pop_idle(|op| workers.idle(op))) else {
-                self.admission.settled(cx.now);
+                if self.workers.is_at_rest() {
+                    self.admission.rest(cx.now);
+                }
                 return None;
             };
             self.stats.batch(batch.reason, batch.priority, batch.slots.len());

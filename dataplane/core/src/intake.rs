@@ -561,6 +561,7 @@ impl Shard {
         let (from, to) = cx.mem.request_pair(slot.id(), bulk.id());
         to[..len as usize].copy_from_slice(&from[..len as usize]);
         self.stats.copy(Copy::Promote, u64::from(len));
+        self.moved(id, &terms, slot.id(), bulk.id());
         self.slots.drop_received(slot);
         self.freed = true;
         self.admit(cx, id, header, bulk, work, &terms, len);

@@ -50,11 +50,12 @@ pub const VOLLEYS_MAX: usize = 4_096;
 /// Of the queue target, the share that requests of each priority may wait for, in eighths.
 pub const QUEUE_SHARES: [u64; 4] = [4, 6, 7, 8];
 
-/// A queue that has not been empty for this many targets stands: it is no burst, and what is let
-/// into it only waits longer.
+/// How often it is decided whether the queue stands, in targets: it is no burst then, and what is
+/// let into it only waits longer.
 pub const STANDING_TARGETS: u64 = 2;
 
-/// What a standing queue is cut to: one part in so many of the target.
+/// What a standing queue is cut to: one part in so many of the target. It stands for as long as
+/// more than one request in so many is refused.
 pub const STANDING_PART: u64 = 10;
 
 /// Estimates count once requests are seen to wait for one part in so many of what they may.

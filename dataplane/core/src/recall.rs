@@ -6,7 +6,12 @@
 //! younger ones forgets its oldest. Either way a forgotten request runs again when it is retried.
 //! Short answers are kept in a ring beside it.
 
-use crate::{driver::Time, limits, memory::SlotId};
+use crate::{
+    driver::Time,
+    limits,
+    memory::SlotId,
+    stats::{Source, Visit},
+};
 use core::hash::Hasher;
 use std::{
     hash::DefaultHasher,
@@ -138,9 +143,22 @@ impl Recall {
         lock(&self.buckets[key as usize & (self.buckets.len() - 1)])
     }
 
-    /// A request is under way from now on, whatever was known of its key.
+    /// A request is under way from now on. Where one of its key is so already, that one stays the
+    /// one that is known.
     pub fn enter(&self, now: Time, key: u64, owner: Owner) {
-        self.put(&mut self.bucket(key), now, key, Twin::UnderWay(owner));
+        let mut bucket = self.bucket(key);
+        let runs = |e: &Entry| e.key == key && self.is_young(now, e);
+        let known = bucket.iter().find(|e| runs(e)).map(|e| e.twin);
+        if !matches!(known, Some(Twin::UnderWay(_))) {
+            self.put(&mut bucket, now, key, Twin::UnderWay(owner));
+        }
+    }
+
+    /// A request that is under way is in another slot.
+    pub fn moved(&self, key: u64, from: Owner, to: Owner) {
+        if let Some(entry) = own(&mut self.bucket(key), key, from) {
+            entry.twin = Twin::UnderWay(to);
+        }
     }
 
     /// A retry came: what is known of the request before it, or nothing, and then it is under way
@@ -210,6 +228,12 @@ impl Recall {
             self.overruns.fetch_add(1, Relaxed);
         }
         *place = Entry { key, at: now, twin };
+    }
+}
+
+impl Source for Recall {
+    fn visit(&self, visit: Visit<'_>) {
+        visit("butterfly_recall_overruns_total", "", "", self.overruns());
     }
 }
 

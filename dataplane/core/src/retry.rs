@@ -131,10 +131,19 @@ impl Shard {
         true
     }
 
-    /// A request of this key runs in this slot.
+    /// A request of this key runs in this slot. Retries are known since they were looked at.
     pub(crate) fn remember<M: Memory>(&self, cx: &Cx<'_, M>, key: u64, slot: SlotId) {
         if let Some((recall, owner)) = self.seat(slot).filter(|_| key != 0) {
             recall.enter(cx.now, key, owner);
+        }
+    }
+
+    /// A request that was looked at is in another slot.
+    pub(crate) fn moved(&mut self, id: ConnId, terms: &Terms, from: SlotId, to: SlotId) {
+        let key = self.key(id, terms);
+        let seats = self.seat(from).zip(self.seat(to)).filter(|_| key != 0);
+        if let Some(((recall, from), (_, to))) = seats {
+            recall.moved(key, from, to);
         }
     }
 

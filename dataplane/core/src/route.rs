@@ -79,6 +79,13 @@ impl Workers {
         self.workers.iter().any(|w| w.serves(operation) && w.held() == 0)
     }
 
+    /// Whether some worker has nothing to do, or there is none.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let mut up = self.workers.iter().filter(|w| w.up).peekable();
+        up.peek().is_none() || up.any(|w| w.held() == 0)
+    }
+
     /// Whether some worker with this operation takes another batch.
     #[must_use]
     pub fn free(&self, operation: Operation) -> bool {

@@ -158,6 +158,12 @@ impl Shard {
         self.slots.ledger()
     }
 
+    /// No work is reckoned with, neither waiting nor lent.
+    #[must_use]
+    pub fn is_unloaded(&self) -> bool {
+        self.admission.is_idle()
+    }
+
     /// Egress chunks that hold nothing.
     #[must_use]
     pub fn free_chunks(&self) -> usize {

@@ -33,7 +33,7 @@ impl Shard {
         bulk: bool,
         priority: Priority,
     ) -> Door {
-        let late = self.admission.is_late(cx.now, priority);
+        let late = self.admission.is_late(priority);
         let Some(conn) = self.conns.open_mut(id) else { return Door::Open };
         if conn.outbox.bytes >= self.limits.unsent_per_connection {
             return Door::Wait(Wait::Own);
@@ -115,7 +115,9 @@ impl Shard {
         work: &Work,
         terms: &Terms,
     ) -> Result<(), Refused> {
-        let judged = self.admission.judge(cx.now, work, terms.priority, terms.deadline(cx.now));
+        let (now, deadline) = (cx.now, terms.deadline(cx.now));
+        let idle = || self.workers.idle(work.operation);
+        let judged = self.admission.judge(now, work, terms.priority, deadline, idle);
         judged.map_err(|reason| {
             self.stats.shed(reason, terms.priority);
             ErrorCode::Overloaded.into()

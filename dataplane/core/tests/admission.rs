@@ -14,6 +14,8 @@ use wire::{Operation, Priority, Work};
 
 const TARGET: Time = 40 * MS;
 const ECHO: u32 = 1 << Operation::Echo.code();
+/// No worker is idle.
+const BUSY: fn() -> bool = || false;
 const INT8: u32 = 1 << Operation::Int8.code();
 
 fn echo() -> Work {
@@ -82,9 +84,13 @@ fn what_is_over_the_share_of_its_priority_is_refused() {
     for (priority, waits) in Priority::ALL.iter().zip([20, 30, 35, 40]) {
         let mut admission = busy();
         queue(&mut admission, 2 * waits, Priority::Critical);
-        assert_eq!(admission.judge(20 * MS, &echo(), *priority, 0), Ok(()), "{priority}");
+        assert_eq!(admission.judge(20 * MS, &echo(), *priority, 0, BUSY), Ok(()), "{priority}");
         queue(&mut admission, 1, Priority::Critical);
-        assert_eq!(admission.judge(20 * MS, &echo(), *priority, 0), Err(Shed::Queue), "{priority}");
+        assert_eq!(
+            admission.judge(20 * MS, &echo(), *priority, 0, BUSY),
+            Err(Shed::Queue),
+            "{priority}"
+        );
     }
 }
 
@@ -92,40 +98,63 @@ fn what_is_over_the_share_of_its_priority_is_refused() {
 fn a_deadline_that_cannot_be_met_is_refused_at_once() {
     let mut admission = busy();
     queue(&mut admission, 10, Priority::Normal);
-    let judge = |deadline| admission.judge(20 * MS, &echo(), Priority::Normal, deadline);
+    let mut judge =
+        |priority, deadline| admission.judge(20 * MS, &echo(), priority, deadline, BUSY);
     // 5 ms until its turn, and a millisecond of its own.
-    assert_eq!(judge(26 * MS), Ok(()));
-    assert_eq!(judge(26 * MS - 1), Err(Shed::Deadline));
+    assert_eq!(judge(Priority::Normal, 26 * MS), Ok(()));
+    assert_eq!(judge(Priority::Normal, 26 * MS - 1), Err(Shed::Deadline));
     // Its turn may still come first.
-    assert_eq!(admission.judge(20 * MS, &echo(), Priority::High, 20 * MS + 1), Ok(()));
+    assert_eq!(judge(Priority::High, 20 * MS + 1), Ok(()));
 }
 
 #[test]
 fn a_burst_may_wait_for_the_target_and_a_standing_queue_for_a_tenth() {
     let mut admission = busy();
     queue(&mut admission, 20, Priority::Normal);
-    let judge = |admission: &Admission, now| admission.judge(now, &echo(), Priority::Normal, 0);
-    assert_eq!(judge(&admission, 2 * TARGET), Ok(()));
-    assert_eq!(judge(&admission, 2 * TARGET + 1), Err(Shed::Queue));
-    // Once it was empty the next burst is one.
-    for _ in 0..20 {
-        let tenant = tenant(&admission, echo(), Priority::Normal);
-        admission.unqueue(&tenant);
-    }
-    admission.settled(3 * TARGET);
-    assert!(admission.is_idle());
-    queue(&mut admission, 20, Priority::Normal);
-    admission.lending(4 * TARGET, 3 * TARGET);
-    assert_eq!(judge(&admission, 4 * TARGET), Ok(()));
+    let judge =
+        |admission: &mut Admission, now| admission.judge(now, &echo(), Priority::Normal, 0, BUSY);
+    // No worker comes to rest for two targets.
+    admission.rest(1);
+    admission.lending(20 * MS, 0);
+    assert_eq!(judge(&mut admission, 2 * TARGET), Ok(()), "one did");
+    assert_eq!(judge(&mut admission, 4 * TARGET - 1), Ok(()));
+    assert_eq!(judge(&mut admission, 4 * TARGET), Err(Shed::Queue));
+    // One comes to rest, but only because half of the requests are refused.
+    admission.rest(5 * TARGET);
+    admission.lending(5 * TARGET, 4 * TARGET);
+    (0..10).for_each(|_| assert_eq!(judge(&mut admission, 5 * TARGET), Err(Shed::Queue)));
+    assert_eq!(judge(&mut admission, 6 * TARGET), Err(Shed::Queue));
+    // And then because there is less to do.
+    admission.rest(7 * TARGET);
+    admission.lending(7 * TARGET, 6 * TARGET);
+    let critical = |admission: &mut Admission| {
+        admission.judge(7 * TARGET, &echo(), Priority::Critical, 0, BUSY)
+    };
+    (0..20).for_each(|_| assert_eq!(critical(&mut admission), Ok(())));
+    assert_eq!(judge(&mut admission, 8 * TARGET), Ok(()));
+}
+
+#[test]
+fn an_idle_worker_gets_what_nothing_waits_before() {
+    let mut admission = busy();
+    let lent = tenant(&admission, echo(), Priority::Normal);
+    (0..200).for_each(|_| admission.lend(&lent));
+    let judge = |admission: &mut Admission, idle: bool| {
+        admission.judge(20 * MS, &echo(), Priority::Normal, 0, || idle)
+    };
+    assert_eq!(judge(&mut admission, false), Err(Shed::Queue));
+    assert_eq!(judge(&mut admission, true), Ok(()));
+    queue(&mut admission, 1, Priority::Background);
+    assert_eq!(judge(&mut admission, true), Err(Shed::Queue));
 }
 
 #[test]
 fn estimates_that_nothing_bears_out_refuse_nobody() {
     let mut admission = busy();
     queue(&mut admission, 1_000, Priority::Normal);
-    assert!(admission.judge(20 * MS, &echo(), Priority::Normal, 0).is_err());
+    assert!(admission.judge(20 * MS, &echo(), Priority::Normal, 0, BUSY).is_err());
     admission.lending(21 * MS, 20 * MS);
-    assert_eq!(admission.judge(21 * MS, &echo(), Priority::Normal, 0), Ok(()));
+    assert_eq!(admission.judge(21 * MS, &echo(), Priority::Normal, 0, BUSY), Ok(()));
 }
 
 #[test]

@@ -58,7 +58,10 @@ proptest! {
                 Op::Pass(time) => now += time,
                 Op::Enter(id, slot) => {
                     recall.enter(now, key(&recall, id), owner(0, slot));
-                    model.insert(id, (now, Fact::UnderWay(slot)));
+                    let fact = model.get(&id).filter(|(at, _)| now - *at < SPAN);
+                    if !matches!(fact, Some((_, Fact::UnderWay(_)))) {
+                        model.insert(id, (now, Fact::UnderWay(slot)));
+                    }
                 }
                 Op::Claim(id, slot) => {
                     model.retain(|other, (at, _)| *other != id || now - *at < SPAN);

@@ -22,6 +22,8 @@ pub struct Pending {
     asked: Time,
     timeout_ms: u32,
     is_query: bool,
+    is_retry: bool,
+    cancelled: bool,
 }
 
 /// Why a connection's end is no surprise.
@@ -44,6 +46,8 @@ pub struct Allowed {
     pub draining: bool,
     /// The node takes fewer connections than there are clients.
     pub crowded: bool,
+    /// The node refuses what would wait for too long.
+    pub overloaded: bool,
 }
 
 /// An answer as it came.
@@ -57,6 +61,8 @@ pub struct Answer {
     pub code: Option<ErrorCode>,
     /// When it was read.
     pub at: Time,
+    /// When the message was sent; 0 where it answers none that waits.
+    pub asked: Time,
 }
 
 /// A simulated client.
@@ -119,7 +125,17 @@ impl Client {
         let is_query = message.frame[6..8] == Kind::QueryRequest.code().to_be_bytes();
         let (expect, timeout_ms) = (message.expect.clone(), message.timeout_ms);
         self.asked.insert(message.id);
-        self.pending.insert(message.id, Pending { expect, asked: now, timeout_ms, is_query });
+        let is_retry = is_query && message.attempt() > 0;
+        let asked = now;
+        let pending = Pending { expect, asked, timeout_ms, is_query, is_retry, cancelled: false };
+        self.pending.insert(message.id, pending);
+    }
+
+    /// A request is taken back.
+    pub fn cancelled(&mut self, id: u64) {
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.cancelled = true;
+        }
     }
 
     /// Bytes leave that make no whole frame.
@@ -183,11 +199,15 @@ impl Client {
     ) -> Result<(), String> {
         let id = header.message_id();
         let kind = header.kind().map_err(|_| format!("type {:x}", header.raw_kind()))?;
-        let mut answer = Answer { id, kind, code: None, at: now };
+        let asked = self.pending.get(&id).map_or(0, |pending| pending.asked);
+        let mut answer = Answer { id, kind, code: None, at: now, asked };
         if kind == Kind::ErrorReport {
             let report = payload::open::<ErrorReport>(payload).map_err(|f| f.to_string())?;
             let code = ErrorCode::from_code(report.code.to_native()).ok_or("an unknown code")?;
             answer.code = Some(code);
+            if code == ErrorCode::Overloaded && report.retry_after_ms == 0 {
+                return Err("refused without a hint on when to try again".into());
+            }
         }
         self.answers.push(answer.clone());
         if answer.code == Some(ErrorCode::TooManyConnections) && allowed.crowded && id == 0 {
@@ -220,6 +240,9 @@ fn refusal(now: Time, pending: &Pending, code: ErrorCode, allowed: Allowed) -> R
     let fine = match (&pending.expect, code) {
         (Expect::Refusal(expected) | Expect::Fatal(expected), code) if *expected == code => true,
         (_, ErrorCode::Draining) => allowed.draining && pending.is_query,
+        (_, ErrorCode::Overloaded) => allowed.overloaded && pending.is_query,
+        (_, ErrorCode::Cancelled) => pending.cancelled && pending.is_query,
+        (_, ErrorCode::Duplicate) => pending.is_retry,
         (Expect::Reply { .. } | Expect::Refusal(ErrorCode::BadCheck), code) => match code {
             ErrorCode::DeadlineExceeded if pending.timeout_ms == 0 => false,
             ErrorCode::DeadlineExceeded if now < deadline => {

@@ -18,11 +18,8 @@ const UNREACHED: &[&str] = &[
     // A batch closes before its deadlines pass.
     "butterfly_expired_total batch",
     // Refusals that a shard does not utter.
-    "butterfly_refusals_total cancelled",
-    "butterfly_refusals_total duplicate",
     "butterfly_refusals_total forbidden",
     "butterfly_refusals_total name_taken",
-    "butterfly_refusals_total overloaded",
     "butterfly_refusals_total peer_too_slow",
     "butterfly_refusals_total rate_limited",
     "butterfly_refusals_total stale_agent",
