@@ -143,15 +143,10 @@ impl Recall {
         lock(&self.buckets[key as usize & (self.buckets.len() - 1)])
     }
 
-    /// A request is under way from now on. Where one of its key is so already, that one stays the
-    /// one that is known.
+    /// A request is under way from now on. What was known of its key before stays: a first attempt
+    /// may come behind its own retry.
     pub fn enter(&self, now: Time, key: u64, owner: Owner) {
-        let mut bucket = self.bucket(key);
-        let runs = |e: &Entry| e.key == key && self.is_young(now, e);
-        let known = bucket.iter().find(|e| runs(e)).map(|e| e.twin);
-        if !matches!(known, Some(Twin::UnderWay(_))) {
-            self.put(&mut bucket, now, key, Twin::UnderWay(owner));
-        }
+        let _ = self.claim(now, key, owner);
     }
 
     /// A request that is under way is in another slot.
@@ -216,7 +211,8 @@ impl Recall {
     }
 
     fn put(&self, bucket: &mut [Entry; WAYS], now: Time, key: u64, twin: Twin) {
-        // The same key, then whatever is free or oldest; what is answered goes before what is not.
+        // What is old of the same key, then whatever is free or oldest; what is answered goes before
+        // what is not.
         let rank = |e: &Entry| match e.twin {
             _ if e.key == key => (0, 0),
             _ if e.key == 0 || !self.is_young(now, e) => (1, e.at),

@@ -58,10 +58,8 @@ proptest! {
                 Op::Pass(time) => now += time,
                 Op::Enter(id, slot) => {
                     recall.enter(now, key(&recall, id), owner(0, slot));
-                    let fact = model.get(&id).filter(|(at, _)| now - *at < SPAN);
-                    if !matches!(fact, Some((_, Fact::UnderWay(_)))) {
-                        model.insert(id, (now, Fact::UnderWay(slot)));
-                    }
+                    model.retain(|other, (at, _)| *other != id || now - *at < SPAN);
+                    model.entry(id).or_insert((now, Fact::UnderWay(slot)));
                 }
                 Op::Claim(id, slot) => {
                     model.retain(|other, (at, _)| *other != id || now - *at < SPAN);
