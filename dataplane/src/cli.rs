@@ -8,9 +8,10 @@ pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
 pub(crate) use compress::{CompressArgs, Values};
 pub(crate) use mesh::{AgentsArgs, CircuitArgs, FreezeArgs, GatherArgs, MapArgs};
 
-use crate::settings::{Backend, Poll, Settings};
+use crate::settings::{Backend, Poll, Settings, WorkerSandbox};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use worker::sandbox::{Part, trial::Attempt};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -107,6 +108,15 @@ Examples:
   butterfly serve --config node.toml --workers 4 --poll latency
   butterfly serve --lm-head lm_head.safetensors
 
+In the file, [identity.ROLE] (client, worker-host, agent, node, operator), [identity.local] for
+whoever proves nothing, and [[identity.peer]] with a name bound what they may do:
+  max_connections = 8
+  requests_per_second = 1000
+  requests_in_flight = 64
+  bytes_in_flight = \"64MiB\"
+  operations = [\"topk\", \"int8\"]
+  idle_timeout = \"300s\"
+
 Prints `listening tcp ADDR` for every address and then `ready`. SIGTERM or SIGINT drains: new work
 is refused, work under way is finished. A second signal ends at once.
 
@@ -135,6 +145,32 @@ pub(crate) struct WorkerArgs {
     /// Which CUDA device, as the driver numbers them.
     #[arg(long, default_value_t = 0)]
     pub(crate) device: u16,
+    /// How much of the sandbox.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) sandbox: WorkerSandbox,
+    /// Close the sandbox and try this instead of serving: exit code 0 where it could be done.
+    #[arg(long = "try", value_name = "WHAT", value_parser = attempt)]
+    pub(crate) attempt: Option<Attempt>,
+    /// For --try: only these parts of the sandbox.
+    #[arg(long, value_name = "PART", value_delimiter = ',', value_parser = part)]
+    pub(crate) only: Vec<Part>,
+}
+
+fn attempt(text: &str) -> Result<Attempt, String> {
+    named(Attempt::ALL, Attempt::name, text)
+}
+
+fn part(text: &str) -> Result<Part, String> {
+    named(Part::ALL, Part::name, text)
+}
+
+fn named<T: Copy, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+    text: &str,
+) -> Result<T, String> {
+    let names = || all.map(name).join(", ");
+    all.into_iter().find(|one| name(*one) == text).ok_or_else(|| format!("one of {}", names()))
 }
 
 const STATUS: &str = "\

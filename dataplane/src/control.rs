@@ -15,7 +15,7 @@ use crate::{
     weights,
     workers::{FirstAnswers, Ready, Team, WorkerStats, supervise},
 };
-use dataplane_core::{NodeStats, Stats, stats::Source};
+use dataplane_core::{Identities, NodeStats, Stats, stats::Source};
 use link::{Segment, SharedFile, door::Door};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
@@ -167,6 +167,7 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'stati
         ("backend_reason", ready.text.clone()),
         ("backend_asked", plan.backend.name().to_owned()),
         ("poll", plan.poll.name().to_owned()),
+        ("worker_sandbox", plan.worker_sandbox.name().to_owned()),
         ("shards", plan.shards().to_string()),
         ("workers", plan.workers.to_string()),
         ("gpus", plan.devices.to_string()),
@@ -209,7 +210,12 @@ impl Node {
         weights: Option<SharedFile>,
         basis: Option<SharedFile>,
     ) -> Result<Self, Failure> {
-        let segment = Segment::create(&memory::layout(plan)).map(Arc::new).map_err(|error| {
+        // A driver registers no memory that is read-only to its process.
+        let create = match plan.devices {
+            0 => Segment::create,
+            _ => Segment::create_for_devices,
+        };
+        let segment = create(&memory::layout(plan)).map(Arc::new).map_err(|error| {
             Failure::setup(format!("{error}; lower --bulk-slots or --max-payload"))
         })?;
         let shard_doors = doors(plan.shard_cpus.len())?;
@@ -220,8 +226,10 @@ impl Node {
         let (tell, finished) = unbounded_channel();
         let (links, berths) = Links::new(plan.shard_cpus.len()).map_err(no_doors)?;
         let doors = (&shard_doors[..], &worker_doors[..]);
-        let threads =
-            Threads::start(plan, &segment, doors, &stats, &tell, berths).map_err(Failure::Setup)?;
+        let identity = &plan.identity;
+        let identities = Arc::new(Identities::new(identity.policy.clone(), identity.places));
+        let threads = Threads::start(plan, &segment, doors, &stats, &identities, &tell, berths)
+            .map_err(Failure::Setup)?;
         make_room(plan);
         let mesh = match mesh::start(plan, links) {
             Ok(mesh) => mesh,
@@ -241,12 +249,14 @@ impl Node {
             backend: plan.backend,
             devices: plan.devices,
             poll: plan.poll,
+            sandbox: plan.worker_sandbox,
             stats: Arc::new(WorkerStats::default()),
             node: Arc::clone(&stats),
         });
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
         sources.push(Arc::clone(&mesh.counters) as _);
         sources.push(Arc::clone(&threads.recall) as _);
+        sources.push(identities as _);
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));

@@ -18,6 +18,7 @@ mod failure;
 mod folder;
 mod gather;
 mod host;
+mod identity;
 mod judge;
 mod listen;
 mod map;
@@ -25,6 +26,7 @@ mod memory;
 mod mesh;
 mod orders;
 mod plan;
+mod process;
 mod progress;
 mod say;
 mod serve;
@@ -40,7 +42,6 @@ mod workers;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use settings::{Backend, Poll};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -69,19 +70,7 @@ fn main() -> ExitCode {
             Err(failure) => Err(failure),
         },
         Command::Demo(args) => demo::run(&args),
-        Command::Worker(args) => {
-            let backend = match args.backend {
-                Backend::Auto => worker::Choice::Auto,
-                Backend::Cpu => worker::Choice::Cpu,
-                Backend::Cuda => worker::Choice::Cuda,
-            };
-            let poll = match args.poll {
-                Poll::Latency => worker::Poll::Latency,
-                Poll::Balanced => worker::Poll::Balanced,
-                Poll::Frugal => worker::Poll::Frugal,
-            };
-            return worker::run(&worker::Args { backend, poll, device: args.device });
-        }
+        Command::Worker(args) => return process::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,8 @@
 
 use crate::{
     host,
-    settings::{Backend, Poll, Role, Settings},
+    identity::IdentityPlan,
+    settings::{Backend, Poll, Role, Settings, WorkerSandbox},
     units::Bytes,
 };
 use std::{
@@ -33,7 +34,7 @@ const BATCH_CAP: u32 = dataplane_core::limits::BATCH_CAP as u32;
 /// A value outside its bounds, said in one sentence with the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlanError {
-    key: &'static str,
+    key: String,
     value: String,
     remedy: String,
 }
@@ -44,8 +45,13 @@ impl fmt::Display for PlanError {
     }
 }
 
-fn refuse(key: &'static str, value: impl fmt::Display, remedy: impl Into<String>) -> PlanError {
-    PlanError { key, value: value.to_string(), remedy: remedy.into() }
+/// The refusal of a value.
+pub(crate) fn refuse(
+    key: impl Into<String>,
+    value: impl fmt::Display,
+    remedy: impl Into<String>,
+) -> PlanError {
+    PlanError { key: key.into(), value: value.to_string(), remedy: remedy.into() }
 }
 
 /// Every bound of a running node.
@@ -149,6 +155,8 @@ pub(crate) struct Plan {
     pub(crate) devices: u16,
     /// Where they compute.
     pub(crate) backend: Backend,
+    /// What they give up.
+    pub(crate) worker_sandbox: WorkerSandbox,
     /// How shards wait.
     pub(crate) poll: Poll,
     /// Weights for lm-head.
@@ -159,6 +167,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     /// Agents.
     pub(crate) mesh: MeshPlan,
+    /// Whom it knows.
+    pub(crate) identity: IdentityPlan,
 }
 
 /// A number within its bounds, or the refusal that names them.
@@ -351,10 +361,12 @@ impl Plan {
             workers,
             devices,
             backend,
+            worker_sandbox: settings.worker_sandbox.unwrap_or(WorkerSandbox::Auto),
             poll: settings.poll.unwrap_or(Poll::Balanced),
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),
             mesh: MeshPlan::from_settings(settings)?,
+            identity: IdentityPlan::new(settings, limits.max_payload)?,
             limits,
         })
     }

@@ -10,7 +10,7 @@ use crate::{
     shards::{QUEUE, Shards},
 };
 use dataplane_core::{
-    Limits, NodeStats, Recall, Shard, Stats, connection_table,
+    Identities, Limits, NodeStats, Recall, Shard, Stats, connection_table,
     recall::Bounds,
     stats::{Source, Visit},
 };
@@ -113,6 +113,7 @@ struct Seed {
     stats: Arc<Stats>,
     node: Arc<NodeStats>,
     recall: Arc<Recall>,
+    identities: Arc<Identities>,
     driver_stats: Arc<DriverStats>,
     stop: Arc<AtomicBool>,
     finished: UnboundedSender<u16>,
@@ -213,6 +214,7 @@ fn run(seed: Seed, ready: &mpsc::Sender<Result<(), String>>) {
     };
     let workers = seed.segment.layout().workers;
     let mut shard = Shard::new(limits(&seed.plan), geometry, workers, seed.stats, seed.node)
+        .with_identities(seed.identities)
         .with_recall(seed.recall, seed.index);
     if let Some(Berth { port, own, mesh }) = seed.berth {
         driver.join_mesh(own, mesh);
@@ -246,6 +248,7 @@ impl Threads {
         segment: &Arc<Segment>,
         (shard_doors, worker_doors): (&[Arc<Door>], &[Arc<Door>]),
         node: &Arc<NodeStats>,
+        identities: &Arc<Identities>,
         finished: &UnboundedSender<u16>,
         berths: Vec<Berth>,
     ) -> Result<Self, String> {
@@ -273,6 +276,7 @@ impl Threads {
                 stats: Arc::clone(stats),
                 node: Arc::clone(node),
                 recall: Arc::clone(&recall),
+                identities: Arc::clone(identities),
                 driver_stats: Arc::clone(&driver_stats),
                 stop: Arc::clone(&stop),
                 finished: finished.clone(),

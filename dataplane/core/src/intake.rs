@@ -8,10 +8,10 @@ use crate::{
     cancel::REPORT_PAYLOAD_MAX,
     conn::{Intake, Lane, Terms},
     driver::ConnId,
+    fair::Need,
     memory::{Memory, SlotId},
     retry::Known,
     shard::{Cx, Order, Shard, header_payload_len},
-    shed::Door,
     slot::Receiving,
     stats::Copy,
     wait::Wait,
@@ -69,6 +69,9 @@ impl Shard {
             }
         };
         self.stats.bytes_in.add(at as u64);
+        if let Some(conn) = self.conns.open_mut(id).filter(|_| at > 0) {
+            conn.active_at = cx.now;
+        }
         if let Some(wait) = blocked {
             if at < bytes.len()
                 && let Some(conn) = self.conns.open_mut(id)
@@ -106,6 +109,8 @@ impl Shard {
                     let Some(header) = Header::peek(&conn.head) else { return Step::Used(0) };
                     (*header, take)
                 };
+                // Where nothing was used, the same header has waited.
+                conn.passed &= used == 0;
                 match self.begin(cx, id, &header, &bytes[used..]) {
                     Begin::Used(more) => Step::Used(used + more),
                     Begin::Blocked(wait) => {
@@ -133,7 +138,7 @@ impl Shard {
                 }
                 self.body_grew(cx, id, take)
             }
-            Intake::Waiting | Intake::Promote { .. } => Step::Blocked(0, Wait::Shared),
+            Intake::Waiting | Intake::Promote { .. } => Step::Blocked(0, self.waits_for(id)),
             Intake::Discard => Step::Used(bytes.len()),
         }
     }
@@ -153,7 +158,7 @@ impl Shard {
             return if self.finish_body(cx, id) {
                 Step::Used(take)
             } else {
-                Step::Blocked(take, Wait::Shared)
+                Step::Blocked(take, self.waits_for(id))
             };
         }
         if conn.lane == Lane::Stream && bulk {
@@ -171,6 +176,7 @@ impl Shard {
         self.stats.bytes_in.add(u64::from(total - *at));
         *at = total;
         conn.frame_since = 0;
+        conn.active_at = cx.now;
         if total > self.geometry.small_request {
             conn.small_run = 0;
         } else {
@@ -178,7 +184,8 @@ impl Shard {
         }
         self.stats.frames_bulk.add(1);
         if !self.finish_body(cx, id) {
-            self.wait(id, Wait::Shared);
+            let wait = self.waits_for(id);
+            self.wait(id, wait);
         }
     }
 
@@ -197,7 +204,7 @@ impl Shard {
         }
         // Every way on from here may have to answer at once.
         if !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX) {
-            return Begin::Blocked(Wait::Shared);
+            return Begin::Blocked(Wait::For(Need::Room));
         }
         if let Err(fault) = header.check(self.geometry.bulk_request) {
             let actual = match fault.code {
@@ -212,6 +219,9 @@ impl Shard {
             Ok(pair) => pair,
             Err(fault) => return self.skip(cx, id, header, fault.code),
         };
+        if let Some(refused) = self.gate(cx, id, header, kind) {
+            return refused;
+        }
         if header.payload_len() == 0 && header.checksum() != wire::check::crc16(&[]) {
             return self.skip(cx, id, header, ErrorCode::BadChecksum);
         }
@@ -250,7 +260,7 @@ impl Shard {
             }
             (Kind::MetricsUpdate, 0) => {
                 if !self.metrics(cx, id, header.message_id()) {
-                    return Begin::Blocked(Wait::Shared);
+                    return Begin::Blocked(Wait::For(Need::Room));
                 }
                 self.head_done(id);
                 Begin::Used(0)
@@ -262,15 +272,10 @@ impl Shard {
                 if self.draining {
                     return self.skip(cx, id, header, ErrorCode::Draining);
                 }
-                let bulk = len > self.geometry.small_request;
                 let compressed = compression != Compression::None;
                 let whole = rest.get(..len as usize).filter(|_| !compressed);
                 let priority = whole.map_or(Priority::Normal, wire::request::priority);
-                match self.door(cx, id, bulk, priority) {
-                    Door::Open => self.begin_body(id, header, bulk, compressed),
-                    Door::Wait(wait) => Begin::Blocked(wait),
-                    Door::Shut => self.skip(cx, id, header, ErrorCode::Overloaded),
-                }
+                self.let_in(cx, id, header, compressed, priority)
             }
             (Kind::ErrorReport, len) if (1..=REPORT_PAYLOAD_MAX).contains(&(len as usize)) => {
                 if compression != Compression::None {
@@ -301,11 +306,13 @@ impl Shard {
         bulk: bool,
         compressed: bool,
     ) -> Begin {
-        let Some(slot) = self.slots.receive(bulk) else { return Begin::Blocked(Wait::Shared) };
-        let spare = if compressed { self.slots.receive(true) } else { None };
+        let Some(slot) = self.slot_for(id, bulk) else {
+            return Begin::Blocked(Wait::For(Need::slot(bulk)));
+        };
+        let spare = if compressed { self.slot_for(id, true) } else { None };
         if compressed && spare.is_none() {
             self.slots.drop_received(slot);
-            return Begin::Blocked(Wait::Shared);
+            return Begin::Blocked(Wait::For(Need::Bulk));
         }
         self.keep_header(id, header);
         let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
@@ -335,6 +342,11 @@ impl Shard {
             _ => 0,
         };
         self.report(cx, id, header.message_id(), kind, code, actual);
+        self.skip_payload(id, header)
+    }
+
+    /// Ignores the payload of a frame that is answered already.
+    pub(crate) fn skip_payload(&mut self, id: ConnId, header: &Header) -> Begin {
         self.stats.frames_small.add(1);
         let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
         conn.head_len = 0;
@@ -459,6 +471,7 @@ impl Shard {
         match wire::pack::restore_into(compression, &from[..len], to) {
             Ok(restored) => {
                 self.stats.copy(Copy::Restore, restored as u64);
+                self.slots.hand_over(&slot, &spare);
                 self.slots.drop_received(slot);
                 self.freed = true;
                 Ok((spare, restored as u32))
@@ -479,13 +492,17 @@ impl Shard {
         let checked = wire::request::work(payload)
             .map(|(request, work)| (work, Terms::of(request)))
             .map_err(Refused::from)
-            .and_then(|(work, terms)| self.serves(&work).map(|()| (work, terms)));
+            .and_then(|(work, terms)| self.serves(&work).map(|()| (work, terms)))
+            .and_then(|all| self.may_run(id, &all.0).map(|()| all).map_err(Refused::from));
         let entered = checked.and_then(|(work, terms)| {
             let runs = self.enter(cx, id, header, slot.id(), &work, &terms)?;
             Ok(runs.then_some((work, terms)))
         });
         match entered {
-            Err(refused) => self.refuse_received(cx, id, header, slot, None, refused),
+            Err(refused) => {
+                self.refuse_received(cx, id, header, slot, None, refused);
+                self.give_up(id);
+            }
             Ok(None) => {
                 self.slots.drop_received(slot);
                 self.freed = true;
@@ -551,7 +568,7 @@ impl Shard {
         terms: Terms,
         len: u32,
     ) -> bool {
-        let Some(bulk) = self.slots.receive(true) else {
+        let Some(bulk) = self.slot_for(id, true) else {
             self.keep_header(id, header);
             if let Some(conn) = self.conns.open_mut(id) {
                 conn.intake = Intake::Promote { slot, work, terms };
@@ -562,6 +579,7 @@ impl Shard {
         to[..len as usize].copy_from_slice(&from[..len as usize]);
         self.stats.copy(Copy::Promote, u64::from(len));
         self.moved(id, &terms, slot.id(), bulk.id());
+        self.slots.hand_over(&slot, &bulk);
         self.slots.drop_received(slot);
         self.freed = true;
         self.admit(cx, id, header, bulk, work, &terms, len);

@@ -76,6 +76,32 @@ pub const REMEMBERED_FOR: Time = 30_000 * MS;
 /// Short answers that it keeps for retries.
 pub const ANSWERS_KEPT: usize = 1 << 10;
 
+/// What may come at once of a rate: that of a quarter of a second.
+pub const RATE_BURST: Time = 250 * MS;
+
+/// Times its usual rate that an identity may send to a busy node (SEC-09).
+pub const SURGE: u64 = 10;
+
+/// Frames in a second that count as usual for anybody, so that who starts to work is not taken for
+/// a flood.
+pub const BASELINE_MIN: u64 = 1_000;
+
+/// Seconds over which the usual rate is averaged, exponentially.
+pub const BASELINE_WEIGHT: u64 = 64;
+
+/// Share of the slots in use from which on a shard is busy, in hundredths.
+pub const BUSY_PERCENT: u32 = 75;
+
+/// Refusals in a row, for what a peer may not do or for being over its rate, after which its
+/// connection is ended: it does not learn.
+pub const REFUSALS_IN_A_ROW: u32 = 1_000;
+
+/// Connections looked over at a time for peers that are too slow or idle: about 20 us.
+pub const SWEPT_AT_A_TIME: u32 = 1_024;
+
+/// Identities looked at for one that holds less than its share, before the first is taken.
+pub const SHARES_LOOKED_AT: usize = 8;
+
 /// Longest batch a shard can be configured for.
 pub const BATCH_CAP: usize = 256;
 
@@ -129,5 +155,6 @@ const _: () = {
     assert!(FIRES_PER_TURN > 0 && FIRED_CONNECTIONS_PER_TURN > 0 && INSERTS_PER_TURN > 0);
     assert!(DOWNS_PER_TURN > 0 && BYTES_PER_TURN > 0);
     assert!(REMEMBERED.is_power_of_two() && ANSWERS_KEPT.is_power_of_two());
+    assert!(BASELINE_WEIGHT > 1 && SWEPT_AT_A_TIME > 0 && SHARES_LOOKED_AT > 0);
     assert!(LENDINGS_MAX >= 2, "a request must survive the death of one worker");
 };

@@ -15,7 +15,7 @@ use wire::Header;
 
 /// The node's memory, and which of its shards this is.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Remembers {
     recall: Arc<Recall>,
     shard: u16,
 }
@@ -34,19 +34,19 @@ impl Shard {
     /// A shard of a node that knows retries by what all its shards remember.
     #[must_use]
     pub fn with_recall(mut self, recall: Arc<Recall>, shard: u16) -> Self {
-        self.seat = Some(Seat { recall, shard });
+        self.memory = Some(Remembers { recall, shard });
         self
     }
 
     /// The key under which a connection's request is remembered; 0 for not at all.
     pub(crate) fn key(&mut self, id: ConnId, terms: &Terms) -> u64 {
         let Some(conn) = self.conns.get(id) else { return 0 };
-        let seat = self.seat.as_ref();
-        seat.map_or(0, |seat| seat.recall.key(conn.who.identity, &terms.query_id))
+        let own = self.memory.as_ref();
+        own.map_or(0, |own| own.recall.key(conn.who.identity, &terms.query_id))
     }
 
-    fn seat(&self, slot: SlotId) -> Option<(&Recall, Owner)> {
-        self.seat.as_ref().map(|seat| (&*seat.recall, Owner { shard: seat.shard, slot }))
+    fn remembering(&self, slot: SlotId) -> Option<(&Recall, Owner)> {
+        self.memory.as_ref().map(|own| (&*own.recall, Owner { shard: own.shard, slot }))
     }
 
     /// A request in `slot` is complete: whether it is a retry of one that is known.
@@ -62,7 +62,7 @@ impl Shard {
         if key == 0 || terms.attempt == 0 {
             return Known::Run;
         }
-        let Some((recall, owner)) = self.seat(slot) else { return Known::Run };
+        let Some((recall, owner)) = self.remembering(slot) else { return Known::Run };
         let known = match recall.claim(cx.now, key, owner) {
             None => Known::Run,
             Some(Twin::Answered(answer)) if self.give_kept(cx, id, header, key, answer) => {
@@ -92,8 +92,8 @@ impl Shard {
         key: u64,
         answer: u32,
     ) -> bool {
-        let Some(seat) = &self.seat else { return false };
-        let recall = Arc::clone(&seat.recall);
+        let Some(own) = &self.memory else { return false };
+        let recall = Arc::clone(&own.recall);
         let sent = recall.kept(key, answer, |bytes| {
             self.append(cx, id, bytes.len(), |out| {
                 out.copy_from_slice(bytes);
@@ -113,7 +113,7 @@ impl Shard {
         key: u64,
         other: Owner,
     ) -> bool {
-        if self.seat.as_ref().is_none_or(|seat| seat.shard != other.shard) {
+        if self.memory.as_ref().is_none_or(|own| own.shard != other.shard) {
             return false;
         }
         let Some(tenant) = self.slots.tenant(other.slot).copied() else { return false };
@@ -127,13 +127,13 @@ impl Shard {
         let Some(conn) = self.conns.open_mut(id) else { return false };
         conn.inflight += 1;
         let life = conn.life;
-        self.slots.hand_over(other.slot, id, life, header.message_id(), deadline);
+        self.slots.take_over(other.slot, id, life, header.message_id(), deadline);
         true
     }
 
     /// A request of this key runs in this slot. Retries are known since they were looked at.
     pub(crate) fn remember<M: Memory>(&self, cx: &Cx<'_, M>, key: u64, slot: SlotId) {
-        if let Some((recall, owner)) = self.seat(slot).filter(|_| key != 0) {
+        if let Some((recall, owner)) = self.remembering(slot).filter(|_| key != 0) {
             recall.enter(cx.now, key, owner);
         }
     }
@@ -141,7 +141,7 @@ impl Shard {
     /// A request that was looked at is in another slot.
     pub(crate) fn moved(&mut self, id: ConnId, terms: &Terms, from: SlotId, to: SlotId) {
         let key = self.key(id, terms);
-        let seats = self.seat(from).zip(self.seat(to)).filter(|_| key != 0);
+        let seats = self.remembering(from).zip(self.remembering(to)).filter(|_| key != 0);
         if let Some(((recall, from), (_, to))) = seats {
             recall.moved(key, from, to);
         }
@@ -149,7 +149,7 @@ impl Shard {
 
     /// It came to nothing.
     pub(crate) fn forget(&self, key: u64, slot: SlotId) {
-        if let Some((recall, owner)) = self.seat(slot).filter(|_| key != 0) {
+        if let Some((recall, owner)) = self.remembering(slot).filter(|_| key != 0) {
             recall.forget(key, owner);
         }
     }
@@ -164,7 +164,9 @@ impl Shard {
         len: u32,
         sent: bool,
     ) {
-        let Some((recall, owner)) = self.seat(slot).filter(|_| tenant.key != 0) else { return };
+        let Some((recall, owner)) = self.remembering(slot).filter(|_| tenant.key != 0) else {
+            return;
+        };
         let short = len <= crate::limits::INLINE_REPLY_MAX && !tenant.work.streaming;
         if short {
             let answer = &cx.mem.reply(slot)[..len as usize];

@@ -11,24 +11,20 @@ use crate::{
     conn::{ConnTable, Intake, Lane, Phase},
     driver::{Caller, ConnId, Event, SEGMENTS_MAX, Segment, Time},
     egress::Egress,
-    limits::{Limits, MS},
+    fair::Need,
+    identity::Identities,
+    limits::Limits,
     memory::{Geometry, Memory, SlotId},
     mesh::Mesh,
     mesh_port::Up,
     node::NodeStats,
-    retry::Seat,
+    retry::Remembers,
     route::Workers,
     slot::{Arrived, Ledger, SlotTable},
     stats::{CloseCause, Stats},
 };
 use std::{collections::VecDeque, sync::Arc};
 use wire::{ErrorCode, Kind};
-
-/// How often connections are looked over for peers that are too slow.
-const SWEEP: Time = 1_000 * MS;
-
-/// How long a connection lingers after a fault, so that the peer can read the report.
-const LINGER: Time = 1_000 * MS;
 
 /// What the driver is asked to do for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,21 +81,23 @@ pub struct Shard {
     pub(crate) geometry: Geometry,
     pub(crate) conns: ConnTable,
     pub(crate) slots: SlotTable,
+    pub(crate) identities: Arc<Identities>,
     pub(crate) batcher: Batcher,
     pub(crate) admission: Admission,
     pub(crate) workers: Workers,
     pub(crate) egress: Egress,
     pub(crate) orders: VecDeque<(ConnId, Order)>,
     pub(crate) dirty: VecDeque<ConnId>,
-    pub(crate) waiting: VecDeque<ConnId>,
+    /// Of those who wait, one that stands in line for this is being served.
+    pub(crate) serving: Option<Need>,
     pub(crate) deferred: VecDeque<Deferred>,
     pub(crate) lend_ids: Vec<SlotId>,
     /// Requests on their way out of the batcher, with whether their batch was open.
     pub(crate) gone: Vec<(Arrived, bool)>,
     /// The hopeless were looked for in this turn.
-    pub(crate) swept: bool,
+    pub(crate) sifted: bool,
     /// Where retries are known.
-    pub(crate) seat: Option<Seat>,
+    pub(crate) memory: Option<Remembers>,
     /// Requests admitted so far: their order of arrival.
     pub(crate) admitted: u64,
     /// Something was freed since the waiting were last looked at.
@@ -108,6 +106,8 @@ pub struct Shard {
     /// Where there is a mesh.
     pub(crate) mesh: Option<Box<Mesh>>,
     pub(crate) next_sweep: Time,
+    /// Where the next sweep goes on.
+    pub(crate) swept: u32,
     pub(crate) stats: Arc<Stats>,
     pub(crate) node: Arc<NodeStats>,
 }
@@ -125,25 +125,28 @@ impl Shard {
     ) -> Self {
         let conns = ConnTable::new(limits.connections);
         let n = conns.len() as usize;
+        let identities = Arc::<Identities>::default();
         Self {
             batcher: Batcher::new(&limits, geometry.slots()),
             admission: Admission::new(limits.queue_target),
-            slots: SlotTable::new(geometry, n as u32),
+            slots: SlotTable::new(geometry, Arc::clone(&identities), conns.len()),
+            identities,
             workers: Workers::new(workers),
             egress: Egress::new(&geometry),
             orders: VecDeque::with_capacity(2 * n),
             dirty: VecDeque::with_capacity(n),
-            waiting: VecDeque::with_capacity(n),
+            serving: None,
             deferred: VecDeque::with_capacity(geometry.slots() as usize),
             lend_ids: Vec::with_capacity(crate::limits::BATCH_CAP),
             gone: Vec::with_capacity(geometry.slots() as usize),
-            swept: false,
-            seat: None,
+            sifted: false,
+            memory: None,
             admitted: 0,
             freed: false,
             draining: false,
             mesh: None,
             next_sweep: 0,
+            swept: 0,
             conns,
             limits,
             geometry,
@@ -207,7 +210,7 @@ impl Shard {
     /// Does what is due at `cx.now`, and lets those that waited for room try again.
     pub fn advance<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
         self.stats.turns.add(1);
-        self.swept = false;
+        self.sifted = false;
         self.mesh_turn(cx);
         if cx.now >= self.slots.deadline_min() {
             self.expire(cx);
@@ -219,10 +222,7 @@ impl Shard {
         }
         // After those that waited were let in, so that a batch they opened is not a turn late.
         self.batcher.advance(cx.now, self.draining);
-        if cx.now >= self.next_sweep {
-            self.next_sweep = cx.now + SWEEP;
-            self.sweep(cx.now);
-        }
+        self.sweep(cx);
     }
 
     /// The next order for the driver.
@@ -258,7 +258,7 @@ impl Shard {
         if self.conns.open() > 0 {
             next = next.min(self.next_sweep);
         }
-        if self.freed && !(self.waiting.is_empty() && self.deferred.is_empty()) {
+        if self.freed && !(self.slots.fair.nobody_waits() && self.deferred.is_empty()) {
             next = 0;
         }
         if let Some(due) = self.mesh.as_ref().and_then(|mesh| mesh.next_wakeup(self.freed)) {
@@ -275,10 +275,10 @@ impl Shard {
             self.orders.push_back((id, Order::Close));
             return;
         };
-        conn.who = who;
+        conn.active_at = cx.now;
         self.stats.open.set(u64::from(self.conns.open()));
         self.orders.push_back((id, Order::StartStream));
-        if full {
+        if self.seat(cx, id, who) && full {
             self.fault(cx, id, 0, ErrorCode::TooManyConnections, u64::from(self.conns.open()));
         }
     }
@@ -297,7 +297,7 @@ impl Shard {
             return;
         }
         let cause = match conn.intake {
-            Intake::Discard => CloseCause::Fault,
+            Intake::Discard => conn.cause,
             _ if conn.at_boundary() => CloseCause::Peer,
             _ => CloseCause::Truncated,
         };
@@ -324,6 +324,7 @@ impl Shard {
         if conn.phase != Phase::Open {
             return;
         }
+        conn.active_at = cx.now;
         self.stats.bytes_out.add(u64::from(bytes));
         let slots = &mut self.slots;
         let advanced = |slot| slots.drop_sent(slot);
@@ -340,6 +341,11 @@ impl Shard {
             return;
         }
         conn.write_since = 0;
+        if conn.parting {
+            let cause = conn.cause;
+            self.close(id, cause);
+            return;
+        }
         if conn.finishing && conn.settled() && !conn.eof {
             conn.finished_at = cx.now;
             self.orders.push_back((id, Order::Finish));
@@ -352,6 +358,7 @@ impl Shard {
     pub(crate) fn close(&mut self, id: ConnId, cause: CloseCause) {
         let Some(conn) = self.conns.open_mut(id) else { return };
         conn.phase = Phase::Closing;
+        self.slots.fair.leave(id);
         self.stats.close(cause);
         self.orders.push_back((id, Order::Close));
     }
@@ -383,6 +390,7 @@ impl Shard {
             let key = self.key(id, &terms);
             self.forget(key, slot);
         }
+        self.unseat(id);
         self.conns.end(id);
         self.take_back(id);
         if let Some(port) = self.mesh.as_mut().filter(|_| mesh).map(|mesh| &mut mesh.port) {
@@ -390,22 +398,6 @@ impl Shard {
         }
         self.stats.open.set(u64::from(self.conns.open()));
         self.freed = true;
-    }
-
-    /// Ends connections whose peer is too slow to send a frame, to read its replies, or to go.
-    fn sweep(&mut self, now: Time) {
-        for index in 0..self.conns.len() {
-            let id = ConnId(index);
-            let Some(conn) = self.conns.open_mut(id) else { continue };
-            let older = |since: Time, limit: Time| since != 0 && now >= since + limit;
-            if older(conn.finished_at, LINGER) {
-                self.close(id, CloseCause::Fault);
-            } else if older(conn.write_since, self.limits.write_timeout) {
-                self.close(id, CloseCause::SlowReader);
-            } else if older(conn.frame_since, self.limits.frame_timeout) {
-                self.close(id, CloseCause::SlowSender);
-            }
-        }
     }
 
     fn retry_deferred<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {

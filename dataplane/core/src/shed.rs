@@ -3,78 +3,72 @@
 use crate::{
     conn::Terms,
     driver::ConnId,
-    intake::Refused,
+    intake::{Begin, Refused},
     memory::{Memory, SlotId},
     shard::{Cx, Shard},
     slot::{Arrived, Tenant},
     stats::Shed,
     wait::Wait,
 };
-use wire::{ErrorCode, Priority, Work};
-
-/// Whether a request may be taken in.
-pub(crate) enum Door {
-    /// If there is a slot for it.
-    Open,
-    /// Not before something is freed.
-    Wait(Wait),
-    /// Not at all.
-    Shut,
-}
+use wire::{ErrorCode, Header, Priority, Work};
 
 impl Shard {
-    /// Looks at the door whether a request can come in. Whoever does not read its answers waits, and
-    /// so does a burst that meets no free slot; where requests are late already, one that finds no
-    /// room is refused while its bytes are at hand.
-    pub(crate) fn door<M: Memory>(
+    /// Lets a request in, if there is a slot for it. Whoever does not read its answers waits, and so
+    /// does a burst that meets no free slot; where requests are late already, one that finds no room
+    /// is refused while its bytes are at hand.
+    pub(crate) fn let_in<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
         id: ConnId,
-        bulk: bool,
+        header: &Header,
+        compressed: bool,
         priority: Priority,
-    ) -> Door {
-        let late = self.admission.is_late(priority);
-        let Some(conn) = self.conns.open_mut(id) else { return Door::Open };
+    ) -> Begin {
+        let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
         if conn.outbox.bytes >= self.limits.unsent_per_connection {
-            return Door::Wait(Wait::Own);
+            return Begin::Blocked(Wait::Own);
         }
-        let credit = conn.inflight < self.limits.requests_per_connection;
-        if !credit && !late {
-            return Door::Wait(Wait::Own);
-        }
-        if credit && (self.slots.has_free(bulk) || self.make_room(cx, bulk, priority)) {
-            return Door::Open;
-        }
+        let begun = if conn.inflight < self.limits.requests_per_connection {
+            let bulk = header.payload_len() > self.geometry.small_request;
+            if !self.slots.has_free(bulk) {
+                self.make_room(cx, bulk, priority);
+            }
+            self.begin_query(cx, id, header, compressed)
+        } else {
+            Begin::Blocked(Wait::Own)
+        };
+        let Begin::Blocked(wait) = begun else { return begun };
         // Making room may have taken the chunk that the answer needs.
-        let Some(conn) = self.conns.open_mut(id) else { return Door::Open };
-        if !late || !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX) {
-            return Door::Wait(Wait::Shared);
+        let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
+        let room = self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX);
+        if !self.admission.is_late(priority) || !room {
+            return Begin::Blocked(wait);
         }
         self.stats.shed(Shed::Slots, priority);
-        Door::Shut
+        self.skip(cx, id, header, ErrorCode::Overloaded)
     }
 
     /// Frees a slot of this class at the expense of what waits: what is late anyway, or what is of
     /// lower priority.
-    fn make_room<M: Memory>(&mut self, cx: &mut Cx<'_, M>, bulk: bool, priority: Priority) -> bool {
+    fn make_room<M: Memory>(&mut self, cx: &mut Cx<'_, M>, bulk: bool, priority: Priority) {
         self.drop_hopeless(cx);
         if self.slots.has_free(bulk) {
-            return true;
+            return;
         }
         let geometry = &self.geometry;
         let fits = |slot: SlotId| geometry.is_small(slot) != bulk;
-        let Some(slot) = self.batcher.displace(priority, fits) else { return false };
-        self.refuse_waiting(cx, slot, Shed::Displaced);
-        true
+        if let Some(slot) = self.batcher.displace(priority, fits) {
+            self.refuse_waiting(cx, slot, Shed::Displaced);
+        }
     }
 
-    /// Refuses what waits and cannot be done in time any more. Once in a turn, and only where a
-    /// deadline is near: it looks at all that waits.
+    /// Refuses what waits and cannot be done in time any more. Once in a turn: it looks at all that
+    /// waits.
     fn drop_hopeless<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
-        if self.swept {
+        if self.sifted {
             return;
         }
-        self.swept = true;
+        self.sifted = true;
         let mut gone = core::mem::take(&mut self.gone);
         let (slots, admission, now) = (&self.slots, &self.admission, cx.now);
         self.batcher.remove_expired(
