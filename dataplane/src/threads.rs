@@ -145,6 +145,7 @@ fn limits(plan: &Plan) -> Limits {
         queue_target: nanoseconds(limits.queue_target),
         frame_timeout: nanoseconds(limits.peer_timeout),
         write_timeout: nanoseconds(limits.peer_timeout),
+        hold_timeout: nanoseconds(limits.worker_patience),
         operations: operations(plan),
         ..Limits::default()
     }

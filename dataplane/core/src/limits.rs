@@ -126,6 +126,8 @@ pub struct Limits {
     pub frame_timeout: Time,
     /// A peer must take some bytes of its replies within this time.
     pub write_timeout: Time,
+    /// A worker that keeps a request for longer is reported, whatever its pulse says.
+    pub hold_timeout: Time,
     /// Operations that workers of this node serve (bit = operation code).
     pub operations: u32,
     /// Hint in refusals: try again after this many milliseconds.
@@ -144,6 +146,7 @@ impl Default for Limits {
             queue_target: 50 * MS,
             frame_timeout: 10_000 * MS,
             write_timeout: 10_000 * MS,
+            hold_timeout: 60_000 * MS,
             operations: 0,
             retry_after_ms: 50,
         }

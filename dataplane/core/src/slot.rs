@@ -100,11 +100,13 @@ pub struct Tenant {
     pub worker: WorkerId,
     /// Which of that worker's batches it belongs to.
     pub batch: u8,
+    /// Since when, while lent.
+    pub lent_at: Time,
+    /// With which message id: another one where a retry has taken the answer over since.
+    pub lent_id: u64,
     /// Already answered (its deadline passed or it was taken back, while lent): what the worker
     /// says is dropped.
     pub abandoned: bool,
-    /// A retry on another connection waits for the answer, which has the wrong message id.
-    pub taken_over: bool,
 }
 
 /// Whose a slot is while it is not free.
@@ -241,6 +243,20 @@ impl SlotTable {
         Some(Ready(lent.0))
     }
 
+    /// What a worker gave back is no answer: the request is to be run again, with the deadline it
+    /// had.
+    pub fn run_again(&mut self, slot: Ready, deadline: Time) -> Arrived {
+        self.ledger.ready -= 1;
+        self.ledger.arrived += 1;
+        if let Some(tenant) = &mut self.tenants[slot.0.0 as usize] {
+            tenant.deadline = deadline;
+            if deadline != 0 {
+                self.deadline_min = self.deadline_min.min(deadline);
+            }
+        }
+        Arrived(slot.0)
+    }
+
     /// Takes one slot back from a worker that is gone, to be lent again.
     pub fn reclaim(&mut self, slot: SlotId, worker: WorkerId) -> Option<Arrived> {
         let index = slot.0 as usize;
@@ -327,7 +343,7 @@ impl SlotTable {
         self.owned.unlink(tenant.conn, slot);
         self.owned.link(conn, slot);
         (tenant.conn, tenant.conn_life, tenant.message_id) = (conn, life, message_id);
-        (tenant.taken_over, tenant.abandoned, tenant.deadline) = (true, false, deadline);
+        (tenant.abandoned, tenant.deadline) = (false, deadline);
         if deadline != 0 {
             self.deadline_min = self.deadline_min.min(deadline);
         }
@@ -407,8 +423,9 @@ mod tests {
             tries: 0,
             worker: WorkerId(0),
             batch: 0,
+            lent_at: 0,
+            lent_id: 0,
             abandoned: false,
-            taken_over: false,
         }
     }
 

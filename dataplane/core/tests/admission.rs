@@ -40,7 +40,8 @@ fn tenant(admission: &Admission, work: Work, priority: Priority) -> Tenant {
         worker: WorkerId(0),
         batch: 0,
         abandoned: false,
-        taken_over: false,
+        lent_at: 0,
+        lent_id: 0,
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Allowed {
     pub worker_failed: bool,
     /// The node is told to drain.
     pub draining: bool,
+    /// Another process takes over from the node.
+    pub leaving: bool,
     /// The node takes fewer connections than there are clients, or than it has.
     pub crowded: bool,
     /// The node refuses what would wait for too long.
@@ -295,6 +297,9 @@ impl Client {
         if answer.code == Some(ErrorCode::TooManyConnections) && allowed.crowded && id == 0 {
             self.doom = Some(Doom::Crowded);
             self.pending.clear();
+            return Ok(());
+        }
+        if answer.code == Some(ErrorCode::Draining) && allowed.leaving && id == 0 {
             return Ok(());
         }
         if answer.code == Some(ErrorCode::PeerTooSlow) {

@@ -102,6 +102,12 @@ impl Client {
         &mut self.sender
     }
 
+    /// The node has asked this connection to leave: [`Receiver::is_leaving`].
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        self.receiver.is_leaving()
+    }
+
     /// Sends one frame and returns its message id: [`Sender::send`].
     ///
     /// # Errors

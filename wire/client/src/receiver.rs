@@ -68,6 +68,12 @@ impl<'a> Reply<'a> {
         Ok(Some(Refusal { code, message: report.message.to_string(), retry_after }))
     }
 
+    /// `draining` about no message.
+    fn asks_to_leave(&self) -> bool {
+        self.header.message_id() == 0
+            && self.refusal().is_ok_and(|it| it.is_some_and(|it| it.code == ErrorCode::Draining))
+    }
+
     fn expect<T: Payload>(&self) -> Result<&'a rkyv::Archived<T>, ClientError> {
         self.is(T::KIND)?;
         payload::open::<T>(self.payload).map_err(|fault| self.unreadable(fault))
@@ -96,6 +102,8 @@ pub struct Receiver {
     /// Bytes of the current frame that are here, header included.
     have: usize,
     payload: Buffer,
+    /// The node has asked this connection to leave.
+    leaving: bool,
 }
 
 impl Receiver {
@@ -107,6 +115,7 @@ impl Receiver {
             head: [0; HEADER_LEN],
             have: 0,
             payload: Buffer::new(),
+            leaving: false,
         }
     }
 
@@ -127,13 +136,35 @@ impl Receiver {
         Ok(())
     }
 
-    /// The next frame, whatever its kind.
+    /// The node has asked this connection to leave: another process takes new ones. It answers what
+    /// is sent here for some seconds more; better to connect anew and close this connection once
+    /// nothing is under way. Known only as far as frames were received.
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// The next frame, whatever its kind. That the node asks to leave is no frame of its own: see
+    /// [`Self::is_leaving`].
     ///
     /// # Errors
     /// [`ClientError::Timeout`] where the node was silent for too long; [`ClientError::Io`], also
     /// at the end of the stream; [`ClientError::Protocol`] for a header, checksum or length that
     /// breaks the format.
     pub fn receive(&mut self) -> Result<Reply<'_>, ClientError> {
+        let (header, kind) = loop {
+            let (header, kind) = self.frame()?;
+            let reply = Reply { header, kind, payload: self.payload.as_slice() };
+            if !reply.asks_to_leave() {
+                break (header, kind);
+            }
+            self.leaving = true;
+        };
+        Ok(Reply { header, kind, payload: self.payload.as_slice() })
+    }
+
+    /// Receives one whole frame; its payload lies in the buffer.
+    fn frame(&mut self) -> Result<(Header, Kind), ClientError> {
         while self.have < HEADER_LEN {
             let read = self.stream.read(&mut self.head[self.have..]);
             self.took(read)?;
@@ -163,7 +194,7 @@ impl Receiver {
                 header.message_id()
             )));
         }
-        Ok(Reply { header, kind, payload })
+        Ok((header, kind))
     }
 
     fn took(&mut self, read: io::Result<usize>) -> Result<(), ClientError> {

@@ -61,8 +61,9 @@ pub(crate) fn arrived(table: &mut SlotTable, work: Work) -> Option<Arrived> {
         tries: 0,
         worker: WorkerId(0),
         batch: 0,
+        lent_at: 0,
         abandoned: false,
-        taken_over: false,
+        lent_id: 0,
     };
     Some(table.arrive(slot, tenant))
 }
