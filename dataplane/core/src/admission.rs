@@ -7,8 +7,8 @@
 //!
 //! A burst may fill the queue up to the target. Where no worker comes to rest any more it is no
 //! burst, but a queue that stands: it is cut to a fraction of the target, which keeps workers as
-//! busy and everybody less long (the idea of CoDel). Estimates that nothing bears out refuse nobody: they count only while
-//! requests are seen to wait.
+//! busy and everybody less long (the idea of CoDel). Estimates that nothing bears out refuse
+//! nobody: they count only while requests are seen to wait.
 
 use crate::{
     driver::Time,
@@ -211,8 +211,8 @@ impl Admission {
         self.is_seen(self.bound(priority))
     }
 
-    /// Whether a request may come in now. `idle` says that some worker that serves it has nothing to
-    /// do.
+    /// Whether a request may come in now. `idle` says that some worker that serves it has nothing
+    /// to do.
     ///
     /// # Errors
     /// Why it would only wait in vain, or for too long.

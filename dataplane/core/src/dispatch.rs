@@ -4,7 +4,7 @@
 use crate::{
     batch::Batch,
     conn::Terms,
-    driver::{ConnId, WorkerId},
+    driver::{ConnId, Time, WorkerId},
     limits::{LENDINGS_MAX, MS},
     memory::{Memory, SlotId},
     shard::{Cx, Shard},
@@ -155,16 +155,7 @@ impl Shard {
             self.slots.drop_ready(ready);
             return;
         };
-        self.admission.unlend(&tenant);
-        if let Some(batch) = self.workers.returned(cx.now, worker, tenant.batch) {
-            self.stats.busy(worker.0 as usize, outcome.compute_ns);
-            if outcome.started_ns != 0 {
-                self.batcher.learn(cx.now.saturating_sub(outcome.started_ns).min(1_000 * MS));
-            }
-            if let Some(took) = batch.took {
-                self.admission.learn(&tenant.work, batch.requests, took);
-            }
-        }
+        self.learn(cx.now, worker, &tenant, &outcome);
         if outcome.copied > 0 {
             self.stats.copy(Copy::Worker, u64::from(outcome.copied));
         }
@@ -264,6 +255,20 @@ impl Shard {
                 tenant.lent_at = cx.now;
                 self.stats.overdue.add(1);
                 cx.mem.accuse(tenant.worker);
+            }
+        }
+    }
+
+    /// Books the return of a request, and takes from it what batches like its own cost.
+    fn learn(&mut self, now: Time, worker: WorkerId, tenant: &Tenant, outcome: &Outcome) {
+        self.admission.unlend(tenant);
+        if let Some(batch) = self.workers.returned(now, worker, tenant.batch) {
+            self.stats.busy(worker.0 as usize, outcome.compute_ns);
+            if outcome.started_ns != 0 {
+                self.batcher.learn(now.saturating_sub(outcome.started_ns).min(1_000 * MS));
+            }
+            if let Some(took) = batch.took {
+                self.admission.learn(&tenant.work, batch.requests, took);
             }
         }
     }

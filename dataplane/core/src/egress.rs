@@ -151,8 +151,8 @@ impl Egress {
         true
     }
 
-    /// Appends `len` bytes of a reply, those at `from` and behind, by reference; gives the slot back
-    /// when no node is free.
+    /// Appends `len` bytes of a reply, those at `from` and behind, by reference; gives the slot
+    /// back when no node is free.
     pub fn append_reply(
         &mut self,
         outbox: &mut Outbox,

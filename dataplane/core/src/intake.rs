@@ -9,8 +9,7 @@ use crate::{
     conn::{Intake, Lane, Terms},
     driver::ConnId,
     fair::Need,
-    memory::{Memory, SlotId},
-    retry::Known,
+    memory::Memory,
     shard::{Cx, Order, Shard, header_payload_len},
     slot::Receiving,
     stats::Copy,
@@ -36,8 +35,8 @@ pub(crate) enum Begin {
 
 /// Why a complete request is not run.
 pub(crate) struct Refused {
-    code: ErrorCode,
-    actual: u64,
+    pub code: ErrorCode,
+    pub actual: u64,
 }
 
 impl From<ErrorCode> for Refused {
@@ -517,31 +516,6 @@ impl Shard {
         }
         self.next_read(id);
         true
-    }
-
-    /// Whether a sound request runs; false where it is a retry that gets another one's answer.
-    fn enter<M: Memory>(
-        &mut self,
-        cx: &mut Cx<'_, M>,
-        id: ConnId,
-        header: &Header,
-        slot: SlotId,
-        work: &Work,
-        terms: &Terms,
-    ) -> Result<bool, Refused> {
-        match self.look_back(cx, id, header, slot, terms) {
-            Known::Settled => return Ok(false),
-            Known::Duplicate(under_way) => {
-                return Err(Refused { code: ErrorCode::Duplicate, actual: under_way.into() });
-            }
-            Known::Run => {}
-        }
-        let judged = self.judge(cx, work, terms);
-        if judged.is_err() {
-            let key = self.key(id, terms);
-            self.forget(key, slot);
-        }
-        judged.map(|()| true)
     }
 
     /// Whether this node runs such work at all.

@@ -211,8 +211,8 @@ impl Recall {
     }
 
     fn put(&self, bucket: &mut [Entry; WAYS], now: Time, key: u64, twin: Twin) {
-        // What is old of the same key, then whatever is free or oldest; what is answered goes before
-        // what is not.
+        // What is old of the same key, then whatever is free or oldest; what is answered goes
+        // before what is not.
         let rank = |e: &Entry| match e.twin {
             _ if e.key == key => (0, 0),
             _ if e.key == 0 || !self.is_young(now, e) => (1, e.at),

@@ -4,6 +4,7 @@
 use crate::{
     conn::Terms,
     driver::{ConnId, Time},
+    intake::Refused,
     memory::{Memory, SlotId},
     recall::{Owner, Recall, Twin},
     shard::{Cx, Shard},
@@ -11,7 +12,7 @@ use crate::{
     stats::Retry,
 };
 use std::sync::Arc;
-use wire::Header;
+use wire::{ErrorCode, Header, Work};
 
 /// The node's memory, and which of its shards this is.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct Remembers {
 }
 
 /// What to do with a complete request.
-pub(crate) enum Known {
+enum Known {
     /// It runs.
     Run,
     /// It was answered, or will be by another.
@@ -49,8 +50,33 @@ impl Shard {
         self.memory.as_ref().map(|own| (&*own.recall, Owner { shard: own.shard, slot }))
     }
 
+    /// Whether a sound request runs; false where it is a retry that gets another one's answer.
+    pub(crate) fn enter<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        header: &Header,
+        slot: SlotId,
+        work: &Work,
+        terms: &Terms,
+    ) -> Result<bool, Refused> {
+        match self.look_back(cx, id, header, slot, terms) {
+            Known::Settled => return Ok(false),
+            Known::Duplicate(under_way) => {
+                return Err(Refused { code: ErrorCode::Duplicate, actual: under_way.into() });
+            }
+            Known::Run => {}
+        }
+        let judged = self.judge(cx, work, terms);
+        if judged.is_err() {
+            let key = self.key(id, terms);
+            self.forget(key, slot);
+        }
+        judged.map(|()| true)
+    }
+
     /// A request in `slot` is complete: whether it is a retry of one that is known.
-    pub(crate) fn look_back<M: Memory>(
+    fn look_back<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
         id: ConnId,

@@ -13,9 +13,9 @@ use crate::{
 use wire::{ErrorCode, Header, Priority, Work};
 
 impl Shard {
-    /// Lets a request in, if there is a slot for it. Whoever does not read its answers waits, and so
-    /// does a burst that meets no free slot; where requests are late already, one that finds no room
-    /// is refused while its bytes are at hand.
+    /// Lets a request in, if there is a slot for it. Whoever does not read its answers waits, and
+    /// so does a burst that meets no free slot; where requests are late already, one that finds no
+    /// room is refused while its bytes are at hand.
     pub(crate) fn let_in<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,

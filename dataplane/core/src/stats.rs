@@ -1,9 +1,13 @@
 //! Plain counters with one writer, the shard. Others read them whenever they like; nothing is
 //! copied out and nothing is ever read back into a decision.
 
+mod load;
+
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use wire::{ErrorCode, Kind, Operation, Priority, Role, Roles};
+
+pub use load::{Cancel, Retry, Shed};
 
 /// A counter with a single writer: an increment is a plain load, add, store.
 #[derive(Debug, Default)]
@@ -147,100 +151,6 @@ impl Place {
             Self::Batch => "batch",
             Self::Queue => "queue",
             Self::Worker => "worker",
-        }
-    }
-}
-
-/// Why a request was not let in, or had to go again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shed {
-    /// Its deadline would have passed before its turn.
-    Deadline,
-    /// It would have waited for too long.
-    Queue,
-    /// No slot was free, and requests were late already.
-    Slots,
-    /// Its deadline could not be met any more, and its slot was needed.
-    Hopeless,
-    /// Its slot was needed for a request of higher priority.
-    Displaced,
-    /// Higher priorities overtook it for too long.
-    Starved,
-}
-
-impl Shed {
-    /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 6] =
-        [Self::Deadline, Self::Queue, Self::Slots, Self::Hopeless, Self::Displaced, Self::Starved];
-
-    /// Label value.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Deadline => "deadline",
-            Self::Queue => "queue",
-            Self::Slots => "slots",
-            Self::Hopeless => "hopeless",
-            Self::Displaced => "displaced",
-            Self::Starved => "starved",
-        }
-    }
-}
-
-/// What became of a request to take another one back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cancel {
-    /// It waited, and is gone.
-    Waiting,
-    /// A worker has it; what that says is dropped.
-    Lent,
-    /// Nothing of that id is under way.
-    Unknown,
-    /// Its connection ended while it waited.
-    Closed,
-}
-
-impl Cancel {
-    /// Every outcome, in the order of the counters.
-    pub const ALL: [Self; 4] = [Self::Waiting, Self::Lent, Self::Unknown, Self::Closed];
-
-    /// Label value.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Lent => "lent",
-            Self::Unknown => "unknown",
-            Self::Closed => "closed",
-        }
-    }
-}
-
-/// What became of a retry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
-    /// Nothing of its id was known, or that had not been answered: it runs.
-    Run,
-    /// It waits for the answer to the request before it.
-    TakenOver,
-    /// It got the answer that was kept.
-    Kept,
-    /// It was refused as a duplicate.
-    Duplicate,
-}
-
-impl Retry {
-    /// Every outcome, in the order of the counters.
-    pub const ALL: [Self; 4] = [Self::Run, Self::TakenOver, Self::Kept, Self::Duplicate];
-
-    /// Label value.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Run => "run",
-            Self::TakenOver => "taken_over",
-            Self::Kept => "kept",
-            Self::Duplicate => "duplicate",
         }
     }
 }
@@ -632,22 +542,9 @@ impl Stats {
     }
 }
 
-impl Source for Stats {
-    fn visit(&self, visit: Visit<'_>) {
-        for op in Operation::ALL {
-            let n = self.requests[*op as usize].get();
-            visit("butterfly_requests_total", "operation", op.name(), n);
-        }
-        for code in ErrorCode::ALL {
-            visit("butterfly_refusals_total", "reason", code.name(), self.refusals(*code));
-        }
-        let roles = Role::ALL.iter().map(|role| role.name()).chain(["several", "none"]);
-        for (role, counter) in roles.zip(&self.turned_down) {
-            visit("butterfly_role_refusals_total", "role", role, counter.get());
-        }
-        for reason in CloseReason::ALL {
-            visit("butterfly_batches_total", "closed_by", reason.name(), self.batches(reason));
-        }
+impl Stats {
+    /// What became of requests under load, of those taken back and of retries.
+    fn visit_load(&self, visit: Visit<'_>) {
         for priority in Priority::ALL {
             let (batches, sheds) =
                 (&self.batch_priorities[*priority as usize], self.sheds_of(*priority));
@@ -668,6 +565,26 @@ impl Source for Stats {
         for outcome in Retry::ALL {
             visit("butterfly_retries_total", "outcome", outcome.name(), self.retries(outcome));
         }
+    }
+}
+
+impl Source for Stats {
+    fn visit(&self, visit: Visit<'_>) {
+        for op in Operation::ALL {
+            let n = self.requests[*op as usize].get();
+            visit("butterfly_requests_total", "operation", op.name(), n);
+        }
+        for code in ErrorCode::ALL {
+            visit("butterfly_refusals_total", "reason", code.name(), self.refusals(*code));
+        }
+        let roles = Role::ALL.iter().map(|role| role.name()).chain(["several", "none"]);
+        for (role, counter) in roles.zip(&self.turned_down) {
+            visit("butterfly_role_refusals_total", "role", role, counter.get());
+        }
+        for reason in CloseReason::ALL {
+            visit("butterfly_batches_total", "closed_by", reason.name(), self.batches(reason));
+        }
+        self.visit_load(visit);
         for stage in Copy::ALL {
             let bytes = self.copied_bytes[stage as usize].get();
             visit("butterfly_copies_total", "stage", stage.name(), self.copies(stage));

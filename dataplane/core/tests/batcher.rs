@@ -50,7 +50,8 @@ fn operation() -> impl Strategy<Value = Operation> {
 }
 
 fn priority() -> impl Strategy<Value = Priority> {
-    prop_oneof![3 => Just(Priority::Normal), 1 => Just(Priority::Background), 1 => Just(Priority::High)]
+    use Priority::{Background, High, Normal};
+    prop_oneof![3 => Just(Normal), 1 => Just(Background), 1 => Just(High)]
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -241,6 +242,18 @@ impl Pair {
         Ok(())
     }
 
+    fn retry(&mut self) {
+        let works = &self.works;
+        let again: Vec<_> =
+            self.taken.drain(..).map(|slot| (works[slot.id().0 as usize], slot)).collect();
+        let Some((first, _)) = again.first() else { return };
+        let ids = again.iter().map(|(_, slot)| slot.id()).collect();
+        let reason = CloseReason::Retry;
+        let (shape, priority) = (Shape::of(first), Priority::Normal);
+        self.model.closed.insert(0, Closed { shape, priority, ids, reason });
+        self.batcher.retry(again.into_iter().map(|(work, slot)| (slot, work, priority)));
+    }
+
     fn step(&mut self, op: Op) -> Result<(), TestCaseError> {
         match op {
             Op::Add(operation, len, priority, after) => {
@@ -299,17 +312,7 @@ impl Pair {
                 let even = |id: SlotId| id.0.is_multiple_of(2);
                 self.batcher.remove_expired(even, |slot, _| table.drop_arrived(slot));
             }
-            Op::Retry => {
-                let works = &self.works;
-                let again: Vec<_> =
-                    self.taken.drain(..).map(|slot| (works[slot.id().0 as usize], slot)).collect();
-                let Some((first, _)) = again.first() else { return Ok(()) };
-                let ids = again.iter().map(|(_, slot)| slot.id()).collect();
-                let reason = CloseReason::Retry;
-                let (shape, priority) = (Shape::of(first), Priority::Normal);
-                self.model.closed.insert(0, Closed { shape, priority, ids, reason });
-                self.batcher.retry(again.into_iter().map(|(work, slot)| (slot, work, priority)));
-            }
+            Op::Retry => self.retry(),
         }
         prop_assert_eq!(self.batcher.waiting(), self.model.waiting());
         prop_assert_eq!(self.batcher.next_wakeup(), self.model.wakeup());

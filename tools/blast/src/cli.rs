@@ -23,8 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Send requests to a node, check every reply, and report rates and latencies.
     Run(Box<RunArgs>),
-    /// Find out how much a node can do, then offer it parts and multiples of that, and report what is
-    /// answered, what is refused, and how soon.
+    /// Find out how much a node can do, then offer it parts and multiples of that, and report what
+    /// is answered, what is refused, and how soon.
     Overload(Box<OverloadArgs>),
     /// Be a fleet of agents: register, beat, hold messages until their moment, act, answer.
     Agents(Box<AgentsArgs>),
@@ -82,8 +82,8 @@ pub struct OverloadArgs {
     /// What to offer, in multiples of the capacity
     #[arg(long, value_name = "F,...", value_delimiter = ',', default_value = "0.9,1,2,10")]
     pub factor: Vec<f64>,
-    /// Requests per second that the node can do, where that is known [default: found out by a closed
-    /// loop]
+    /// Requests per second that the node can do, where that is known [default: found out by a
+    /// closed loop]
     #[arg(long, value_name = "R")]
     pub capacity: Option<f64>,
     /// Requests under way on each connection while the capacity is found out
