@@ -156,22 +156,19 @@ impl Shard {
             return;
         };
         self.learn(cx.now, worker, &tenant, &outcome);
-        if outcome.copied > 0 {
-            self.stats.copy(Copy::Worker, u64::from(outcome.copied));
-        }
         let alive = self.conns.open_mut(tenant.conn).is_some_and(|c| c.life == tenant.conn_life);
         let code = match outcome.status {
             0 if self.is_reply(cx, slot, &tenant, &outcome) => None,
             0 => Some(None),
             status => Some(ErrorCode::from_code(status)),
         };
+        let wanted = alive && !tenant.abandoned;
         match code {
-            None => self.keep(cx, &tenant, slot, outcome.reply_len, alive && !tenant.abandoned),
-            // It runs again.
-            Some(None) if alive && !tenant.abandoned && tenant.tries < LENDINGS_MAX => {}
+            None => self.keep(cx, &tenant, slot, outcome.reply_len, wanted),
+            Some(None) if wanted && tenant.tries < LENDINGS_MAX => {}
             Some(_) => self.forget(tenant.key, slot),
         }
-        if !alive || tenant.abandoned {
+        if !wanted {
             if !tenant.abandoned {
                 self.stats.orphaned.add(1);
             }
@@ -185,8 +182,7 @@ impl Shard {
             if tenant.tries < LENDINGS_MAX {
                 self.admission.queue(&tenant);
                 let again = self.slots.run_again(ready, deadline);
-                let again = std::iter::once((again, tenant.work, tenant.priority));
-                self.batcher.retry(again);
+                self.batcher.retry([(again, tenant.work, tenant.priority)].into_iter());
                 return;
             }
         }
@@ -261,6 +257,9 @@ impl Shard {
 
     /// Books the return of a request, and takes from it what batches like its own cost.
     fn learn(&mut self, now: Time, worker: WorkerId, tenant: &Tenant, outcome: &Outcome) {
+        if outcome.copied > 0 {
+            self.stats.copy(Copy::Worker, u64::from(outcome.copied));
+        }
         self.admission.unlend(tenant);
         if let Some(batch) = self.workers.returned(now, worker, tenant.batch) {
             self.stats.busy(worker.0 as usize, outcome.compute_ns);
