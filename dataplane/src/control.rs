@@ -348,6 +348,7 @@ impl Node {
         });
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
         sources.push(Arc::clone(&mesh.counters) as _);
+        sources.push(Arc::clone(&threads.recall) as _);
         sources.push(identities as _);
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
         stats.set_sources(sources);

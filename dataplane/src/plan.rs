@@ -76,6 +76,8 @@ pub(crate) struct Limits {
     pub(crate) batch_size: u32,
     /// Longest wait for company.
     pub(crate) batch_wait: Duration,
+    /// Longest wait for a worker.
+    pub(crate) queue_target: Duration,
     /// Longest silence of a worker with work.
     pub(crate) worker_timeout: Duration,
     /// Longest that a worker may keep one request.
@@ -304,6 +306,7 @@ impl Limits {
             .next_multiple_of(64),
             batch_size: bounded("batch_size", settings.batch_size, 32, 1..=BATCH_CAP)?,
             batch_wait: timed("batch_wait", settings.batch_wait, ms(10), ms(0)..=ms(10_000))?,
+            queue_target: timed("queue_target", settings.queue_target, ms(50), ms(1)..=ms(60_000))?,
             worker_timeout: timed(
                 "worker_timeout",
                 settings.worker_timeout,

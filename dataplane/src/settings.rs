@@ -221,6 +221,10 @@ pub(crate) struct Settings {
     /// Longest that a request waits for company while all workers are busy [default: 10ms]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) batch_wait: Option<Span>,
+    /// Longest that a request of the highest priority waits for a worker; what would wait longer is
+    /// refused at once [default: 50ms]
+    #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
+    pub(crate) queue_target: Option<Span>,
     /// A worker that holds work and makes no progress for this long is replaced [default: 5s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) worker_timeout: Option<Span>,
@@ -284,6 +288,7 @@ impl Settings {
             signed_acks: self.signed_acks.or(file.signed_acks),
             batch_size: self.batch_size.or(file.batch_size),
             batch_wait: self.batch_wait.or(file.batch_wait),
+            queue_target: self.queue_target.or(file.queue_target),
             worker_timeout: self.worker_timeout.or(file.worker_timeout),
             worker_patience: self.worker_patience.or(file.worker_patience),
             peer_timeout: self.peer_timeout.or(file.peer_timeout),

@@ -2,12 +2,14 @@
 //! copied out and nothing is ever read back into a decision.
 
 mod histogram;
+mod load;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
-use wire::{ErrorCode, Kind, Operation, Role, Roles};
+use wire::{ErrorCode, Kind, Operation, Priority, Role, Roles};
 
 pub use histogram::Histogram;
+pub use load::{Cancel, Retry, Shed};
 
 /// A counter with a single writer: an increment is a plain load, add, store.
 #[derive(Debug, Default)]
@@ -233,6 +235,11 @@ pub struct Stats {
     requests: [Counter; OPERATIONS],
     refusals: Box<[Counter]>,
     batches: [Counter; CloseReason::ALL.len()],
+    batch_priorities: [Counter; Priority::ALL.len()],
+    sheds: [Counter; Shed::ALL.len()],
+    shed_priorities: [Counter; Priority::ALL.len()],
+    cancels: [Counter; Cancel::ALL.len()],
+    retries: [Counter; Retry::ALL.len()],
     copies: [Counter; Copy::ALL.len()],
     copied_bytes: [Counter; Copy::ALL.len()],
     expired: [Counter; Place::ALL.len()],
@@ -363,9 +370,50 @@ impl Stats {
         self.refusals[code as usize].get()
     }
 
+    /// A request was refused because of load.
+    pub fn shed(&self, reason: Shed, priority: Priority) {
+        self.sheds[reason as usize].add(1);
+        self.shed_priorities[priority as usize].add(1);
+    }
+
+    /// Requests refused because of load, for one reason.
+    #[must_use]
+    pub fn sheds(&self, reason: Shed) -> u64 {
+        self.sheds[reason as usize].get()
+    }
+
+    /// Requests of one priority refused because of load.
+    #[must_use]
+    pub fn sheds_of(&self, priority: Priority) -> u64 {
+        self.shed_priorities[priority as usize].get()
+    }
+
+    /// A request was to be taken back.
+    pub fn cancel(&self, outcome: Cancel) {
+        self.cancels[outcome as usize].add(1);
+    }
+
+    /// Requests to be taken back, by what became of that.
+    #[must_use]
+    pub fn cancels(&self, outcome: Cancel) -> u64 {
+        self.cancels[outcome as usize].get()
+    }
+
+    /// A retry came.
+    pub fn retry(&self, outcome: Retry) {
+        self.retries[outcome as usize].add(1);
+    }
+
+    /// Retries, by what became of them.
+    #[must_use]
+    pub fn retries(&self, outcome: Retry) -> u64 {
+        self.retries[outcome as usize].get()
+    }
+
     /// A batch closed with so many requests.
-    pub fn batch(&self, reason: CloseReason, requests: usize) {
+    pub fn batch(&self, reason: CloseReason, priority: Priority, requests: usize) {
         self.batches[reason as usize].add(1);
+        self.batch_priorities[priority as usize].add(1);
         self.batched.add(requests as u64);
     }
 
@@ -436,6 +484,32 @@ impl Stats {
     }
 }
 
+impl Stats {
+    /// What became of requests under load, of those taken back and of retries.
+    fn visit_load(&self, visit: Visit<'_>) {
+        for priority in Priority::ALL {
+            let (batches, sheds) =
+                (&self.batch_priorities[*priority as usize], self.sheds_of(*priority));
+            visit(
+                "butterfly_batches_by_priority_total",
+                "priority",
+                priority.name(),
+                batches.get(),
+            );
+            visit("butterfly_shed_by_priority_total", "priority", priority.name(), sheds);
+        }
+        for reason in Shed::ALL {
+            visit("butterfly_shed_total", "reason", reason.name(), self.sheds(reason));
+        }
+        for outcome in Cancel::ALL {
+            visit("butterfly_cancels_total", "outcome", outcome.name(), self.cancels(outcome));
+        }
+        for outcome in Retry::ALL {
+            visit("butterfly_retries_total", "outcome", outcome.name(), self.retries(outcome));
+        }
+    }
+}
+
 impl Source for Stats {
     fn visit(&self, visit: Visit<'_>) {
         for op in Operation::ALL {
@@ -452,6 +526,7 @@ impl Source for Stats {
         for reason in CloseReason::ALL {
             visit("butterfly_batches_total", "closed_by", reason.name(), self.batches(reason));
         }
+        self.visit_load(visit);
         for stage in Copy::ALL {
             let bytes = self.copied_bytes[stage as usize].get();
             visit("butterfly_copies_total", "stage", stage.name(), self.copies(stage));

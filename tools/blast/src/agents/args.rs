@@ -173,7 +173,7 @@ mod tests {
         let words = ["blast", "agents"].into_iter().chain(line.split_whitespace());
         Cli::try_parse_from(words).map(|cli| match cli.command {
             Command::Agents(args) => args,
-            Command::Run(_) => panic!("another command"),
+            Command::Run(_) | Command::Overload(_) => panic!("another command"),
         })
     }
 
