@@ -103,7 +103,7 @@ impl Session {
     /// Ends the connection for this reason: owes the peer the alert for it, if there is one.
     #[cold]
     pub fn fail(&mut self, fault: &Fault) {
-        self.alert = self.alert.or(fault.alert());
+        self.alert = self.alert.or_else(|| fault.alert());
     }
 
     #[inline]

@@ -254,8 +254,8 @@ proptest! {
         let mut shake = Acceptor::new(world.node).unwrap().handshake().unwrap();
         for (kind, mut bytes, is_hello) in records {
             if is_hello && bytes.len() > 4 {
-                let len = bytes.len() as u8 - 4;
-                bytes[..4].copy_from_slice(&[1, 0, 0, len]);
+                let [high, low] = ((bytes.len() - 4) as u16).to_be_bytes();
+                bytes[..4].copy_from_slice(&[1, 0, high, low]);
             }
             let head = [kind, 3, 3, (bytes.len() >> 8) as u8, bytes.len() as u8];
             if shake.read(&[&head[..], &bytes].concat()).is_err() {
