@@ -19,6 +19,7 @@ pub const OWED_MAX: usize = (HEAD + KEY_UPDATE.len() + TAIL) + (HEAD + 2 + TAIL)
 const OVERDUE: u64 = 4;
 
 const CLOSE_NOTIFY: u8 = 0;
+const ACCESS_DENIED: u8 = 49;
 const USER_CANCELED: u8 = 90;
 /// A message that replaces the sender's key; the last byte asks the other side to do the same.
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
@@ -218,6 +219,13 @@ impl Session {
             return Err(Fault::Worn);
         }
         self.tx.seal(record, DATA)
+    }
+
+    /// This peer is who it says, and has no business here: owes it the word of that.
+    pub const fn refuse(&mut self) {
+        if self.alert.is_none() {
+            self.alert = Some(ACCESS_DENIED);
+        }
     }
 
     /// Nothing more will be sent: owes the peer the word of it.

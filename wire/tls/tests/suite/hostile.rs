@@ -1,5 +1,5 @@
-//! Peers with good keys and bad manners, and people on the way: nothing that was not sent as it came
-//! is ever delivered, and every bound holds.
+//! Peers with good keys and bad manners, and people on the way: nothing that was not sent as it
+//! came is ever delivered, and every bound holds.
 
 use crate::{
     pair::{Pair, give, sent},
