@@ -3,12 +3,13 @@
 
 use crate::{
     basis,
+    certificates::Certificates,
     failure::Failure,
     host,
     listen::Bound,
     memory,
     mesh::{self, link::Links},
-    plan::Plan,
+    plan::{Plan, Security},
     say,
     settings::Backend,
     threads::Threads,
@@ -67,6 +68,7 @@ struct Node {
     supervisors: Vec<JoinHandle<()>>,
     finished: UnboundedReceiver<u16>,
     stats: Arc<NodeStats>,
+    certificates: Arc<Certificates>,
 }
 
 /// Runs a node until it is told to end.
@@ -110,7 +112,9 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     };
     let basis_id = basis_id.unwrap_or_else(|| "off".to_owned());
     node.stats.set_facts(facts(plan, &node, &ready, basis_id));
-    node.threads.shards.listen(bound.open().map_err(Failure::Setup)?);
+    let gate = node.certificates.gate();
+    node.threads.shards.listen(bound.open().map_err(Failure::Setup)?, gate.as_ref());
+    let watch = tokio_uring::spawn(Arc::clone(&node.certificates).watch());
     for place in bound.places() {
         say::out(format!("listening {place}"));
     }
@@ -128,6 +132,7 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
             false
         }
     };
+    watch.abort();
     node.end().await;
     if drained {
         say::out("drained");
@@ -144,7 +149,7 @@ fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
     for place in bound.places() {
         say::out(format!("address {place}"));
     }
-    if plan.insecure && plan.listen.iter().any(|address| !address.ip().is_loopback()) {
+    if plan.security.insecure && plan.listen.iter().any(|address| !address.ip().is_loopback()) {
         say::note("insecure: plaintext beyond loopback; anyone on the way can read and change it");
     }
     let needed: u64 = items.iter().map(|(_, bytes)| bytes).sum();
@@ -173,12 +178,19 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'stati
         ("max_payload", plan.limits.max_payload.to_string()),
         ("lm_head", plan.lm_head.as_ref().map_or("off", |_| "on").to_owned()),
         ("basis", basis),
-        (
-            "security",
-            if plan.insecure { "plaintext, insecure" } else { "plaintext, loopback" }.to_owned(),
-        ),
+        ("security", security(plan).to_owned()),
         ("huge_page_bytes", node.team.segment.huge_bytes().to_string()),
     ]
+}
+
+/// How this node is secured, in words.
+const fn security(plan: &Plan) -> &'static str {
+    match &plan.security {
+        Security { tls: Some(_), plain_loopback: false, .. } => "TLS 1.3, mutual",
+        Security { tls: Some(_), .. } => "TLS 1.3, mutual; plaintext on loopback",
+        Security { insecure: true, .. } => "plaintext, insecure",
+        Security { .. } => "plaintext, loopback",
+    }
 }
 
 fn doors(count: usize) -> Result<Vec<Arc<Door>>, Failure> {
@@ -209,6 +221,7 @@ impl Node {
         weights: Option<SharedFile>,
         basis: Option<SharedFile>,
     ) -> Result<Self, Failure> {
+        let certificates = Certificates::new(&plan.security).map_err(Failure::Setup)?;
         let segment = Segment::create(&memory::layout(plan)).map(Arc::new).map_err(|error| {
             Failure::setup(format!("{error}; lower --bulk-slots or --max-payload"))
         })?;
@@ -246,6 +259,7 @@ impl Node {
         });
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
         sources.push(Arc::clone(&mesh.counters) as _);
+        sources.push(Arc::clone(&certificates) as _);
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
@@ -256,7 +270,17 @@ impl Node {
                 tokio_uring::spawn(supervise(team, worker, stop.clone(), first))
             })
             .collect();
-        Ok(Self { threads, mesh, team, first, stop_workers, supervisors, finished, stats })
+        Ok(Self {
+            threads,
+            mesh,
+            team,
+            first,
+            stop_workers,
+            supervisors,
+            finished,
+            stats,
+            certificates,
+        })
     }
 
     /// Waits for every worker's first answer; gives a ready one, or the reason of the first that

@@ -27,6 +27,8 @@ const BACKLOG: i32 = 4096;
 pub(crate) enum Place {
     /// TCP, with its real port.
     Tcp(SocketAddr),
+    /// The same, under TLS.
+    Tls(SocketAddr),
     /// A path.
     Unix(PathBuf),
 }
@@ -35,6 +37,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "tcp {address}"),
+            Self::Tls(address) => write!(f, "tls {address}"),
             Self::Unix(path) => write!(f, "unix {}", path.display()),
         }
     }
@@ -58,7 +61,7 @@ fn explain(place: &Place, error: Errno) -> String {
         _ => "; choose another with ",
     };
     let flag = match place {
-        Place::Tcp(_) => "--listen (port 0 takes a free one)",
+        Place::Tcp(_) | Place::Tls(_) => "--listen (port 0 takes a free one)",
         Place::Unix(_) => "--uds",
     };
     format!("cannot listen on {place}: {}{remedy}{flag}", io::Error::from(error))
@@ -134,6 +137,10 @@ impl Bound {
             Self { places: Vec::new(), sockets: (0..shards).map(|_| Vec::new()).collect() };
         for address in &plan.listen {
             let (place, sockets) = tcp_for_shards(*address, shards)?;
+            let place = match place {
+                Place::Tcp(address) if plan.security.is_secure(&address) => Place::Tls(address),
+                other => other,
+            };
             bound.places.push(place);
             for (of_shard, socket) in bound.sockets.iter_mut().zip(sockets) {
                 of_shard.push(socket);
@@ -156,17 +163,22 @@ impl Bound {
         &self.places
     }
 
-    /// Opens all sockets to peers and hands them over, by shard.
+    /// Opens all sockets to peers and hands them over, by shard, each with its place.
     ///
     /// # Errors
     /// An address that was taken since it was bound.
-    pub(crate) fn open(&mut self) -> Result<Vec<Vec<OwnedFd>>, String> {
+    pub(crate) fn open(&mut self) -> Result<Vec<Vec<(OwnedFd, Place)>>, String> {
         for of_shard in &self.sockets {
             for (socket, place) in of_shard.iter().zip(&self.places) {
                 listen(socket, BACKLOG).map_err(|error| explain(place, error))?;
             }
         }
-        Ok(std::mem::take(&mut self.sockets))
+        let places = &self.places;
+        let sockets = std::mem::take(&mut self.sockets);
+        Ok(sockets
+            .into_iter()
+            .map(|of_shard| of_shard.into_iter().zip(places.iter().cloned()).collect())
+            .collect())
     }
 }
 
@@ -195,7 +207,7 @@ mod tests {
 
     fn port(bound: &Bound) -> SocketAddr {
         match &bound.places()[0] {
-            Place::Tcp(address) => *address,
+            Place::Tcp(address) | Place::Tls(address) => *address,
             Place::Unix(path) => panic!("{path:?}"),
         }
     }

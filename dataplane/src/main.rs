@@ -5,7 +5,9 @@
 mod agents;
 mod arrivals;
 mod basis;
+mod ca;
 mod calibrate;
+mod certificates;
 mod check;
 mod cli;
 mod coded;
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Map(args) => map::run(&args),
         Command::Circuit(args) => orders::circuit(&args),
         Command::Freeze(args) => orders::freeze(&args),
+        Command::Ca(args) => ca::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),

@@ -73,6 +73,20 @@ pub(crate) struct Settings {
     /// Unix socket to listen on as well
     #[arg(long, value_name = "PATH", help_heading = "Where")]
     pub(crate) uds: Option<PathBuf>,
+    /// Authorities to trust, PEM. With certificate and key, every TCP address speaks TLS 1.3 and
+    /// takes only peers with a certificate of theirs
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// This node's certificate, PEM; it needs the role `node`
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Keep loopback addresses plain beside TLS [default: true without certificates, false with]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, help_heading = "Where")]
+    pub(crate) plain_loopback: Option<bool>,
     /// Allow plaintext on addresses other than loopback: anyone on the way can read and change it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           require_equals = true, help_heading = "Where")]
@@ -163,6 +177,10 @@ impl Settings {
         Self {
             listen: if self.listen.is_empty() { file.listen } else { self.listen },
             uds: self.uds.or(file.uds),
+            tls_ca: self.tls_ca.or(file.tls_ca),
+            tls_cert: self.tls_cert.or(file.tls_cert),
+            tls_key: self.tls_key.or(file.tls_key),
+            plain_loopback: self.plain_loopback.or(file.plain_loopback),
             insecure: self.insecure.or(file.insecure),
             shards: self.shards.or(file.shards),
             workers: self.workers.or(file.workers),

@@ -1,7 +1,8 @@
 //! The control thread's hold on the shards: one command queue each.
 
+use crate::listen::Place;
 use dataplane_core::driver::WorkerId;
-use dataplane_uring::{Command, Commander, Gone};
+use dataplane_uring::{Command, Commander, Gate, Gone};
 use std::{os::fd::OwnedFd, process::ExitStatus};
 
 /// Room in a shard's queue. Commands are rare (a worker's life is a few, and restarts back off), so
@@ -36,11 +37,16 @@ impl Shards {
         let _ = tokio::task::spawn_blocking(wait).await;
     }
 
-    /// Opens the doors: `sockets` by shard.
-    pub(crate) fn listen(&self, sockets: Vec<Vec<OwnedFd>>) {
+    /// Opens the doors: sockets by shard, `gate` in front of those under TLS.
+    pub(crate) fn listen(&self, sockets: Vec<Vec<(OwnedFd, Place)>>, gate: Option<&Gate>) {
         for (commander, sockets) in self.0.iter().zip(sockets) {
-            for socket in sockets {
-                let _ = commander.send(Command::Listen(socket));
+            for (socket, place) in sockets {
+                let _ = commander.send(match (place, gate) {
+                    (Place::Tls(_), Some(gate)) => Command::ListenTls(socket, gate.clone()),
+                    // A place under TLS exists only where there are certificates.
+                    (Place::Tls(_), None) => continue,
+                    (Place::Tcp(_) | Place::Unix(_), _) => Command::Listen(socket),
+                });
             }
         }
     }

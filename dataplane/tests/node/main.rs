@@ -8,4 +8,5 @@ mod demo;
 mod mesh;
 mod rig;
 mod serve;
+mod tls;
 mod workers;
