@@ -18,10 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tls::{Acceptor, Files, Identity, ca::Leaf};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::sleep,
-};
+use tokio::{signal::unix::Signal, time::sleep};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -92,11 +89,9 @@ impl Certificates {
         }
     }
 
-    /// Reads the files again, now and then when they have changed, and on SIGHUP. Ends with the
-    /// runtime.
-    pub(crate) async fn watch(self: Arc<Self>) {
+    /// Reads the files again when they have changed, and on SIGHUP. Ends with the runtime.
+    pub(crate) async fn watch(self: Arc<Self>, mut hangup: Signal) {
         let Some(acceptor) = self.acceptor.clone() else { return };
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         let mut in_use = stamps(acceptor.files());
         let mut last = in_use.clone();
         loop {

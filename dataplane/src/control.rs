@@ -35,18 +35,21 @@ const LOOK: Duration = Duration::from_millis(2);
 /// After the last answer of a drain has left, how long its bytes may take to reach their readers.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// The signals that end a node.
+/// The signals that a node listens to: two end it, one has it read its certificates again.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Of a node with certificates: others keep to the OS's habit.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    fn new(plan: &Plan) -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(Failure::setup);
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hangup: plan.security.tls.as_ref().map(|_| listen(SignalKind::hangup())).transpose()?,
         })
     }
 
@@ -85,7 +88,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 }
 
 async fn serve(plan: &Plan) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(plan)?;
     let mut bound = Bound::new(plan).map_err(Failure::Setup)?;
     announce(plan, &bound)?;
     let weights = match &plan.lm_head {
@@ -114,7 +117,9 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     node.stats.set_facts(facts(plan, &node, &ready, basis_id));
     let gate = node.certificates.gate();
     node.threads.shards.listen(bound.open().map_err(Failure::Setup)?, gate.as_ref());
-    let watch = tokio_uring::spawn(Arc::clone(&node.certificates).watch());
+    if let Some(hangup) = signals.hangup.take() {
+        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup));
+    }
     for place in bound.places() {
         say::out(format!("listening {place}"));
     }
@@ -132,7 +137,6 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
             false
         }
     };
-    watch.abort();
     node.end().await;
     if drained {
         say::out("drained");

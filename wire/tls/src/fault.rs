@@ -8,8 +8,12 @@ pub enum Fault {
     /// was no handshake.
     #[error("the handshake failed: {0}")]
     Handshake(rustls::Error),
-    /// A handshake of more bytes than anybody needs.
-    #[error("the handshake is longer than {} bytes", crate::HANDSHAKE_MAX)]
+    /// A handshake of more bytes or records than anybody needs.
+    #[error(
+        "the handshake is longer than {} bytes or {} records",
+        crate::HANDSHAKE_MAX,
+        crate::HANDSHAKE_RECORDS_MAX
+    )]
     HandshakeTooLong,
     /// A record that is longer than records may be.
     #[error("a record is longer than allowed")]

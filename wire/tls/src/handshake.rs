@@ -14,6 +14,9 @@ use std::fmt;
 /// Bytes of a handshake that may be held at once: a certificate chain over two records.
 pub const HANDSHAKE_MAX: usize = 2 * RECORD_MAX;
 
+/// Records of a handshake at most: a client needs four, and each costs a look at all that is held.
+pub const HANDSHAKE_RECORDS_MAX: u32 = 64;
+
 /// Kinds of records that a handshake may see: from a change of cipher (a relic) to data.
 const KINDS: std::ops::RangeInclusive<u8> = 20..=23;
 
@@ -24,6 +27,8 @@ pub struct Handshake {
     held: Vec<u8>,
     /// Where in `held` that record begins.
     record: usize,
+    /// Records so far.
+    records: u32,
     out: Vec<u8>,
     complete: bool,
     limit: u64,
@@ -38,7 +43,7 @@ impl fmt::Debug for Handshake {
 impl Handshake {
     pub(crate) fn new(connection: UnbufferedServerConnection, limit: u64) -> Self {
         let (held, out) = (Vec::new(), Vec::new());
-        Self { connection, held, record: 0, out, complete: false, limit }
+        Self { connection, held, record: 0, records: 0, out, complete: false, limit }
     }
 
     /// Takes bytes of the peer, at most up to the end of the record that completes the handshake.
@@ -84,6 +89,10 @@ impl Handshake {
 
     /// Lets rustls work on whole records.
     fn process(&mut self) -> Result<(), Fault> {
+        self.records += 1;
+        if self.records > HANDSHAKE_RECORDS_MAX {
+            return Err(Fault::HandshakeTooLong);
+        }
         loop {
             let status = self.connection.process_tls_records(&mut self.held);
             let discard = status.discard;

@@ -21,8 +21,9 @@
 //!   requests for a new key are answered by one ([`Fault::Flood`]).
 //! - *A key used too often* is replaced after [`RECORDS_PER_KEY`] records, and the peer asked for
 //!   the same; one that does not comply is ended at four times that ([`Fault::Worn`]).
-//! - *A handshake without end* ends after [`HANDSHAKE_MAX`] bytes ([`Fault::HandshakeTooLong`]);
-//!   how many there may be and for how long is the driver's.
+//! - *A handshake without end, or in crumbs,* ends after [`HANDSHAKE_MAX`] bytes or
+//!   [`HANDSHAKE_RECORDS_MAX`] records ([`Fault::HandshakeTooLong`]); how many there may be and for
+//!   how long is the driver's.
 //! - *An older protocol, another cipher, bytes that are no handshake*: TLS 1.3 only, three AEADs
 //!   ([`Fault::Handshake`]).
 //! - *Replay of a connection's start*: nothing is resumed, and over TCP nothing is taken early.
@@ -52,7 +53,7 @@ pub use config::{ALPN, client_config, provider, server_config};
 pub use error::Error;
 pub use fault::Fault;
 pub use files::Files;
-pub use handshake::{HANDSHAKE_MAX, Handshake};
+pub use handshake::{HANDSHAKE_MAX, HANDSHAKE_RECORDS_MAX, Handshake};
 pub use identity::{Identity, NAME_MAX, peer_identity, role};
 pub use record::{HEAD, PLAIN_MAX, RECORD_MAX, SEALED_MAX, TAIL, record_len};
 pub use session::{OWED_MAX, Opened, QUIET_MAX, Session};

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use rustls::{AlertDescription, Error};
 use std::io::Write;
 use tls::{
-    Acceptor, Fault, HANDSHAKE_MAX, HEAD, OWED_MAX, Opened, PLAIN_MAX, QUIET_MAX, RECORD_MAX,
-    Session, TAIL, record_len,
+    Acceptor, Fault, HANDSHAKE_MAX, HANDSHAKE_RECORDS_MAX, HEAD, OWED_MAX, Opened, PLAIN_MAX,
+    QUIET_MAX, RECORD_MAX, Session, TAIL, record_len,
 };
 
 const ALERT: u8 = 21;
@@ -218,6 +218,27 @@ fn a_handshake_without_end_is_cut_off() {
             shake.read(&record).err()
         });
     assert!(ended.is_some() && taken <= HANDSHAKE_MAX + RECORD_MAX, "{ended:?} after {taken}");
+}
+
+#[test]
+fn a_handshake_in_crumbs_is_cut_off() {
+    let world = World::new();
+    let acceptor = Acceptor::new(world.node.clone()).unwrap();
+    let mut client = crate::rig::client(&world.client, "localhost");
+    let hello = sent(&mut client);
+    // The hello as it is, a byte a record: legal, and of use to nobody.
+    let mut shake = acceptor.handshake().unwrap();
+    let ended = hello[HEAD..].iter().position(|byte| {
+        shake.read(&[HANDSHAKE, 3, 1, 0, 1, *byte]) == Err(Fault::HandshakeTooLong)
+    });
+    assert_eq!(ended, Some(HANDSHAKE_RECORDS_MAX as usize));
+    // In a few pieces it is a hello.
+    let mut shake = acceptor.handshake().unwrap();
+    for part in hello[HEAD..].chunks(40) {
+        let head = [HANDSHAKE, 3, 1, 0, part.len() as u8];
+        assert_eq!(shake.read(&[&head[..], part].concat()), Ok(HEAD + part.len()));
+    }
+    assert!(!shake.output().is_empty(), "a server's answer");
 }
 
 proptest! {
