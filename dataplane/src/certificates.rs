@@ -3,16 +3,15 @@
 
 use crate::{plan::Security, say};
 use dataplane_core::{
-    driver::Caller,
+    Identities,
     stats::{Source, Visit},
 };
 use dataplane_uring::Gate;
 use std::{
-    collections::HashMap,
     fs,
     os::unix::fs::MetadataExt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
@@ -22,25 +21,6 @@ use tokio::{signal::unix::Signal, time::sleep};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
-/// Identities that a node tells apart at most; one more is not let in.
-const IDENTITIES_MAX: usize = 1 << 16;
-
-/// The numbers of names, the same on every shard.
-#[derive(Debug, Default)]
-struct Identities(Mutex<HashMap<String, u32>>);
-
-impl Identities {
-    fn identify(&self, identity: &Identity) -> Option<Caller> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = u32::try_from(known.len() + 1).ok()?;
-        let number = match known.get(identity.name()) {
-            Some(number) => *number,
-            None if known.len() >= IDENTITIES_MAX => return None,
-            None => *known.entry(identity.name().to_owned()).or_insert(next),
-        };
-        Some(Caller { identity: number, roles: identity.roles() })
-    }
-}
 
 /// How the node is secured, for those who ask.
 #[derive(Debug)]
@@ -74,10 +54,10 @@ impl Certificates {
     }
 
     /// What stands at listeners under TLS.
-    pub(crate) fn gate(&self) -> Option<Gate> {
+    pub(crate) fn gate(&self, identities: &Arc<Identities>) -> Option<Gate> {
         let acceptor = self.acceptor.clone()?;
-        let identities = Identities::default();
-        let identify = move |identity: &Identity| identities.identify(identity);
+        let identities = Arc::clone(identities);
+        let identify = move |peer: &Identity| identities.identify(peer.name(), peer.roles());
         Some(Gate::new(acceptor, Arc::new(identify)))
     }
 
@@ -145,24 +125,5 @@ impl Source for Certificates {
             let failures = self.failures.load(Relaxed);
             visit("butterfly_certificate_reload_failures_total", "", "", failures);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_has_one_number_and_the_roles_of_its_certificate() {
-        let identities = Identities::default();
-        let of = |uri: &str| {
-            let identity: Identity = uri.parse().expect("valid");
-            identities.identify(&identity).expect("there is room")
-        };
-        let (ann, bob) = (of("butterfly:ann?role=client"), of("butterfly:bob?role=client"));
-        assert_eq!((ann.identity, bob.identity), (1, 2), "0 is everybody without a certificate");
-        let again = of("butterfly:ann?role=agent");
-        assert_eq!(again.identity, ann.identity);
-        assert!(again.roles.has(wire::Role::Agent) && !again.roles.has(wire::Role::Client));
     }
 }

@@ -7,6 +7,7 @@ use crate::{
 use dataplane_uring::probe::{self, Probe};
 use rustix::process::Resource;
 use serde::Serialize;
+use std::{env, process::Command};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -208,6 +209,27 @@ fn kernel_tls() -> Finding {
     Finding::new("TLS in the kernel", found, used_for)
 }
 
+/// The sandbox, closed around a process of its own that then does nothing.
+fn sandbox() -> Finding {
+    let trial = env::current_exe()
+        .and_then(|program| Command::new(program).args(["worker", "--try", "nothing"]).output());
+    let (lives, said) = match &trial {
+        Ok(output) => {
+            (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Err(error) => (false, error.to_string()),
+    };
+    let found = said.lines().next().unwrap_or("the trial says nothing").to_owned();
+    let finding = Finding::new("worker sandbox", &found, "workers: what a request could reach");
+    if !lives {
+        finding.but(Grade::Limited, "workers end in their sandbox here: take --worker-sandbox off")
+    } else if found.contains("without") {
+        finding.but(Grade::Limited, "Linux 6.12 or later with Landlock and seccomp has all parts")
+    } else {
+        finding
+    }
+}
+
 /// What must be there for `serve`, as one sentence where it is not.
 ///
 /// # Errors
@@ -224,7 +246,7 @@ pub(crate) fn required(plan: &Plan) -> Result<(), String> {
 /// Everything, in the order of the report.
 fn findings(plan: &Plan) -> Vec<Finding> {
     let mut findings = vec![cores(), instructions(), gpus(), memory_sum(plan), huge_pages()];
-    findings.extend([descriptors(), locked_memory(), kernel_tls()]);
+    findings.extend([descriptors(), locked_memory(), sandbox(), kernel_tls()]);
     findings.extend(kernel(plan));
     findings
 }

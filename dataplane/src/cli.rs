@@ -10,9 +10,10 @@ pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
 pub(crate) use compress::{CompressArgs, Values};
 pub(crate) use mesh::{AgentsArgs, CircuitArgs, FreezeArgs, GatherArgs, MapArgs};
 
-use crate::settings::{Backend, Poll, Settings};
+use crate::settings::{Backend, Poll, Settings, WorkerSandbox};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use worker::sandbox::{Part, trial::Attempt};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -78,6 +79,9 @@ pub(crate) enum Command {
     /// The process that computes; started by serve, never by hand
     #[command(hide = true)]
     Worker(WorkerArgs),
+    /// Reads a file of kept state whole; started by serve, never by hand
+    #[command(hide = true)]
+    ProveState(ProveArgs),
 }
 
 const DEMO: &str = "\
@@ -112,6 +116,16 @@ Examples:
   butterfly serve --config node.toml --workers 4 --poll latency
   butterfly serve --lm-head lm_head.safetensors
   butterfly serve --listen 0.0.0.0:7171 --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
+  butterfly serve --handover /run/butterfly.handover     # started again, it takes over without a gap
+
+In the file, [identity.ROLE] (client, worker-host, agent, node, operator), [identity.local] for
+whoever proves nothing, and [[identity.peer]] with a name bound what they may do:
+  max_connections = 8
+  requests_per_second = 1000
+  requests_in_flight = 64
+  bytes_in_flight = \"64MiB\"
+  operations = [\"topk\", \"int8\"]
+  idle_timeout = \"300s\"
 
 Prints `listening tcp ADDR` for every address and then `ready`. SIGTERM or SIGINT drains: new work
 is refused, work under way is finished. A second signal ends at once. SIGHUP reads certificates
@@ -142,6 +156,39 @@ pub(crate) struct WorkerArgs {
     /// Which CUDA device, as the driver numbers them.
     #[arg(long, default_value_t = 0)]
     pub(crate) device: u16,
+    /// How much of the sandbox.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) sandbox: WorkerSandbox,
+    /// Close the sandbox and try this instead of serving: exit code 0 where it could be done.
+    #[arg(long = "try", value_name = "WHAT", value_parser = attempt)]
+    pub(crate) attempt: Option<Attempt>,
+    /// For --try: only these parts of the sandbox.
+    #[arg(long, value_name = "PART", value_delimiter = ',', value_parser = part)]
+    pub(crate) only: Vec<Part>,
+}
+
+fn attempt(text: &str) -> Result<Attempt, String> {
+    named(Attempt::ALL, Attempt::name, text)
+}
+
+fn part(text: &str) -> Result<Part, String> {
+    named(Part::ALL, Part::name, text)
+}
+
+fn named<T: Copy, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+    text: &str,
+) -> Result<T, String> {
+    let names = || all.map(name).join(", ");
+    all.into_iter().find(|one| name(*one) == text).ok_or_else(|| format!("one of {}", names()))
+}
+
+/// Arguments of `prove-state`.
+#[derive(Args, Debug)]
+pub(crate) struct ProveArgs {
+    /// The file.
+    pub(crate) file: PathBuf,
 }
 
 const STATUS: &str = "\
@@ -154,9 +201,12 @@ Exit codes: 0 shown, 1 no answer";
 /// Arguments of `status`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// Print one JSON object instead of tables
     #[arg(long)]
     pub(crate) json: bool,

@@ -5,6 +5,7 @@ use crate::{
     basis,
     certificates::Certificates,
     failure::Failure,
+    handover::{self, Door as HandoverDoor, Event as Handover, Inherited},
     host,
     listen::Bound,
     memory,
@@ -16,14 +17,14 @@ use crate::{
     weights,
     workers::{FirstAnswers, Ready, Team, WorkerStats, supervise},
 };
-use dataplane_core::{NodeStats, Stats, stats::Source};
+use dataplane_core::{Identities, NodeStats, Stats, stats::Source};
 use link::{Segment, SharedFile, door::Door};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{
-        mpsc::{UnboundedReceiver, unbounded_channel},
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
         watch,
     },
     task::JoinHandle,
@@ -35,12 +36,37 @@ const LOOK: Duration = Duration::from_millis(2);
 /// After the last answer of a drain has left, how long its bytes may take to reach their readers.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// The signals that a node listens to: two end it, one has it read its certificates again.
+/// How often a process that was succeeded looks whether its last peer has left.
+const LEFT: Duration = Duration::from_millis(10);
+/// The signal of a file that grew over its limit, which would end the process where a failed write
+/// is enough.
+const FILE_TOO_LARGE: i32 = 25;
+
+/// The signals that a node listens to: two end it, one has it read its certificates again, and one
+/// must not end it.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     /// Of a node with certificates: others keep to the OS's habit.
     hangup: Option<Signal>,
+    /// Only to be caught: the write that caused it fails.
+    _file_too_large: Signal,
+}
+
+/// Why a node that serves ends.
+enum Ending {
+    /// A signal of this name.
+    Told(&'static str),
+    /// Another process serves in its place.
+    Succeeded,
+}
+
+/// What a node has to do with the processes before and after it.
+struct Line {
+    /// The socket on which the next one asks.
+    door: Option<HandoverDoor>,
+    tell: UnboundedSender<Handover>,
+    told: UnboundedReceiver<Handover>,
 }
 
 impl Signals {
@@ -50,6 +76,7 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: plan.security.tls.as_ref().map(|_| listen(SignalKind::hangup())).transpose()?,
+            _file_too_large: listen(SignalKind::from_raw(FILE_TOO_LARGE))?,
         })
     }
 
@@ -72,6 +99,7 @@ struct Node {
     finished: UnboundedReceiver<u16>,
     stats: Arc<NodeStats>,
     certificates: Arc<Certificates>,
+    identities: Arc<Identities>,
 }
 
 /// Runs a node until it is told to end.
@@ -89,7 +117,10 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 
 async fn serve(plan: &Plan) -> Result<(), Failure> {
     let mut signals = Signals::new(plan)?;
-    let mut bound = Bound::new(plan).map_err(Failure::Setup)?;
+    let before = plan.handover.as_deref().map(handover::ask).transpose();
+    let mut before = before.map_err(Failure::Setup)?.flatten();
+    let inherited = before.as_mut().map(|it| std::mem::take(&mut it.sockets)).unwrap_or_default();
+    let mut bound = Bound::new(plan, inherited).map_err(Failure::Setup)?;
     announce(plan, &bound)?;
     let weights = match &plan.lm_head {
         None => None,
@@ -115,26 +146,35 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     };
     let basis_id = basis_id.unwrap_or_else(|| "off".to_owned());
     node.stats.set_facts(facts(plan, &node, &ready, basis_id));
-    let gate = node.certificates.gate();
-    node.threads.shards.listen(bound.open().map_err(Failure::Setup)?, gate.as_ref());
+    let gate = node.certificates.gate(&node.identities);
+    node.threads.shards.listen(bound.open().map_err(Failure::Setup)?, |place| {
+        gate.clone().filter(|_| place.is_secure(&plan.security))
+    });
     if let Some(hangup) = signals.hangup.take() {
         tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup));
     }
     for place in bound.places() {
-        say::out(format!("listening {place}"));
+        say::out(format!("listening {}", place.announced(&plan.security)));
     }
     let shards = say::count(plan.shards(), "shard");
     let workers = say::count(plan.workers, "worker");
     say::out(format!("ready: {shards}, {workers}, {}", ready.text));
 
-    let name = signals.next().await;
-    say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
-    let deadline = Instant::now() + plan.limits.drain_timeout;
-    let drained = tokio::select! {
-        drained = node.drain(deadline) => drained,
-        name = signals.next() => {
-            say::note(format!("{name} again: ending at once"));
-            false
+    let mut line = Line::new();
+    line.succeed(plan, before);
+    let ending = line.until_end(&node, &bound, &mut signals).await;
+    let drained = match ending {
+        Ending::Told(name) => {
+            bound.close();
+            say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
+            node.drain_or_signal(plan.limits.drain_timeout, &mut signals).await
+        }
+        Ending::Succeeded => {
+            bound.give_away();
+            say::out(
+                "succeeded: another process serves here; answering until the last peer has left",
+            );
+            node.leave_or_signal(plan.limits.drain_timeout, &mut signals).await
         }
     };
     node.end().await;
@@ -146,12 +186,68 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
+impl Line {
+    fn new() -> Self {
+        let (tell, told) = unbounded_channel();
+        Self { door: None, tell, told }
+    }
+
+    /// Tells the process before, where there is one, that this one serves, and opens the door for
+    /// the next.
+    fn succeed(&mut self, plan: &Plan, before: Option<Inherited>) {
+        let Some(path) = &plan.handover else { return };
+        if let Some(before) = before {
+            match before.ready() {
+                Ok(()) => say::out("took over"),
+                // It will find out by itself, or is gone: this one serves in any case.
+                Err(error) => say::note(format!("handover: the process before: {error}")),
+            }
+        }
+        match handover::offer(path, self.tell.clone()) {
+            Ok(door) => self.door = Some(door),
+            Err(why) => say::note(format!("no handover to the next process: {why}")),
+        }
+    }
+
+    /// Serves until a signal, or until another process serves.
+    async fn until_end(&mut self, node: &Node, bound: &Bound, signals: &mut Signals) -> Ending {
+        loop {
+            let event = tokio::select! {
+                name = signals.next() => return Ending::Told(name),
+                event = self.told.recv() => event,
+            };
+            match event {
+                Some(Handover::Asked(reply)) => {
+                    say::out("handover: another process starts");
+                    node.mesh.release().await;
+                    // Without sockets it cannot come up, and says so.
+                    let _ = reply.send(bound.share().unwrap_or_default());
+                }
+                Some(Handover::Kept(why)) => {
+                    say::note(format!("handover: {why}; serving on"));
+                    node.mesh.resume();
+                }
+                Some(Handover::Taken(closed)) => {
+                    if let Some(door) = &mut self.door {
+                        door.replaced();
+                    }
+                    node.threads.shards.leave();
+                    let _ = closed.send(());
+                    return Ending::Succeeded;
+                }
+                // This end holds a sender, so it does not come to that.
+                None => return Ending::Told("the end"),
+            }
+        }
+    }
+}
+
 /// What will be taken and where, before anything is.
 fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
     let items = memory::sum(plan).map_err(Failure::Setup)?;
     say::out(memory::describe(&items));
     for place in bound.places() {
-        say::out(format!("address {place}"));
+        say::out(format!("address {}", place.announced(&plan.security)));
     }
     if plan.security.insecure && plan.listen.iter().any(|address| !address.ip().is_loopback()) {
         say::note("insecure: plaintext beyond loopback; anyone on the way can read and change it");
@@ -176,6 +272,7 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'stati
         ("backend_reason", ready.text.clone()),
         ("backend_asked", plan.backend.name().to_owned()),
         ("poll", plan.poll.name().to_owned()),
+        ("worker_sandbox", plan.worker_sandbox.name().to_owned()),
         ("shards", plan.shards().to_string()),
         ("workers", plan.workers.to_string()),
         ("gpus", plan.devices.to_string()),
@@ -226,7 +323,12 @@ impl Node {
         basis: Option<SharedFile>,
     ) -> Result<Self, Failure> {
         let certificates = Certificates::new(&plan.security).map_err(Failure::Setup)?;
-        let segment = Segment::create(&memory::layout(plan)).map(Arc::new).map_err(|error| {
+        // A driver registers no memory that is read-only to its process.
+        let create = match plan.devices {
+            0 => Segment::create,
+            _ => Segment::create_for_devices,
+        };
+        let segment = create(&memory::layout(plan)).map(Arc::new).map_err(|error| {
             Failure::setup(format!("{error}; lower --bulk-slots or --max-payload"))
         })?;
         let shard_doors = doors(plan.shard_cpus.len())?;
@@ -237,8 +339,10 @@ impl Node {
         let (tell, finished) = unbounded_channel();
         let (links, berths) = Links::new(plan.shard_cpus.len()).map_err(no_doors)?;
         let doors = (&shard_doors[..], &worker_doors[..]);
-        let threads =
-            Threads::start(plan, &segment, doors, &stats, &tell, berths).map_err(Failure::Setup)?;
+        let identity = &plan.identity;
+        let identities = Arc::new(Identities::new(identity.policy.clone(), identity.places));
+        let threads = Threads::start(plan, &segment, doors, &stats, &identities, &tell, berths)
+            .map_err(Failure::Setup)?;
         make_room(plan);
         let mesh = match mesh::start(plan, links) {
             Ok(mesh) => mesh,
@@ -257,13 +361,16 @@ impl Node {
             limits: plan.limits.clone(),
             backend: plan.backend,
             devices: plan.devices,
+            program: plan.worker_program.clone(),
             poll: plan.poll,
+            sandbox: plan.worker_sandbox,
             stats: Arc::new(WorkerStats::default()),
             node: Arc::clone(&stats),
         });
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
         sources.push(Arc::clone(&mesh.counters) as _);
         sources.push(Arc::clone(&certificates) as _);
+        sources.push(Arc::clone(&identities) as _);
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
@@ -284,6 +391,7 @@ impl Node {
             finished,
             stats,
             certificates,
+            identities,
         })
     }
 
@@ -317,6 +425,42 @@ impl Node {
         }
         sleep(SETTLE).await;
         true
+    }
+
+    /// The same, unless another signal comes.
+    async fn drain_or_signal(&mut self, limit: Duration, signals: &mut Signals) -> bool {
+        let deadline = Instant::now() + limit;
+        tokio::select! {
+            drained = self.drain(deadline) => drained,
+            name = signals.next() => {
+                say::note(format!("{name} again: ending at once"));
+                false
+            }
+        }
+    }
+
+    /// Answers until the last peer has left or the time is over, then drains what is left.
+    async fn leave_or_signal(&mut self, limit: Duration, signals: &mut Signals) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut alone_since: Option<Instant> = None;
+        while Instant::now() < deadline {
+            let open = self.stats.shards().iter().any(|shard| shard.open.get() > 0);
+            match (open, alone_since) {
+                (true, _) => alone_since = None,
+                (false, None) => alone_since = Some(Instant::now()),
+                // A connection that was accepted at the last moment has shown itself by now.
+                (false, Some(since)) if since.elapsed() >= SETTLE => break,
+                (false, Some(_)) => {}
+            }
+            tokio::select! {
+                () = sleep(LEFT) => {}
+                name = signals.next() => {
+                    say::note(format!("{name}: not waiting for the last peers"));
+                    break;
+                }
+            }
+        }
+        self.drain_or_signal(limit, signals).await
     }
 
     /// Ends shards, then workers: those may only go once nobody lends to them any more.

@@ -19,7 +19,9 @@ mod failure;
 #[cfg(test)]
 mod folder;
 mod gather;
+mod handover;
 mod host;
+mod identity;
 mod judge;
 mod listen;
 mod map;
@@ -27,7 +29,9 @@ mod memory;
 mod mesh;
 mod orders;
 mod plan;
+mod process;
 mod progress;
+mod reach;
 mod say;
 mod serve;
 mod settings;
@@ -42,7 +46,6 @@ mod workers;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use settings::{Backend, Poll};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -71,20 +74,15 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(failure) => Err(failure),
         },
+        Command::ProveState(args) => match mesh::store::prove_here(&args.file) {
+            Ok(()) => Ok(()),
+            Err((code, failure)) => {
+                say::note(failure.text());
+                return ExitCode::from(code);
+            }
+        },
         Command::Demo(args) => demo::run(&args),
-        Command::Worker(args) => {
-            let backend = match args.backend {
-                Backend::Auto => worker::Choice::Auto,
-                Backend::Cpu => worker::Choice::Cpu,
-                Backend::Cuda => worker::Choice::Cuda,
-            };
-            let poll = match args.poll {
-                Poll::Latency => worker::Poll::Latency,
-                Poll::Balanced => worker::Poll::Balanced,
-                Poll::Frugal => worker::Poll::Frugal,
-            };
-            return worker::run(&worker::Args { backend, poll, device: args.device });
-        }
+        Command::Worker(args) => return process::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,8 @@
 
 use crate::{
     host,
-    settings::{Backend, Poll, Role, Settings},
+    identity::IdentityPlan,
+    settings::{Backend, Poll, Role, Settings, WorkerSandbox},
     units::Bytes,
 };
 use std::{
@@ -33,7 +34,7 @@ const BATCH_CAP: u32 = dataplane_core::limits::BATCH_CAP as u32;
 /// A value outside its bounds, said in one sentence with the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlanError {
-    key: &'static str,
+    key: String,
     value: String,
     remedy: String,
 }
@@ -44,8 +45,13 @@ impl fmt::Display for PlanError {
     }
 }
 
-fn refuse(key: &'static str, value: impl fmt::Display, remedy: impl Into<String>) -> PlanError {
-    PlanError { key, value: value.to_string(), remedy: remedy.into() }
+/// The refusal of a value.
+pub(crate) fn refuse(
+    key: impl Into<String>,
+    value: impl fmt::Display,
+    remedy: impl Into<String>,
+) -> PlanError {
+    PlanError { key: key.into(), value: value.to_string(), remedy: remedy.into() }
 }
 
 /// Every bound of a running node.
@@ -71,6 +77,8 @@ pub(crate) struct Limits {
     pub(crate) batch_wait: Duration,
     /// Longest silence of a worker with work.
     pub(crate) worker_timeout: Duration,
+    /// Longest that a worker may keep one request.
+    pub(crate) worker_patience: Duration,
     /// Longest stall of a peer inside a frame or before reading.
     pub(crate) peer_timeout: Duration,
     /// Longest drain.
@@ -194,14 +202,20 @@ pub(crate) struct Plan {
     pub(crate) uds: Option<PathBuf>,
     /// Who can listen in.
     pub(crate) security: Security,
+    /// Where the next process takes over.
+    pub(crate) handover: Option<PathBuf>,
     /// CPU of every shard, as the OS numbers them.
     pub(crate) shard_cpus: Vec<usize>,
     /// Worker processes.
     pub(crate) workers: u32,
     /// CUDA devices that they share; 0 where none is used.
     pub(crate) devices: u16,
+    /// Their program; `None` for this one.
+    pub(crate) worker_program: Option<PathBuf>,
     /// Where they compute.
     pub(crate) backend: Backend,
+    /// What they give up.
+    pub(crate) worker_sandbox: WorkerSandbox,
     /// How shards wait.
     pub(crate) poll: Poll,
     /// Weights for lm-head.
@@ -212,6 +226,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     /// Agents.
     pub(crate) mesh: MeshPlan,
+    /// Whom it knows.
+    pub(crate) identity: IdentityPlan,
 }
 
 /// A number within its bounds, or the refusal that names them.
@@ -344,6 +360,12 @@ impl Limits {
                 ms(5_000),
                 ms(100)..=ms(600_000),
             )?,
+            worker_patience: timed(
+                "worker_patience",
+                settings.worker_patience,
+                ms(60_000),
+                ms(1_000)..=ms(3_600_000),
+            )?,
             peer_timeout: timed(
                 "peer_timeout",
                 settings.peer_timeout,
@@ -391,14 +413,18 @@ impl Plan {
             listen,
             uds: settings.uds.clone(),
             security,
+            handover: settings.handover.clone(),
             shard_cpus,
             workers,
             devices,
+            worker_program: settings.worker_program.clone(),
             backend,
+            worker_sandbox: settings.worker_sandbox.unwrap_or(WorkerSandbox::Auto),
             poll: settings.poll.unwrap_or(Poll::Balanced),
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),
             mesh: MeshPlan::from_settings(settings)?,
+            identity: IdentityPlan::new(settings, limits.max_payload)?,
             limits,
         })
     }

@@ -1,7 +1,10 @@
 //! What a person may set, from flags and from a TOML file: one struct, so that the two can never
 //! drift apart. Nothing is checked or defaulted here; `plan` does that once for both.
 
-use crate::units::{Bytes, Span};
+use crate::{
+    identity::Section,
+    units::{Bytes, Span},
+};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -30,6 +33,18 @@ pub(crate) enum Backend {
     Cuda,
 }
 
+/// How much of the worker's sandbox is asked for.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WorkerSandbox {
+    /// As much as the kernel offers; what is missing is reported.
+    Auto,
+    /// None.
+    Off,
+    /// All of it, or refuse to start.
+    Require,
+}
+
 /// What a node is in a tree of nodes.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -47,6 +62,26 @@ impl Poll {
             Self::Latency => "latency",
             Self::Balanced => "balanced",
             Self::Frugal => "frugal",
+        }
+    }
+}
+
+impl WorkerSandbox {
+    /// As in flags and files.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+            Self::Require => "require",
+        }
+    }
+
+    /// The worker's own word for it.
+    pub(crate) const fn mode(self) -> worker::sandbox::Mode {
+        match self {
+            Self::Auto => worker::sandbox::Mode::Auto,
+            Self::Off => worker::sandbox::Mode::Off,
+            Self::Require => worker::sandbox::Mode::Require,
         }
     }
 }
@@ -87,6 +122,10 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           require_equals = true, help_heading = "Where")]
     pub(crate) plain_loopback: Option<bool>,
+    /// Unix socket on which the next process takes over: it gets the listening sockets from the one
+    /// that runs, which then answers what it has and ends
+    #[arg(long, value_name = "PATH", help_heading = "Where")]
+    pub(crate) handover: Option<PathBuf>,
     /// Allow plaintext on addresses other than loopback: anyone on the way can read and change it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           require_equals = true, help_heading = "Where")]
@@ -101,6 +140,10 @@ pub(crate) struct Settings {
     /// Where workers compute [default: auto]
     #[arg(long, value_name = "WHERE", help_heading = "Cores")]
     pub(crate) backend: Option<Backend>,
+    /// What workers give up before their first request: files, network, other programs, all system
+    /// calls but those that computing takes [default: auto]
+    #[arg(long, value_name = "MODE", help_heading = "Cores")]
+    pub(crate) worker_sandbox: Option<WorkerSandbox>,
     /// How shards wait [default: balanced]
     #[arg(long, value_name = "MODE", help_heading = "Cores")]
     pub(crate) poll: Option<Poll>,
@@ -133,6 +176,20 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub(crate) recv_buffer: Option<Bytes>,
 
+    /// Names that the node can know at a time [default: 1024]
+    #[arg(long, value_name = "N", help_heading = "Identities")]
+    pub(crate) max_identities: Option<u32>,
+    /// Frames a second of one client, before what the file says of its name [default: no limit]
+    #[arg(long, value_name = "N", help_heading = "Identities")]
+    pub(crate) client_rate: Option<u32>,
+    /// Clients on whose connection nothing moves for so long are disconnected; 0s: never [default:
+    /// 300s]
+    #[arg(long, value_name = "TIME", help_heading = "Identities")]
+    pub(crate) idle_timeout: Option<Span>,
+    /// What roles and names are allowed; only in the file.
+    #[arg(skip)]
+    pub(crate) identity: Section,
+
     /// Agents that this node's registry has room for [default: 32768]
     #[arg(long, value_name = "N", help_heading = "Mesh")]
     pub(crate) agents: Option<u32>,
@@ -161,6 +218,9 @@ pub(crate) struct Settings {
     /// A worker that holds work and makes no progress for this long is replaced [default: 5s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) worker_timeout: Option<Span>,
+    /// A worker that keeps one request for this long is replaced, whatever it says [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
+    pub(crate) worker_patience: Option<Span>,
     /// A peer that stalls inside a frame, or does not read, for this long is disconnected [default:
     /// 10s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
@@ -168,6 +228,10 @@ pub(crate) struct Settings {
     /// How long a drain waits for work under way [default: 10s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) drain_timeout: Option<Span>,
+
+    /// Program that is started as worker in place of this one: for fault injection
+    #[arg(long, value_name = "PROGRAM", hide = true)]
+    pub(crate) worker_program: Option<PathBuf>,
 }
 
 impl Settings {
@@ -181,10 +245,12 @@ impl Settings {
             tls_cert: self.tls_cert.or(file.tls_cert),
             tls_key: self.tls_key.or(file.tls_key),
             plain_loopback: self.plain_loopback.or(file.plain_loopback),
+            handover: self.handover.or(file.handover),
             insecure: self.insecure.or(file.insecure),
             shards: self.shards.or(file.shards),
             workers: self.workers.or(file.workers),
             backend: self.backend.or(file.backend),
+            worker_sandbox: self.worker_sandbox.or(file.worker_sandbox),
             poll: self.poll.or(file.poll),
             lm_head: self.lm_head.or(file.lm_head),
             basis: self.basis.or(file.basis),
@@ -195,6 +261,10 @@ impl Settings {
             bulk_slots: self.bulk_slots.or(file.bulk_slots),
             recv_buffers: self.recv_buffers.or(file.recv_buffers),
             recv_buffer: self.recv_buffer.or(file.recv_buffer),
+            max_identities: self.max_identities.or(file.max_identities),
+            client_rate: self.client_rate.or(file.client_rate),
+            idle_timeout: self.idle_timeout.or(file.idle_timeout),
+            identity: file.identity,
             agents: self.agents.or(file.agents),
             pending_sends: self.pending_sends.or(file.pending_sends),
             parent: self.parent.or(file.parent),
@@ -204,8 +274,10 @@ impl Settings {
             batch_size: self.batch_size.or(file.batch_size),
             batch_wait: self.batch_wait.or(file.batch_wait),
             worker_timeout: self.worker_timeout.or(file.worker_timeout),
+            worker_patience: self.worker_patience.or(file.worker_patience),
             peer_timeout: self.peer_timeout.or(file.peer_timeout),
             drain_timeout: self.drain_timeout.or(file.drain_timeout),
+            worker_program: self.worker_program.or(file.worker_program),
         }
     }
 

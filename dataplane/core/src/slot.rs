@@ -12,8 +12,11 @@
 
 use crate::{
     driver::{ConnId, Time, WorkerId},
+    fair::Fair,
+    identity::Identities,
     memory::{Geometry, SlotId},
 };
+use std::sync::Arc;
 use wire::Work;
 
 macro_rules! token {
@@ -90,14 +93,29 @@ pub struct Tenant {
     pub worker: WorkerId,
     /// Which of that worker's batches it belongs to.
     pub batch: u8,
+    /// Since when, while lent.
+    pub lent_at: Time,
     /// Already answered (its deadline passed while lent): what the worker says is dropped.
     pub abandoned: bool,
+}
+
+/// Whose a slot is while it is not free.
+#[derive(Clone, Copy, Debug, Default)]
+struct Holder {
+    /// The place of its identity.
+    place: u32,
+    /// Bytes of the request on that identity's account; `None` for not being there.
+    charge: Option<u32>,
 }
 
 /// All slots of a shard.
 #[derive(Debug)]
 pub struct SlotTable {
     geometry: Geometry,
+    holders: Vec<Holder>,
+    identities: Arc<Identities>,
+    /// Who holds how many, and who waits for one.
+    pub(crate) fair: Fair,
     free_small: Vec<Free>,
     free_bulk: Vec<Free>,
     tenants: Vec<Option<Tenant>>,
@@ -109,13 +127,16 @@ pub struct SlotTable {
 }
 
 impl SlotTable {
-    /// All slots free.
+    /// All slots free, to be held by these identities on so many connections.
     #[must_use]
-    pub fn new(geometry: Geometry) -> Self {
+    pub fn new(geometry: Geometry, identities: Arc<Identities>, connections: u32) -> Self {
         let slots = geometry.slots();
         let token = |i| Free(SlotId(i));
         Self {
             geometry,
+            holders: vec![Holder::default(); slots as usize],
+            fair: Fair::new(&geometry, identities.places(), connections),
+            identities,
             free_small: (0..geometry.small_slots).rev().map(token).collect(),
             free_bulk: (geometry.small_slots..slots).rev().map(token).collect(),
             tenants: (0..slots).map(|_| None).collect(),
@@ -138,12 +159,30 @@ impl SlotTable {
         !if bulk { &self.free_bulk } else { &self.free_small }.is_empty()
     }
 
-    /// Takes a free slot of the class.
-    pub fn receive(&mut self, bulk: bool) -> Option<Receiving> {
+    /// Takes a free slot of the class for the identity at `place`: when it is being `served` in its
+    /// turn, or may go past those who wait.
+    pub fn receive(&mut self, bulk: bool, place: usize, served: bool) -> Option<Receiving> {
+        if !served && !self.fair.may_take(place, bulk) {
+            return None;
+        }
         let free = if bulk { &mut self.free_bulk } else { &mut self.free_small }.pop()?;
+        self.fair.took(place, bulk);
+        self.holders[free.0.0 as usize] = Holder { place: place as u32, charge: None };
         self.ledger.free -= 1;
         self.ledger.receiving += 1;
         Some(Receiving(free.0))
+    }
+
+    /// The request in this slot is on its identity's account with so many bytes, until the slot is
+    /// free again.
+    pub fn charge(&mut self, slot: &Receiving, bytes: u32) {
+        self.holders[slot.0.0 as usize].charge = Some(bytes);
+    }
+
+    /// The request moves from one slot of its identity to another.
+    pub fn hand_over(&mut self, from: &Receiving, to: &Receiving) {
+        let charge = self.holders[from.0.0 as usize].charge.take();
+        self.holders[to.0.0 as usize].charge = charge;
     }
 
     /// The request is complete.
@@ -189,6 +228,20 @@ impl SlotTable {
         self.ledger.lent -= 1;
         self.ledger.ready += 1;
         Some(Ready(lent.0))
+    }
+
+    /// What a worker gave back is no answer: the request is to be run again, with the deadline it
+    /// had.
+    pub fn run_again(&mut self, slot: Ready, deadline: Time) -> Arrived {
+        self.ledger.ready -= 1;
+        self.ledger.arrived += 1;
+        if let Some(tenant) = &mut self.tenants[slot.0.0 as usize] {
+            tenant.deadline = deadline;
+            if deadline != 0 {
+                self.deadline_min = self.deadline_min.min(deadline);
+            }
+        }
+        Arrived(slot.0)
     }
 
     /// Takes one slot back from a worker that is gone, to be lent again.
@@ -237,9 +290,13 @@ impl SlotTable {
     fn free(&mut self, slot: SlotId) {
         self.ledger.free += 1;
         self.tenants[slot.0 as usize] = None;
-        let list =
-            if self.geometry.is_small(slot) { &mut self.free_small } else { &mut self.free_bulk };
-        list.push(Free(slot));
+        let small = self.geometry.is_small(slot);
+        let holder = core::mem::take(&mut self.holders[slot.0 as usize]);
+        self.fair.freed(holder.place as usize, !small);
+        if let Some(bytes) = holder.charge {
+            self.identities.give(holder.place as usize, bytes);
+        }
+        if small { &mut self.free_small } else { &mut self.free_bulk }.push(Free(slot));
     }
 
     /// Who the slot works for.
@@ -324,14 +381,15 @@ mod tests {
             tries: 0,
             worker: WorkerId(0),
             batch: 0,
+            lent_at: 0,
             abandoned: false,
         }
     }
 
     #[test]
     fn a_slot_goes_round_and_the_ledger_adds_up() {
-        let mut table = SlotTable::new(geometry());
-        let received = table.receive(false).expect("a small slot is free");
+        let mut table = SlotTable::new(geometry(), Arc::default(), 1);
+        let received = table.receive(false, 0, false).expect("a small slot is free");
         let id = received.id();
         let arrived = table.arrive(received, tenant());
         let lending = table.lend(arrived, WorkerId(3), 0);
@@ -344,8 +402,8 @@ mod tests {
 
     #[test]
     fn only_the_holder_with_the_right_lending_gives_back() {
-        let mut table = SlotTable::new(geometry());
-        let received = table.receive(true).expect("a bulk slot is free");
+        let mut table = SlotTable::new(geometry(), Arc::default(), 1);
+        let received = table.receive(true, 0, false).expect("a bulk slot is free");
         let id = received.id();
         let arrived = table.arrive(received, tenant());
         let lending = table.lend(arrived, WorkerId(1), 0);
@@ -360,8 +418,8 @@ mod tests {
 
     #[test]
     fn a_reclaimed_slot_is_lent_under_a_new_number() {
-        let mut table = SlotTable::new(geometry());
-        let received = table.receive(false).expect("a small slot is free");
+        let mut table = SlotTable::new(geometry(), Arc::default(), 1);
+        let received = table.receive(false, 0, false).expect("a small slot is free");
         let id = received.id();
         let arrived = table.arrive(received, tenant());
         let first = table.lend(arrived, WorkerId(0), 0);

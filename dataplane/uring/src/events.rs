@@ -37,6 +37,7 @@ pub(crate) enum Told {
     WorkerUp(WorkerId, u32),
     WorkerDown(WorkerId),
     Drain,
+    Leave,
 }
 
 impl UringDriver {
@@ -136,6 +137,10 @@ impl UringDriver {
                 self.table.get_mut(index)?.who = who;
                 Some(Told::Accepted(index))
             }
+            Command::Leave => {
+                self.unlisten();
+                Some(Told::Leave)
+            }
             Command::Drain => {
                 self.unlisten();
                 Some(Told::Drain)
@@ -201,6 +206,7 @@ impl UringDriver {
             Told::WorkerUp(worker, operations) => Event::WorkerUp { worker, operations },
             Told::WorkerDown(worker) => Event::WorkerDown { worker },
             Told::Drain => Event::Drain,
+            Told::Leave => Event::Leave,
         }
     }
 }

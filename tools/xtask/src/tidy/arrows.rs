@@ -18,11 +18,11 @@ const fn arrows(
 }
 
 /// Every package of the workspace. `benches` may see anything and nothing may see it.
-const ARROWS: [Arrows; 17] = [
+const ARROWS: [Arrows; 19] = [
     arrows("wire", &[], &[]),
     arrows("kernels", &[], &[]),
     arrows("cuda-shim", &["kernels"], &[]),
-    arrows("client", &["wire"], &[]),
+    arrows("client", &["tls", "wire"], &[]),
     arrows("codec", &["kernels", "wire"], &[]),
     arrows("tls", &["wire"], &[]),
     arrows("link", &["wire"], &[]),
@@ -53,11 +53,13 @@ const ARROWS: [Arrows; 17] = [
     ),
     arrows("blast", &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh"], &[]),
     arrows("sim", &["dataplane-core", "fleet", "kernels", "mesh", "wire"], &[]),
+    arrows("fuzz", &["codec", "dataplane-core", "kernels", "link", "mesh", "wire", "worker"], &[]),
+    arrows("fuzz-libfuzzer", &["fuzz"], &[]),
     arrows("xtask", &[], &[]),
 ];
 
 /// Seen by nobody: they sit at the ends of the arrows.
-const ENDS: [&str; 4] = ["dataplane", "sim", "benches", "xtask"];
+const ENDS: [&str; 6] = ["dataplane", "sim", "fuzz", "fuzz-libfuzzer", "benches", "xtask"];
 
 /// Findings in all manifests.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
