@@ -1,7 +1,7 @@
 //! The node's certificate while the node runs: who is let in, and what is read again when the files
 //! change.
 
-use crate::{plan::Security, say};
+use crate::{say, security::Security};
 use dataplane_core::{
     Identities,
     stats::{Source, Visit},

@@ -10,8 +10,9 @@ use crate::{
     listen::Bound,
     memory,
     mesh::{self, link::Links},
-    plan::{Plan, Security},
+    plan::Plan,
     say,
+    security::Security,
     settings::Backend,
     threads::Threads,
     weights,
@@ -316,6 +317,19 @@ fn make_room(plan: &Plan) {
     let _ = sched_setaffinity(None, &set);
 }
 
+fn start_workers(
+    team: &Rc<Team>,
+    workers: u16,
+    stop: &watch::Receiver<bool>,
+    first: &FirstAnswers,
+) -> Vec<JoinHandle<()>> {
+    let start = |worker| {
+        let (team, first) = (Rc::clone(team), Rc::clone(first));
+        tokio_uring::spawn(supervise(team, worker, stop.clone(), first))
+    };
+    (0..workers).map(start).collect()
+}
+
 impl Node {
     fn start(
         plan: &Plan,
@@ -367,20 +381,17 @@ impl Node {
             stats: Arc::new(WorkerStats::default()),
             node: Arc::clone(&stats),
         });
-        let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
-        sources.push(Arc::clone(&mesh.counters) as _);
-        sources.push(Arc::clone(&certificates) as _);
-        sources.push(Arc::clone(&identities) as _);
+        let mut sources: Vec<Arc<dyn Source>> = vec![
+            Arc::clone(&team.stats) as _,
+            Arc::clone(&mesh.counters) as _,
+            Arc::clone(&certificates) as _,
+            Arc::clone(&identities) as _,
+        ];
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
         let (stop_workers, stop) = watch::channel(false);
-        let supervisors = (0..workers)
-            .map(|worker| {
-                let (team, first) = (Rc::clone(&team), Rc::clone(&first));
-                tokio_uring::spawn(supervise(team, worker, stop.clone(), first))
-            })
-            .collect();
+        let supervisors = start_workers(&team, workers, &stop, &first);
         Ok(Self {
             threads,
             mesh,

@@ -1,7 +1,7 @@
 //! Listening sockets: bound first, so that ports are known and conflicts show before anything
 //! starts; opened to peers only once shards stand behind them.
 
-use crate::plan::{Plan, Security};
+use crate::{plan::Plan, security::Security};
 use rustix::{
     io::Errno,
     net::{

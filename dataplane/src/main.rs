@@ -33,6 +33,7 @@ mod process;
 mod progress;
 mod reach;
 mod say;
+mod security;
 mod serve;
 mod settings;
 mod shards;

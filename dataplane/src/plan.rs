@@ -4,6 +4,7 @@
 use crate::{
     host,
     identity::IdentityPlan,
+    security::Security,
     settings::{Backend, Poll, Role, Settings, WorkerSandbox},
     units::Bytes,
 };
@@ -135,61 +136,6 @@ impl MeshPlan {
             name,
             state: settings.state.clone(),
         })
-    }
-}
-
-/// How connections are secured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Security {
-    /// The node's certificate, if TLS is spoken.
-    pub(crate) tls: Option<tls::Files>,
-    /// Loopback addresses stay plain beside TLS.
-    pub(crate) plain_loopback: bool,
-    /// Plaintext on other addresses than loopback was asked for.
-    pub(crate) insecure: bool,
-}
-
-impl Security {
-    fn from_settings(settings: &Settings, listen: &[SocketAddr]) -> Result<Self, PlanError> {
-        let tls = match (&settings.tls_ca, &settings.tls_cert, &settings.tls_key) {
-            (None, None, None) => None,
-            (Some(ca), Some(cert), Some(key)) => {
-                Some(tls::Files { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
-            }
-            _ => {
-                let remedy = "TLS takes all three of --tls-ca, --tls-cert and --tls-key";
-                return Err(refuse("tls", "in part", remedy));
-            }
-        };
-        let insecure = settings.insecure.unwrap_or(false);
-        if insecure && tls.is_some() {
-            let remedy = "with certificates nothing is: leave --insecure out";
-            return Err(refuse("insecure", true, remedy));
-        }
-        if settings.plain_loopback == Some(false) && tls.is_none() {
-            let remedy = "without TLS loopback is plain: name certificates with --tls-cert";
-            return Err(refuse("plain_loopback", false, remedy));
-        }
-        let plain_loopback = settings.plain_loopback.unwrap_or(tls.is_none());
-        let security = Self { tls, plain_loopback, insecure };
-        let is_open = |address: &&SocketAddr| {
-            !address.ip().is_loopback() && !security.is_secure(address) && !insecure
-        };
-        match listen.iter().find(is_open) {
-            None => Ok(security),
-            Some(open) => Err(refuse(
-                "listen",
-                open,
-                "without TLS this is safe on loopback only: name certificates with --tls-ca, \
-                 --tls-cert and --tls-key (`butterfly ca` makes them), listen on 127.0.0.1 or a \
-                 Unix socket, or accept the risk with --insecure",
-            )),
-        }
-    }
-
-    /// True where this address speaks TLS.
-    pub(crate) fn is_secure(&self, address: &SocketAddr) -> bool {
-        self.tls.is_some() && !(self.plain_loopback && address.ip().is_loopback())
     }
 }
 
@@ -404,7 +350,8 @@ impl Plan {
         let workers = bounded("workers", settings.workers, workers, 1..=64)?;
         let limits = Limits::from_settings(settings, shards)?;
         let listen = addresses(settings)?;
-        let security = Security::from_settings(settings, &listen)?;
+        let mesh = MeshPlan::from_settings(settings)?;
+        let security = Security::from_settings(settings, &listen, mesh.parent.as_ref())?;
         // More shards than cores is legal (tests do it); they then share cores in turn.
         let shard_cpus = (0..shards as usize)
             .map(|shard| cpus.get(shard % cpus.len().max(1)).copied().unwrap_or(0))
@@ -423,7 +370,7 @@ impl Plan {
             poll: settings.poll.unwrap_or(Poll::Balanced),
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),
-            mesh: MeshPlan::from_settings(settings)?,
+            mesh,
             identity: IdentityPlan::new(settings, limits.max_payload)?,
             limits,
         })
@@ -527,33 +474,6 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(plan(&both).expect("loopback").listen.len(), 2);
-    }
-
-    #[test]
-    fn sec_03_with_certificates_every_tcp_address_speaks_tls() {
-        let secure = Settings {
-            listen: vec!["0.0.0.0:0".to_owned(), "127.0.0.1:0".to_owned()],
-            tls_ca: Some("ca.pem".into()),
-            tls_cert: Some("node.pem".into()),
-            tls_key: Some("node.key".into()),
-            ..Settings::default()
-        };
-        let addresses = |settings: &Settings| {
-            let plan = plan(settings).expect("stands");
-            plan.listen.iter().map(|one| plan.security.is_secure(one)).collect::<Vec<_>>()
-        };
-        assert_eq!(addresses(&secure), [true, true]);
-        let local = Settings { plain_loopback: Some(true), ..secure.clone() };
-        assert_eq!(addresses(&local), [true, false]);
-        assert_eq!(addresses(&Settings::default()), [false]);
-        for (settings, says) in [
-            (Settings { tls_key: None, ..secure.clone() }, "--tls-key"),
-            (Settings { insecure: Some(true), ..secure }, "--insecure"),
-            (Settings { plain_loopback: Some(false), ..Settings::default() }, "--tls-cert"),
-        ] {
-            let error = plan(&settings).expect_err("contradicts itself").to_string();
-            assert!(error.contains(says), "{error}");
-        }
     }
 
     #[test]

@@ -196,7 +196,8 @@ pub(crate) struct Settings {
     /// Sends that may wait for their moment, per shard [default: 65536]
     #[arg(long, value_name = "N", help_heading = "Mesh")]
     pub(crate) pending_sends: Option<u32>,
-    /// The node above this one: HOST:PORT or unix:///PATH. This node then coordinates for it
+    /// The node above this one: HOST:PORT, tls://HOST:PORT or unix:///PATH. This node then
+    /// coordinates for it
     #[arg(long, value_name = "ADDR", help_heading = "Mesh")]
     pub(crate) parent: Option<String>,
     /// What this node is in a tree of nodes [default: sector with a parent, else orchestrator]

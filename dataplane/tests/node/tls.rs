@@ -188,6 +188,26 @@ fn certificates_that_do_not_fit_are_refused_before_listening() {
     }
 }
 
+#[test]
+fn sec_03_a_node_joins_the_one_above_under_tls() {
+    let above = Secure::start(&[]);
+    let pki = above.pki();
+    authority(&pki, "issue", &["--name", "node-2", "--role", "node", "--host", "127.0.0.1"]);
+    // The one above is called by its address, which its certificate has to carry.
+    let renew = ["--name", "node-1", "--role", "node", "--host", "127.0.0.1", "--force"];
+    authority(&pki, "issue", &renew);
+    above.node.signal(Signal::HUP);
+    above.await_total("butterfly_certificate_reloads_total", 1);
+    let file = |name: &str| pki.join(name).to_str().expect("text").to_owned();
+    let (ca, cert, key) = (file("ca.pem"), file("node-2.pem"), file("node-2.key"));
+    let parent = format!("tls://127.0.0.1:{}", above.port());
+    let socket = above.folder.file("below.sock").to_str().expect("text").to_owned();
+    let files = ["--tls-ca", &ca, "--tls-cert", &cert, "--tls-key", &key];
+    let below = Node::start(&[&files[..], &["--uds", &socket, "--parent", &parent]].concat());
+    below.await_note("joined the node above");
+    assert_eq!(above.total("butterfly_tls_handshakes_total"), 1);
+}
+
 /// Rotation: a hundred new certificates for the node, while requests go on over connections that
 /// stay and over new ones. None may fail.
 #[test]

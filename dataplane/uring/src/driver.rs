@@ -290,6 +290,7 @@ impl Driver for UringDriver {
     fn flush(&mut self, idle: bool, until: Option<Time>) {
         self.settle(0);
         self.accept_more();
+        self.feed_outputs();
         let until = self.expire_handshakes(until);
         if !self.starving.is_empty() {
             self.feed();

@@ -29,8 +29,9 @@ impl Outputs {
         self.free.push(buffer);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.free.is_empty()
+    /// Buffers that can be taken.
+    pub(super) fn free(&self) -> usize {
+        self.free.len()
     }
 
     /// Address of `len` bytes of a buffer, for the kernel to read.

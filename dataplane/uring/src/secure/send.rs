@@ -96,7 +96,7 @@ impl UringDriver {
                 let len = len as u32;
                 self.push_out(index, Out { buffer, from: 0, len, plain: 0 });
             }
-            _ => self.release(buffer),
+            _ => self.tls.outputs.give_back(buffer),
         }
     }
 
@@ -128,7 +128,7 @@ impl UringDriver {
             conn.is_open()
         })?;
         if !open {
-            self.release(out.buffer);
+            self.tls.outputs.give_back(out.buffer);
             self.wind_down(index);
             return None;
         }
@@ -148,24 +148,24 @@ impl UringDriver {
                 return None;
             }
             Err(_) => {
-                self.release(out.buffer);
+                self.tls.outputs.give_back(out.buffer);
                 self.set_failed(index);
                 return self.due_secure(index);
             }
         }
-        self.release(out.buffer);
+        self.tls.outputs.give_back(out.buffer);
         self.say_on(index);
         (out.plain > 0).then_some(Told::Sent(index, out.plain))
     }
 
-    fn release(&mut self, buffer: u32) {
-        self.tls.outputs.give_back(buffer);
-        // One buffer, one of those that wait for it; those that are gone wait for nothing.
-        while let Some(index) = self.tls.short.pop_front() {
+    /// Wakes those who wait for an output buffer, as many as there are buffers now. One that needs
+    /// none any more costs the others a turn and not more.
+    pub(crate) fn feed_outputs(&mut self) {
+        for _ in 0..self.tls.outputs.free().min(self.tls.short.len()) {
+            let Some(index) = self.tls.short.pop_front() else { return };
             if let Some(secure) = self.tls.get(index) {
                 secure.queued = false;
                 self.queue(index);
-                return;
             }
         }
     }
@@ -174,7 +174,7 @@ impl UringDriver {
     pub(super) fn due_out(&mut self, index: u32) -> Option<Told> {
         let secure = self.tls.get(index)?;
         if secure.out.is_none() && secure.waiting {
-            if self.tls.outputs.is_empty() {
+            if self.tls.outputs.free() == 0 {
                 self.wait_for_output(index);
                 return None;
             }
@@ -228,7 +228,7 @@ impl UringDriver {
     /// The end of a connection: last words, if they can be sent at once, and no more of what came.
     pub(crate) fn part(&mut self, index: u32) {
         self.has_ended(index);
-        let can_say = !self.tls.outputs.is_empty();
+        let can_say = self.tls.outputs.free() > 0;
         if let Some(Stage::Open(session)) = self.tls.get(index).map(|secure| &mut secure.stage)
             && can_say
         {
