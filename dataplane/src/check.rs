@@ -4,7 +4,7 @@ use crate::{
     cli::CheckArgs, failure::Failure, host, memory, plan::Plan, say, settings::Settings, table,
     threads, units::Bytes,
 };
-use dataplane_uring::probe::Probe;
+use dataplane_uring::probe::{self, Probe};
 use rustix::process::Resource;
 use serde::Serialize;
 use std::{env, process::Command};
@@ -198,6 +198,17 @@ fn gpus() -> Finding {
     }
 }
 
+/// Whether the kernel could seal records itself.
+fn kernel_tls() -> Finding {
+    let found = match probe::kernel_tls() {
+        Ok(()) => "yes, not used".to_owned(),
+        Err(error) => format!("no ({error}), not needed"),
+    };
+    let used_for = "nothing: shards seal records themselves, in place, and replace keys while a \
+                    connection lives, which the kernel's TLS cannot";
+    Finding::new("TLS in the kernel", found, used_for)
+}
+
 /// The sandbox, closed around a process of its own that then does nothing.
 fn sandbox() -> Finding {
     let trial = env::current_exe()
@@ -235,7 +246,7 @@ pub(crate) fn required(plan: &Plan) -> Result<(), String> {
 /// Everything, in the order of the report.
 fn findings(plan: &Plan) -> Vec<Finding> {
     let mut findings = vec![cores(), instructions(), gpus(), memory_sum(plan), huge_pages()];
-    findings.extend([descriptors(), locked_memory(), sandbox()]);
+    findings.extend([descriptors(), locked_memory(), sandbox(), kernel_tls()]);
     findings.extend(kernel(plan));
     findings
 }

@@ -1,10 +1,12 @@
 //! The command line. Parsing only: every command hands its arguments to the module of its name.
 
+mod ca;
 mod codecs;
 mod compress;
 mod keys;
 mod mesh;
 
+pub(crate) use ca::{CaAction, CaArgs, InitArgs, IssueArgs, RotateArgs, ShowArgs};
 pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
 pub(crate) use compress::{CompressArgs, Values};
 pub(crate) use keys::{CountersignArgs, KeyArgs, KeyCommand, SignArgs};
@@ -73,6 +75,9 @@ pub(crate) enum Command {
     /// Make a key that signs orders, or show one
     #[command(after_help = keys::KEY)]
     Key(KeyArgs),
+    /// Make an authority, issue certificates, renew them, show them
+    #[command(after_help = ca::CA)]
+    Ca(CaArgs),
     /// Show a node's counters
     #[command(after_help = STATUS)]
     Status(StatusArgs),
@@ -118,6 +123,7 @@ Examples:
   butterfly serve --listen 127.0.0.1:7171 --listen '[::1]:7171' --uds /run/butterfly.sock
   butterfly serve --config node.toml --workers 4 --poll latency
   butterfly serve --lm-head lm_head.safetensors
+  butterfly serve --listen 0.0.0.0:7171 --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
   butterfly serve --handover /run/butterfly.handover     # started again, it takes over without a gap
 
 In the file, [identity.ROLE] (client, worker-host, agent, node, operator), [identity.local] for
@@ -130,7 +136,8 @@ whoever proves nothing, and [[identity.peer]] with a name bound what they may do
   idle_timeout = \"300s\"
 
 Prints `listening tcp ADDR` for every address and then `ready`. SIGTERM or SIGINT drains: new work
-is refused, work under way is finished. A second signal ends at once.
+is refused, work under way is finished. A second signal ends at once. SIGHUP reads certificates
+again, as does a change of their files; no connection is dropped for it.
 
 Exit codes: 0 drained, 1 failed while running or drain cut off, 2 could not start";
 

@@ -3,6 +3,7 @@
 
 use crate::{
     basis,
+    certificates::Certificates,
     failure::Failure,
     handover::{self, Door as HandoverDoor, Event as Handover, Inherited},
     host,
@@ -11,6 +12,7 @@ use crate::{
     mesh::{self, link::Links},
     plan::Plan,
     say,
+    security::Security,
     settings::Backend,
     threads::Threads,
     weights,
@@ -41,10 +43,13 @@ const LEFT: Duration = Duration::from_millis(10);
 /// is enough.
 const FILE_TOO_LARGE: i32 = 25;
 
-/// The signals that end a node, and one that must not.
+/// The signals that a node listens to: two end it, one has it read its certificates again, and one
+/// must not end it.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Of a node with certificates: others keep to the OS's habit.
+    hangup: Option<Signal>,
     /// Only to be caught: the write that caused it fails.
     _file_too_large: Signal,
 }
@@ -66,11 +71,12 @@ struct Line {
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    fn new(plan: &Plan) -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(Failure::setup);
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hangup: plan.security.tls.as_ref().map(|_| listen(SignalKind::hangup())).transpose()?,
             _file_too_large: listen(SignalKind::from_raw(FILE_TOO_LARGE))?,
         })
     }
@@ -93,6 +99,8 @@ struct Node {
     supervisors: Vec<JoinHandle<()>>,
     finished: UnboundedReceiver<u16>,
     stats: Arc<NodeStats>,
+    certificates: Arc<Certificates>,
+    identities: Arc<Identities>,
 }
 
 /// Runs a node until it is told to end.
@@ -109,7 +117,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 }
 
 async fn serve(plan: &Plan) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(plan)?;
     let before = plan.handover.as_deref().map(handover::ask).transpose();
     let mut before = before.map_err(Failure::Setup)?.flatten();
     let inherited = before.as_mut().map(|it| std::mem::take(&mut it.sockets)).unwrap_or_default();
@@ -139,9 +147,15 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     };
     let basis_id = basis_id.unwrap_or_else(|| "off".to_owned());
     node.stats.set_facts(facts(plan, &node, &ready, basis_id));
-    node.threads.shards.listen(bound.open().map_err(Failure::Setup)?);
+    let gate = node.certificates.gate(&node.identities);
+    node.threads.shards.listen(bound.open().map_err(Failure::Setup)?, |place| {
+        gate.clone().filter(|_| place.is_secure(&plan.security))
+    });
+    if let Some(hangup) = signals.hangup.take() {
+        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup));
+    }
     for place in bound.places() {
-        say::out(format!("listening {place}"));
+        say::out(format!("listening {}", place.announced(&plan.security)));
     }
     let shards = say::count(plan.shards(), "shard");
     let workers = say::count(plan.workers, "worker");
@@ -234,9 +248,9 @@ fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
     let items = memory::sum(plan).map_err(Failure::Setup)?;
     say::out(memory::describe(&items));
     for place in bound.places() {
-        say::out(format!("address {place}"));
+        say::out(format!("address {}", place.announced(&plan.security)));
     }
-    if plan.insecure && plan.listen.iter().any(|address| !address.ip().is_loopback()) {
+    if plan.security.insecure && plan.listen.iter().any(|address| !address.ip().is_loopback()) {
         say::note("insecure: plaintext beyond loopback; anyone on the way can read and change it");
     }
     let needed: u64 = items.iter().map(|(_, bytes)| bytes).sum();
@@ -266,12 +280,19 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'stati
         ("max_payload", plan.limits.max_payload.to_string()),
         ("lm_head", plan.lm_head.as_ref().map_or("off", |_| "on").to_owned()),
         ("basis", basis),
-        (
-            "security",
-            if plan.insecure { "plaintext, insecure" } else { "plaintext, loopback" }.to_owned(),
-        ),
+        ("security", security(plan).to_owned()),
         ("huge_page_bytes", node.team.segment.huge_bytes().to_string()),
     ]
+}
+
+/// How this node is secured, in words.
+const fn security(plan: &Plan) -> &'static str {
+    match &plan.security {
+        Security { tls: Some(_), plain_loopback: false, .. } => "TLS 1.3, mutual",
+        Security { tls: Some(_), .. } => "TLS 1.3, mutual; plaintext on loopback",
+        Security { insecure: true, .. } => "plaintext, insecure",
+        Security { .. } => "plaintext, loopback",
+    }
 }
 
 fn doors(count: usize) -> Result<Vec<Arc<Door>>, Failure> {
@@ -296,12 +317,26 @@ fn make_room(plan: &Plan) {
     let _ = sched_setaffinity(None, &set);
 }
 
+fn start_workers(
+    team: &Rc<Team>,
+    workers: u16,
+    stop: &watch::Receiver<bool>,
+    first: &FirstAnswers,
+) -> Vec<JoinHandle<()>> {
+    let start = |worker| {
+        let (team, first) = (Rc::clone(team), Rc::clone(first));
+        tokio_uring::spawn(supervise(team, worker, stop.clone(), first))
+    };
+    (0..workers).map(start).collect()
+}
+
 impl Node {
     fn start(
         plan: &Plan,
         weights: Option<SharedFile>,
         basis: Option<SharedFile>,
     ) -> Result<Self, Failure> {
+        let certificates = Certificates::new(&plan.security).map_err(Failure::Setup)?;
         // A driver registers no memory that is read-only to its process.
         let create = match plan.devices {
             0 => Segment::create,
@@ -346,21 +381,30 @@ impl Node {
             stats: Arc::new(WorkerStats::default()),
             node: Arc::clone(&stats),
         });
-        let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
-        sources.push(Arc::clone(&mesh.counters) as _);
-        sources.push(Arc::clone(&threads.recall) as _);
-        sources.push(identities as _);
+        let mut sources: Vec<Arc<dyn Source>> = vec![
+            Arc::clone(&team.stats) as _,
+            Arc::clone(&mesh.counters) as _,
+            Arc::clone(&threads.recall) as _,
+            Arc::clone(&certificates) as _,
+            Arc::clone(&identities) as _,
+        ];
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
         let (stop_workers, stop) = watch::channel(false);
-        let supervisors = (0..workers)
-            .map(|worker| {
-                let (team, first) = (Rc::clone(&team), Rc::clone(&first));
-                tokio_uring::spawn(supervise(team, worker, stop.clone(), first))
-            })
-            .collect();
-        Ok(Self { threads, mesh, team, first, stop_workers, supervisors, finished, stats })
+        let supervisors = start_workers(&team, workers, &stop, &first);
+        Ok(Self {
+            threads,
+            mesh,
+            team,
+            first,
+            stop_workers,
+            supervisors,
+            finished,
+            stats,
+            certificates,
+            identities,
+        })
     }
 
     /// Waits for every worker's first answer; gives a ready one, or the reason of the first that

@@ -1,7 +1,7 @@
 //! Listening sockets: bound first, so that ports are known and conflicts show before anything
 //! starts; opened to peers only once shards stand behind them.
 
-use crate::plan::Plan;
+use crate::{plan::Plan, security::Security};
 use rustix::{
     io::Errno,
     net::{
@@ -45,6 +45,21 @@ impl Place {
             ("tcp", address) => address.parse().ok().map(Self::Tcp),
             ("unix", path) => Some(Self::Unix(path.into())),
             _ => None,
+        }
+    }
+}
+
+impl Place {
+    /// True where peers have to speak TLS.
+    pub(crate) fn is_secure(&self, security: &Security) -> bool {
+        matches!(self, Self::Tcp(address) if security.is_secure(address))
+    }
+
+    /// As it is announced: `tls` in front of an address that speaks it.
+    pub(crate) fn announced(&self, security: &Security) -> String {
+        match self {
+            Self::Tcp(address) if security.is_secure(address) => format!("tls {address}"),
+            other => other.to_string(),
         }
     }
 }
@@ -211,8 +226,8 @@ impl Bound {
     ///
     /// # Errors
     /// An address that was taken since it was bound, or too few descriptors.
-    pub(crate) fn open(&self) -> Result<Vec<Vec<OwnedFd>>, String> {
-        let mut by_shard: Vec<Vec<OwnedFd>> = (0..self.shards).map(|_| Vec::new()).collect();
+    pub(crate) fn open(&self) -> Result<Vec<Vec<Bearing>>, String> {
+        let mut by_shard: Vec<Vec<Bearing>> = (0..self.shards).map(|_| Vec::new()).collect();
         for (at, place) in self.places.iter().enumerate() {
             let of_place = self.sockets.iter().filter(|(index, _)| *index == at);
             let sockets: Vec<&OwnedFd> = of_place.map(|(_, socket)| socket).collect();
@@ -221,8 +236,8 @@ impl Bound {
             }
             for turn in 0..sockets.len().max(self.shards) {
                 let copy = sockets[turn % sockets.len()].try_clone();
-                by_shard[turn % self.shards]
-                    .push(copy.map_err(|error| format!("{place}: {error}"))?);
+                let copy = copy.map_err(|error| format!("{place}: {error}"))?;
+                by_shard[turn % self.shards].push((place.clone(), copy));
             }
         }
         Ok(by_shard)

@@ -5,7 +5,9 @@
 mod agents;
 mod arrivals;
 mod basis;
+mod ca;
 mod calibrate;
+mod certificates;
 mod check;
 mod cli;
 mod coded;
@@ -31,6 +33,7 @@ mod process;
 mod progress;
 mod reach;
 mod say;
+mod security;
 mod serve;
 mod settings;
 mod shards;
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Freeze(args) => orders::freeze(&args),
         Command::Countersign(args) => orders::countersign(&args),
         Command::Key(args) => trust::run(&args),
+        Command::Ca(args) => ca::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),

@@ -34,7 +34,8 @@ pub(crate) fn sum(plan: &Plan) -> Result<Vec<Item>, String> {
     let mut items: Vec<Item> = segment.parts.into();
     let per_shard = |each: u64| each * shards;
     let driver = threads::config(plan).bytes();
-    items.extend(driver.map(|(name, bytes)| (name, per_shard(bytes))));
+    let taken = driver.into_iter().filter(|(_, bytes)| *bytes > 0);
+    items.extend(taken.map(|(name, bytes)| (name, per_shard(bytes))));
     items.push((
         "egress chunks",
         per_shard(u64::from(geometry.chunks) * u64::from(geometry.chunk_len)),

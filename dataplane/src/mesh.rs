@@ -101,7 +101,10 @@ pub(crate) fn start(plan: &Plan, links: Links) -> Result<Running, String> {
     let door = links.door();
     let parent = match &plan.mesh.parent {
         None => None,
-        Some(addr) => Some(parent::keep(addr.clone(), None, Arc::clone(&door), node_time)?),
+        Some(addr) => {
+            let files = plan.security.tls.clone();
+            Some(parent::keep(addr.clone(), files, Arc::clone(&door), node_time)?)
+        }
     };
     let stop = Arc::new(AtomicBool::new(false));
     let (requests, asked) = unbounded();

@@ -4,6 +4,7 @@
 use crate::{
     host,
     identity::IdentityPlan,
+    security::Security,
     settings::{Backend, Poll, Role, Settings, WorkerSandbox},
     trust::TrustPlan,
     units::Bytes,
@@ -152,10 +153,10 @@ pub(crate) struct Plan {
     pub(crate) listen: Vec<SocketAddr>,
     /// Unix socket.
     pub(crate) uds: Option<PathBuf>,
+    /// Who can listen in.
+    pub(crate) security: Security,
     /// Where the next process takes over.
     pub(crate) handover: Option<PathBuf>,
-    /// True where plaintext on other addresses than loopback was asked for.
-    pub(crate) insecure: bool,
     /// CPU of every shard, as the OS numbers them.
     pub(crate) shard_cpus: Vec<usize>,
     /// Worker processes.
@@ -357,16 +358,9 @@ impl Plan {
         let workers = bounded("workers", settings.workers, workers, 1..=64)?;
         let limits = Limits::from_settings(settings, shards)?;
         let listen = addresses(settings)?;
-        let insecure = settings.insecure.unwrap_or(false);
-        if let (Some(open), false) = (listen.iter().find(|a| !a.ip().is_loopback()), insecure) {
-            return Err(refuse(
-                "listen",
-                open,
-                "this node speaks plaintext, which is safe on loopback only; listen on 127.0.0.1 \
-                 or a Unix socket, or accept the risk with --insecure",
-            ));
-        }
         let open = listen.iter().any(|address| !address.ip().is_loopback());
+        let mesh = MeshPlan::from_settings(settings, open)?;
+        let security = Security::from_settings(settings, &listen, mesh.parent.as_ref())?;
         // More shards than cores is legal (tests do it); they then share cores in turn.
         let shard_cpus = (0..shards as usize)
             .map(|shard| cpus.get(shard % cpus.len().max(1)).copied().unwrap_or(0))
@@ -374,8 +368,8 @@ impl Plan {
         Ok(Self {
             listen,
             uds: settings.uds.clone(),
+            security,
             handover: settings.handover.clone(),
-            insecure,
             shard_cpus,
             workers,
             devices,
@@ -385,7 +379,7 @@ impl Plan {
             poll: settings.poll.unwrap_or(Poll::Balanced),
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),
-            mesh: MeshPlan::from_settings(settings, open)?,
+            mesh,
             identity: IdentityPlan::new(settings, limits.max_payload)?,
             limits,
         })
@@ -483,7 +477,7 @@ mod tests {
         let mut open = Settings { listen: vec!["0.0.0.0:0".to_owned()], ..Settings::default() };
         assert!(plan(&open).expect_err("open to all").to_string().contains("--insecure"));
         open.insecure = Some(true);
-        assert!(plan(&open).expect("accepted").insecure);
+        assert!(plan(&open).expect("accepted").security.insecure);
         let both = Settings {
             listen: vec!["127.0.0.1:0".to_owned(), "[::1]:0".to_owned()],
             ..Settings::default()

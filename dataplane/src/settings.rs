@@ -108,6 +108,20 @@ pub(crate) struct Settings {
     /// Unix socket to listen on as well
     #[arg(long, value_name = "PATH", help_heading = "Where")]
     pub(crate) uds: Option<PathBuf>,
+    /// Authorities to trust, PEM. With certificate and key, every TCP address speaks TLS 1.3 and
+    /// takes only peers with a certificate of theirs
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// This node's certificate, PEM; it needs the role `node`
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Keep loopback addresses plain beside TLS [default: true without certificates, false with]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, help_heading = "Where")]
+    pub(crate) plain_loopback: Option<bool>,
     /// Unix socket on which the next process takes over: it gets the listening sockets from the one
     /// that runs, which then answers what it has and ends
     #[arg(long, value_name = "PATH", help_heading = "Where")]
@@ -182,7 +196,8 @@ pub(crate) struct Settings {
     /// Sends that may wait for their moment, per shard [default: 65536]
     #[arg(long, value_name = "N", help_heading = "Mesh")]
     pub(crate) pending_sends: Option<u32>,
-    /// The node above this one: HOST:PORT or unix:///PATH. This node then coordinates for it
+    /// The node above this one: HOST:PORT, tls://HOST:PORT or unix:///PATH. This node then
+    /// coordinates for it
     #[arg(long, value_name = "ADDR", help_heading = "Mesh")]
     pub(crate) parent: Option<String>,
     /// What this node is in a tree of nodes [default: sector with a parent, else orchestrator]
@@ -251,6 +266,10 @@ impl Settings {
         Self {
             listen: if self.listen.is_empty() { file.listen } else { self.listen },
             uds: self.uds.or(file.uds),
+            tls_ca: self.tls_ca.or(file.tls_ca),
+            tls_cert: self.tls_cert.or(file.tls_cert),
+            tls_key: self.tls_key.or(file.tls_key),
+            plain_loopback: self.plain_loopback.or(file.plain_loopback),
             handover: self.handover.or(file.handover),
             insecure: self.insecure.or(file.insecure),
             shards: self.shards.or(file.shards),

@@ -14,7 +14,9 @@ use dataplane_core::{
     recall::Bounds,
     stats::{Source, Visit},
 };
-use dataplane_uring::{Commands, Config, DriverCounters, Policy, SharedMemory, UringDriver};
+use dataplane_uring::{
+    Commands, Config, DriverCounters, Policy, SharedMemory, TlsSizes, UringDriver,
+};
 use link::{Segment, ShardSide, door::Door};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::{
@@ -37,7 +39,7 @@ const TURNS_PER_LOOK: u32 = 64;
 pub(crate) struct DriverStats([AtomicU64; NAMES.len()]);
 
 /// What is shown of a driver, in the order of [`DriverStats::publish`].
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 26] = [
     "butterfly_driver_syscalls_total",
     "butterfly_driver_enters_total",
     "butterfly_driver_sleeps_total",
@@ -53,6 +55,17 @@ const NAMES: [&str; 15] = [
     "butterfly_driver_no_buffers_total",
     "butterfly_driver_turned_away_total",
     "butterfly_driver_accept_faults_total",
+    "butterfly_tls_handshakes_total",
+    "butterfly_tls_handshakes_failed_total",
+    "butterfly_tls_handshakes_slow_total",
+    "butterfly_tls_handshakes_in_line_total",
+    "butterfly_tls_identities_refused_total",
+    "butterfly_tls_records_total",
+    "butterfly_tls_gathered_bytes_total",
+    "butterfly_tls_poured_bytes_total",
+    "butterfly_tls_faults_total",
+    "butterfly_tls_cut_off_total",
+    "butterfly_tls_output_waits_total",
 ];
 
 impl DriverStats {
@@ -73,6 +86,17 @@ impl DriverStats {
             from.no_buffers,
             from.refused,
             from.accept_faults,
+            from.handshakes,
+            from.handshakes_failed,
+            from.handshakes_slow,
+            from.handshakes_in_line,
+            from.identities_refused,
+            from.tls_opened,
+            from.tls_gathered_bytes,
+            from.tls_poured_bytes,
+            from.tls_faults,
+            from.tls_cut_off,
+            from.tls_output_waits,
         ];
         for (cell, value) in self.0.iter().zip(values) {
             cell.store(value, Relaxed);
@@ -159,6 +183,7 @@ pub(crate) fn config(plan: &Plan) -> Config {
         accepted: connection_table(plan.limits.connections),
         buffers: u16::try_from(plan.limits.recv_buffers).unwrap_or(u16::MAX),
         buffer_len: plan.limits.recv_buffer,
+        tls: plan.security.tls.as_ref().map(|_| TlsSizes::default()),
         policy: match plan.poll {
             Poll::Latency => Policy::Latency,
             Poll::Balanced => Policy::default(),

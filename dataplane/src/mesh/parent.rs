@@ -2,7 +2,8 @@
 //! its own, so that a slow parent never holds up the mesh.
 
 use client::{
-    Addr, Buffer, Client, ClientError, Options, Receiver as Frames, Security, Sender as Writer,
+    Addr, Buffer, Client, ClientError, Files, Options, Receiver as Frames, Security,
+    Sender as Writer,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use link::door::Door;
@@ -76,7 +77,7 @@ impl Drop for Parent {
 /// The OS's: no more threads.
 pub(crate) fn keep(
     addr: Addr,
-    security: Option<Security>,
+    files: Option<Files>,
     door: Arc<Door>,
     now: fn() -> u64,
 ) -> Result<Parent, String> {
@@ -85,14 +86,15 @@ pub(crate) fn keep(
     let stopped = Arc::clone(&stop);
     thread::Builder::new()
         .name("mesh-parent".to_owned())
-        .spawn(move || Caller { addr, security, tell, door, stop: stopped, now, life: 0 }.run())
+        .spawn(move || Caller { addr, files, tell, door, stop: stopped, now, life: 0 }.run())
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     Ok(Parent { events, stop })
 }
 
 struct Caller {
     addr: Addr,
-    security: Option<Security>,
+    /// This node's certificate, read anew for each connection: it may have been renewed.
+    files: Option<Files>,
     tell: Sender<Above>,
     door: Arc<Door>,
     stop: Arc<AtomicBool>,
@@ -102,16 +104,10 @@ struct Caller {
 
 impl Caller {
     fn run(mut self) {
-        let options = Options {
-            connect_timeout: PAUSE.1,
-            io_timeout: Some(SILENCE),
-            payload_max: PAYLOAD_MAX,
-            security: self.security.clone(),
-        };
         let mut pause = PAUSE.0;
         let mut said = false;
         while !self.stop.load(Relaxed) {
-            match Client::connect(&self.addr, options.clone()) {
+            match self.connect() {
                 Ok(client) => {
                     (pause, said) = (PAUSE.0, false);
                     self.life += 1;
@@ -131,6 +127,17 @@ impl Caller {
             thread::sleep(pause);
             pause = (pause * 2).min(PAUSE.1);
         }
+    }
+
+    fn connect(&self) -> Result<Client, ClientError> {
+        let security = self.files.as_ref().map(Security::load).transpose()?;
+        let options = Options {
+            connect_timeout: PAUSE.1,
+            io_timeout: Some(SILENCE),
+            payload_max: PAYLOAD_MAX,
+            security,
+        };
+        Client::connect(&self.addr, options)
     }
 
     /// One connection, from its first frame to its last. `None` where the mesh listens no more.

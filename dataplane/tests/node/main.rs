@@ -12,4 +12,5 @@ mod rig;
 mod sandbox;
 mod serve;
 mod state;
+mod tls;
 mod workers;

@@ -23,6 +23,8 @@ pub(crate) enum Told {
     Accepted(u32),
     /// Bytes of a stream.
     Stream(u32, Piece),
+    /// Bytes of a stream under TLS.
+    Plain(u32),
     /// A header of this length.
     Header(u32, u32),
     Stopped(u32),
@@ -121,6 +123,12 @@ impl UringDriver {
                 }
                 None
             }
+            Command::ListenTls(fd, gate) => {
+                if self.listen_tls(fd, gate).is_err() {
+                    self.ring.counters.accept_faults += 1;
+                }
+                None
+            }
             Command::Adopt(fd, who) => {
                 let Ok(ConnId(index)) = self.adopt(fd) else {
                     self.ring.counters.refused += 1;
@@ -177,8 +185,13 @@ impl UringDriver {
             }
             Told::Stream(index, piece) => {
                 let generation = self.table.get(index).map_or(0, |conn| conn.generation);
-                self.offer = Some(Offer { index, generation, piece });
+                self.offer = Some(Offer { index, generation, piece: Some(piece) });
                 Event::Bytes { conn: ConnId(index), bytes: self.pool.bytes(piece) }
+            }
+            Told::Plain(index) => {
+                let generation = self.table.get(index).map_or(0, |conn| conn.generation);
+                self.offer = Some(Offer { index, generation, piece: None });
+                Event::Bytes { conn: ConnId(index), bytes: self.plain_bytes(index) }
             }
             Told::Header(index, len) => {
                 Event::Bytes { conn: ConnId(index), bytes: self.header(index, len) }
