@@ -4,9 +4,10 @@ use crate::{
     cli::CheckArgs, failure::Failure, host, memory, plan::Plan, say, settings::Settings, table,
     threads, units::Bytes,
 };
-use dataplane_uring::probe::Probe;
+use dataplane_uring::probe::{self, Probe};
 use rustix::process::Resource;
 use serde::Serialize;
+use std::{env, process::Command};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -197,6 +198,38 @@ fn gpus() -> Finding {
     }
 }
 
+/// Whether the kernel could seal records itself.
+fn kernel_tls() -> Finding {
+    let found = match probe::kernel_tls() {
+        Ok(()) => "yes, not used".to_owned(),
+        Err(error) => format!("no ({error}), not needed"),
+    };
+    let used_for = "nothing: shards seal records themselves, in place, and replace keys while a \
+                    connection lives, which the kernel's TLS cannot";
+    Finding::new("TLS in the kernel", found, used_for)
+}
+
+/// The sandbox, closed around a process of its own that then does nothing.
+fn sandbox() -> Finding {
+    let trial = env::current_exe()
+        .and_then(|program| Command::new(program).args(["worker", "--try", "nothing"]).output());
+    let (lives, said) = match &trial {
+        Ok(output) => {
+            (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Err(error) => (false, error.to_string()),
+    };
+    let found = said.lines().next().unwrap_or("the trial says nothing").to_owned();
+    let finding = Finding::new("worker sandbox", &found, "workers: what a request could reach");
+    if !lives {
+        finding.but(Grade::Limited, "workers end in their sandbox here: take --worker-sandbox off")
+    } else if found.contains("without") {
+        finding.but(Grade::Limited, "Linux 6.12 or later with Landlock and seccomp has all parts")
+    } else {
+        finding
+    }
+}
+
 /// What must be there for `serve`, as one sentence where it is not.
 ///
 /// # Errors
@@ -213,7 +246,7 @@ pub(crate) fn required(plan: &Plan) -> Result<(), String> {
 /// Everything, in the order of the report.
 fn findings(plan: &Plan) -> Vec<Finding> {
     let mut findings = vec![cores(), instructions(), gpus(), memory_sum(plan), huge_pages()];
-    findings.extend([descriptors(), locked_memory()]);
+    findings.extend([descriptors(), locked_memory(), sandbox(), kernel_tls()]);
     findings.extend(kernel(plan));
     findings
 }

@@ -1,16 +1,21 @@
 //! The command line. Parsing only: every command hands its arguments to the module of its name.
 
+mod ca;
 mod codecs;
 mod compress;
+mod keys;
 mod mesh;
 
+pub(crate) use ca::{CaAction, CaArgs, InitArgs, IssueArgs, RotateArgs, ShowArgs};
 pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
 pub(crate) use compress::{CompressArgs, Values};
+pub(crate) use keys::{CountersignArgs, KeyArgs, KeyCommand, SignArgs};
 pub(crate) use mesh::{AgentsArgs, CircuitArgs, FreezeArgs, GatherArgs, MapArgs};
 
-use crate::settings::{Backend, Poll, Settings};
+use crate::settings::{Backend, Poll, Settings, WorkerSandbox};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use worker::sandbox::{Part, trial::Attempt};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -64,6 +69,15 @@ pub(crate) enum Command {
     /// Freeze a part of the mesh, or thaw it
     #[command(after_help = mesh::FREEZE)]
     Freeze(FreezeArgs),
+    /// Add a second operator's signature to an order that a node holds
+    #[command(after_help = keys::COUNTERSIGN)]
+    Countersign(CountersignArgs),
+    /// Make a key that signs orders, or show one
+    #[command(after_help = keys::KEY)]
+    Key(KeyArgs),
+    /// Make an authority, issue certificates, renew them, show them
+    #[command(after_help = ca::CA)]
+    Ca(CaArgs),
     /// Show a node's counters
     #[command(after_help = STATUS)]
     Status(StatusArgs),
@@ -73,6 +87,9 @@ pub(crate) enum Command {
     /// The process that computes; started by serve, never by hand
     #[command(hide = true)]
     Worker(WorkerArgs),
+    /// Reads a file of kept state whole; started by serve, never by hand
+    #[command(hide = true)]
+    ProveState(ProveArgs),
 }
 
 const DEMO: &str = "\
@@ -106,10 +123,23 @@ Examples:
   butterfly serve --listen 127.0.0.1:7171 --listen '[::1]:7171' --uds /run/butterfly.sock
   butterfly serve --config node.toml --workers 4 --poll latency
   butterfly serve --lm-head lm_head.safetensors
+  butterfly serve --listen 0.0.0.0:7171 --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
   butterfly serve --quic '[::]:7171' --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
+  butterfly serve --handover /run/butterfly.handover     # started again, it takes over without a gap
 
-Prints `listening tcp ADDR` (`unix PATH`, `quic ADDR`) for every address and then `ready`. SIGTERM
-or SIGINT drains: new work is refused, work under way is finished. A second signal ends at once.
+In the file, [identity.ROLE] (client, worker-host, agent, node, operator), [identity.local] for
+whoever proves nothing, and [[identity.peer]] with a name bound what they may do:
+  max_connections = 8
+  requests_per_second = 1000
+  requests_in_flight = 64
+  bytes_in_flight = \"64MiB\"
+  operations = [\"topk\", \"int8\"]
+  idle_timeout = \"300s\"
+
+Prints `listening tcp ADDR` (`tls ADDR`, `unix PATH`, `quic ADDR`) for every address and then
+`ready`. SIGTERM or SIGINT drains: new work is refused, work under way is finished. A second signal
+ends at once. SIGHUP reads certificates again, as does a change of their files; no connection is
+dropped for it.
 
 Exit codes: 0 drained, 1 failed while running or drain cut off, 2 could not start";
 
@@ -136,6 +166,39 @@ pub(crate) struct WorkerArgs {
     /// Which CUDA device, as the driver numbers them.
     #[arg(long, default_value_t = 0)]
     pub(crate) device: u16,
+    /// How much of the sandbox.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) sandbox: WorkerSandbox,
+    /// Close the sandbox and try this instead of serving: exit code 0 where it could be done.
+    #[arg(long = "try", value_name = "WHAT", value_parser = attempt)]
+    pub(crate) attempt: Option<Attempt>,
+    /// For --try: only these parts of the sandbox.
+    #[arg(long, value_name = "PART", value_delimiter = ',', value_parser = part)]
+    pub(crate) only: Vec<Part>,
+}
+
+fn attempt(text: &str) -> Result<Attempt, String> {
+    named(Attempt::ALL, Attempt::name, text)
+}
+
+fn part(text: &str) -> Result<Part, String> {
+    named(Part::ALL, Part::name, text)
+}
+
+fn named<T: Copy, const N: usize>(
+    all: [T; N],
+    name: fn(T) -> &'static str,
+    text: &str,
+) -> Result<T, String> {
+    let names = || all.map(name).join(", ");
+    all.into_iter().find(|one| name(*one) == text).ok_or_else(|| format!("one of {}", names()))
+}
+
+/// Arguments of `prove-state`.
+#[derive(Args, Debug)]
+pub(crate) struct ProveArgs {
+    /// The file.
+    pub(crate) file: PathBuf,
 }
 
 const STATUS: &str = "\
@@ -148,9 +211,12 @@ Exit codes: 0 shown, 1 no answer";
 /// Arguments of `status`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// Print one JSON object instead of tables
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,28 +3,30 @@
 
 use crate::{
     basis,
-    callers::Callers,
+    certificates::Certificates,
     failure::Failure,
+    handover::{self, Door as HandoverDoor, Event as Handover, Inherited},
     host,
     listen::Bound,
     memory,
     mesh::{self, link::Links},
     plan::Plan,
     quic, say,
+    security::Security,
     settings::Backend,
     threads::Threads,
     weights,
     workers::{FirstAnswers, Ready, Team, WorkerStats, supervise},
 };
-use dataplane_core::{NodeStats, Stats, stats::Source};
+use dataplane_core::{Identities, NodeStats, Stats, stats::Source};
 use link::{Segment, SharedFile, door::Door};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{
-        mpsc::{UnboundedReceiver, unbounded_channel},
-        watch,
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        oneshot, watch,
     },
     task::JoinHandle,
     time::{Instant, sleep, timeout_at},
@@ -35,18 +37,51 @@ const LOOK: Duration = Duration::from_millis(2);
 /// After the last answer of a drain has left, how long its bytes may take to reach their readers.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// The signals that end a node.
+/// How often a process that was succeeded looks whether its last peer has left.
+const LEFT: Duration = Duration::from_millis(10);
+/// Longest that peers by QUIC have to leave for another process: who comes anew meets nobody until
+/// then.
+const QUIC_LEAVE: Duration = Duration::from_secs(3);
+/// The signal of a file that grew over its limit, which would end the process where a failed write
+/// is enough.
+const FILE_TOO_LARGE: i32 = 25;
+
+/// The signals that a node listens to: two end it, one has it read its certificates again, and one
+/// must not end it.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Of a node with certificates: others keep to the OS's habit.
+    hangup: Option<Signal>,
+    /// Only to be caught: the write that caused it fails.
+    _file_too_large: Signal,
+}
+
+/// Why a node that serves ends.
+enum Ending {
+    /// A signal of this name.
+    Told(&'static str),
+    /// Another process serves in its place, and waits for the end of this before it reads
+    /// datagrams.
+    Succeeded(oneshot::Sender<()>),
+}
+
+/// What a node has to do with the processes before and after it.
+struct Line {
+    /// The socket on which the next one asks.
+    door: Option<HandoverDoor>,
+    tell: UnboundedSender<Handover>,
+    told: UnboundedReceiver<Handover>,
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    fn new(plan: &Plan) -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(Failure::setup);
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hangup: plan.security.tls.as_ref().map(|_| listen(SignalKind::hangup())).transpose()?,
+            _file_too_large: listen(SignalKind::from_raw(FILE_TOO_LARGE))?,
         })
     }
 
@@ -71,6 +106,8 @@ struct Node {
     /// Counters of the QUIC listeners, and these once they run.
     quic_counters: Vec<Arc<dataplane_quic::Counters>>,
     quic: quic::Listeners,
+    certificates: Arc<Certificates>,
+    identities: Arc<Identities>,
 }
 
 /// Runs a node until it is told to end.
@@ -87,13 +124,16 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 }
 
 async fn serve(plan: &Plan) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(plan)?;
     if !plan.quic.is_empty() {
         // Each stream takes a socket here and a place on a shard. What cannot be raised shows when
         // the shards start, or as refused streams.
         let _ = dataplane_uring::probe::raise_descriptor_limit();
     }
-    let mut bound = Bound::new(plan).map_err(Failure::Setup)?;
+    let before = plan.handover.as_deref().map(handover::ask).transpose();
+    let mut before = before.map_err(Failure::Setup)?.flatten();
+    let inherited = before.as_mut().map(|it| std::mem::take(&mut it.sockets)).unwrap_or_default();
+    let mut bound = Bound::new(plan, inherited).map_err(Failure::Setup)?;
     announce(plan, &bound)?;
     let weights = match &plan.lm_head {
         None => None,
@@ -119,25 +159,37 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     };
     let basis_id = basis_id.unwrap_or_else(|| "off".to_owned());
     node.stats.set_facts(facts(plan, &node, &ready, basis_id));
-    if let Err(why) = node.open(plan, &mut bound) {
+    if let Err(why) = node.open(plan, &bound) {
         node.end().await;
         return Err(Failure::Setup(why));
     }
+    if let Some(hangup) = signals.hangup.take() {
+        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup, node.quic.clone()));
+    }
     for place in bound.places() {
-        say::out(format!("listening {place}"));
+        say::out(format!("listening {}", place.announced(&plan.security)));
     }
     let shards = say::count(plan.shards(), "shard");
     let workers = say::count(plan.workers, "worker");
     say::out(format!("ready: {shards}, {workers}, {}", ready.text));
 
-    let name = signals.next().await;
-    say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
-    let deadline = Instant::now() + plan.limits.drain_timeout;
-    let drained = tokio::select! {
-        drained = node.drain(deadline) => drained,
-        name = signals.next() => {
-            say::note(format!("{name} again: ending at once"));
-            false
+    let mut line = Line::new();
+    if !line.succeed(plan, before) {
+        node.quic.serve();
+    }
+    let ending = line.until_end(&node, &bound, &mut signals).await;
+    let drained = match ending {
+        Ending::Told(name) => {
+            bound.close();
+            say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
+            node.drain_or_signal(plan.limits.drain_timeout, &mut signals).await
+        }
+        Ending::Succeeded(reads) => {
+            bound.give_away();
+            say::out(
+                "succeeded: another process serves here; answering until the last peer has left",
+            );
+            node.leave_or_signal(plan.limits.drain_timeout, reads, &mut signals).await
         }
     };
     node.end().await;
@@ -149,14 +201,78 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
+impl Line {
+    fn new() -> Self {
+        let (tell, told) = unbounded_channel();
+        Self { door: None, tell, told }
+    }
+
+    /// Tells the process before, where there is one, that this one serves, and opens the door for
+    /// the next. True where the process before reads datagrams still.
+    fn succeed(&mut self, plan: &Plan, before: Option<Inherited>) -> bool {
+        let Some(path) = &plan.handover else { return false };
+        let still_reads = before.is_some_and(|before| match before.ready(self.tell.clone()) {
+            Ok(()) => {
+                say::out("took over");
+                true
+            }
+            // It will find out by itself, or is gone: this one serves in any case.
+            Err(error) => {
+                say::note(format!("handover: the process before: {error}"));
+                false
+            }
+        });
+        match handover::offer(path, self.tell.clone()) {
+            Ok(door) => self.door = Some(door),
+            Err(why) => say::note(format!("no handover to the next process: {why}")),
+        }
+        still_reads
+    }
+
+    /// Serves until a signal, or until another process serves.
+    async fn until_end(&mut self, node: &Node, bound: &Bound, signals: &mut Signals) -> Ending {
+        loop {
+            let event = tokio::select! {
+                name = signals.next() => return Ending::Told(name),
+                event = self.told.recv() => event,
+            };
+            match event {
+                Some(Handover::Asked(reply)) => {
+                    say::out("handover: another process starts");
+                    node.mesh.release().await;
+                    // Without sockets it cannot come up, and says so.
+                    let _ = reply.send(bound.share().unwrap_or_default());
+                }
+                Some(Handover::Kept(why)) => {
+                    say::note(format!("handover: {why}; serving on"));
+                    node.mesh.resume();
+                }
+                Some(Handover::Taken(closed)) => {
+                    if let Some(door) = &mut self.door {
+                        door.replaced();
+                    }
+                    node.quic.hush();
+                    node.threads.shards.leave();
+                    let (reads, quiet) = oneshot::channel();
+                    let _ = closed.send(quiet);
+                    return Ending::Succeeded(reads);
+                }
+                Some(Handover::Quiet) => node.quic.serve(),
+                // This end holds a sender, so it does not come to that.
+                None => return Ending::Told("the end"),
+            }
+        }
+    }
+}
+
 /// What will be taken and where, before anything is.
 fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
     let items = memory::sum(plan).map_err(Failure::Setup)?;
     say::out(memory::describe(&items));
     for place in bound.places() {
-        say::out(format!("address {place}"));
+        say::out(format!("address {}", place.announced(&plan.security)));
     }
-    if plan.insecure && plan.listen.iter().any(|address| !address.ip().is_loopback()) {
+    if plan.security.insecure && plan.listen.iter().any(|address| !address.ip().is_loopback()) {
         say::note("insecure: plaintext beyond loopback; anyone on the way can read and change it");
     }
     let needed: u64 = items.iter().map(|(_, bytes)| bytes).sum();
@@ -179,18 +295,26 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'stati
         ("backend_reason", ready.text.clone()),
         ("backend_asked", plan.backend.name().to_owned()),
         ("poll", plan.poll.name().to_owned()),
+        ("worker_sandbox", plan.worker_sandbox.name().to_owned()),
         ("shards", plan.shards().to_string()),
         ("workers", plan.workers.to_string()),
         ("gpus", plan.devices.to_string()),
         ("max_payload", plan.limits.max_payload.to_string()),
         ("lm_head", plan.lm_head.as_ref().map_or("off", |_| "on").to_owned()),
         ("basis", basis),
-        (
-            "security",
-            if plan.insecure { "plaintext, insecure" } else { "plaintext, loopback" }.to_owned(),
-        ),
+        ("security", security(plan).to_owned()),
         ("huge_page_bytes", node.team.segment.huge_bytes().to_string()),
     ]
+}
+
+/// How this node is secured, in words.
+const fn security(plan: &Plan) -> &'static str {
+    match &plan.security {
+        Security { tls: Some(_), plain_loopback: false, .. } => "TLS 1.3, mutual",
+        Security { tls: Some(_), .. } => "TLS 1.3, mutual; plaintext on loopback",
+        Security { insecure: true, .. } => "plaintext, insecure",
+        Security { .. } => "plaintext, loopback",
+    }
 }
 
 fn doors(count: usize) -> Result<Vec<Arc<Door>>, Failure> {
@@ -215,13 +339,32 @@ fn make_room(plan: &Plan) {
     let _ = sched_setaffinity(None, &set);
 }
 
+fn start_workers(
+    team: &Rc<Team>,
+    workers: u16,
+    stop: &watch::Receiver<bool>,
+    first: &FirstAnswers,
+) -> Vec<JoinHandle<()>> {
+    let start = |worker| {
+        let (team, first) = (Rc::clone(team), Rc::clone(first));
+        tokio_uring::spawn(supervise(team, worker, stop.clone(), first))
+    };
+    (0..workers).map(start).collect()
+}
+
 impl Node {
     fn start(
         plan: &Plan,
         weights: Option<SharedFile>,
         basis: Option<SharedFile>,
     ) -> Result<Self, Failure> {
-        let segment = Segment::create(&memory::layout(plan)).map(Arc::new).map_err(|error| {
+        let certificates = Certificates::new(&plan.security).map_err(Failure::Setup)?;
+        // A driver registers no memory that is read-only to its process.
+        let create = match plan.devices {
+            0 => Segment::create,
+            _ => Segment::create_for_devices,
+        };
+        let segment = create(&memory::layout(plan)).map(Arc::new).map_err(|error| {
             Failure::setup(format!("{error}; lower --bulk-slots or --max-payload"))
         })?;
         let shard_doors = doors(plan.shard_cpus.len())?;
@@ -232,8 +375,10 @@ impl Node {
         let (tell, finished) = unbounded_channel();
         let (links, berths) = Links::new(plan.shard_cpus.len()).map_err(no_doors)?;
         let doors = (&shard_doors[..], &worker_doors[..]);
-        let threads =
-            Threads::start(plan, &segment, doors, &stats, &tell, berths).map_err(Failure::Setup)?;
+        let identity = &plan.identity;
+        let identities = Arc::new(Identities::new(identity.policy.clone(), identity.places));
+        let threads = Threads::start(plan, &segment, doors, &stats, &identities, &tell, berths)
+            .map_err(Failure::Setup)?;
         make_room(plan);
         let mesh = match mesh::start(plan, links) {
             Ok(mesh) => mesh,
@@ -252,24 +397,26 @@ impl Node {
             limits: plan.limits.clone(),
             backend: plan.backend,
             devices: plan.devices,
+            program: plan.worker_program.clone(),
             poll: plan.poll,
+            sandbox: plan.worker_sandbox,
             stats: Arc::new(WorkerStats::default()),
             node: Arc::clone(&stats),
         });
-        let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
-        sources.push(Arc::clone(&mesh.counters) as _);
         let quic_counters: Vec<_> = plan.quic.iter().map(|_| Arc::default()).collect();
+        let mut sources: Vec<Arc<dyn Source>> = vec![
+            Arc::clone(&team.stats) as _,
+            Arc::clone(&mesh.counters) as _,
+            Arc::clone(&threads.recall) as _,
+            Arc::clone(&certificates) as _,
+            Arc::clone(&identities) as _,
+        ];
         sources.extend(quic_counters.iter().map(|counters| Arc::clone(counters) as _));
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
         let (stop_workers, stop) = watch::channel(false);
-        let supervisors = (0..workers)
-            .map(|worker| {
-                let (team, first) = (Rc::clone(&team), Rc::clone(&first));
-                tokio_uring::spawn(supervise(team, worker, stop.clone(), first))
-            })
-            .collect();
+        let supervisors = start_workers(&team, workers, &stop, &first);
         Ok(Self {
             threads,
             mesh,
@@ -281,15 +428,22 @@ impl Node {
             stats,
             quic_counters,
             quic: quic::Listeners::default(),
+            certificates,
+            identities,
         })
     }
 
-    /// Opens the doors.
-    fn open(&mut self, plan: &Plan, bound: &mut Bound) -> Result<(), String> {
+    /// Opens the doors. Datagrams are not read yet.
+    fn open(&self, plan: &Plan, bound: &Bound) -> Result<(), String> {
         let shards = &self.threads.shards;
-        let callers = Arc::new(Callers::default());
-        self.quic = quic::start(plan, bound.quic(), shards, &callers, &self.quic_counters)?;
-        shards.listen(bound.open()?);
+        if let Some(acceptor) = self.certificates.acceptor() {
+            let (sockets, counters) = (bound.quic()?, &self.quic_counters);
+            self.quic.start(plan, sockets, shards, (acceptor, &self.identities), counters)?;
+        }
+        let gate = self.certificates.gate(&self.identities);
+        shards.listen(bound.open()?, |place| {
+            gate.clone().filter(|_| place.is_secure(&plan.security))
+        });
         Ok(())
     }
 
@@ -326,9 +480,75 @@ impl Node {
         true
     }
 
+    /// The same, unless another signal comes.
+    async fn drain_or_signal(&mut self, limit: Duration, signals: &mut Signals) -> bool {
+        let deadline = Instant::now() + limit;
+        tokio::select! {
+            drained = self.drain(deadline) => drained,
+            name = signals.next() => {
+                say::note(format!("{name} again: ending at once"));
+                false
+            }
+        }
+    }
+
+    /// Answers until the last peer has left or the time is over, then drains what is left. What
+    /// comes by QUIC goes first: another process waits for its datagrams.
+    async fn leave_or_signal(
+        &mut self,
+        limit: Duration,
+        reads: oneshot::Sender<()>,
+        signals: &mut Signals,
+    ) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut patient = true;
+        if !self.quic_counters.is_empty() {
+            let streams = |node: &Self| {
+                node.quic_counters.iter().any(|counters| counters.streams_open.get() > 0)
+            };
+            let soon = deadline.min(Instant::now() + QUIC_LEAVE);
+            patient = self.until_left(soon, streams, signals).await;
+            self.quic.end().await;
+        }
+        drop(reads);
+        if patient {
+            let peers = |node: &Self| node.stats.shards().iter().any(|shard| shard.open.get() > 0);
+            self.until_left(deadline, peers, signals).await;
+        }
+        self.drain_or_signal(limit, signals).await
+    }
+
+    /// Waits until there is nobody of these any more, for so long at most. False where a signal
+    /// came.
+    async fn until_left(
+        &self,
+        deadline: Instant,
+        is_open: impl Fn(&Self) -> bool,
+        signals: &mut Signals,
+    ) -> bool {
+        let mut alone_since: Option<Instant> = None;
+        while Instant::now() < deadline {
+            match (is_open(self), alone_since) {
+                (true, _) => alone_since = None,
+                (false, None) => alone_since = Some(Instant::now()),
+                // A connection that was accepted at the last moment has shown itself by now.
+                (false, Some(since)) if since.elapsed() >= SETTLE => break,
+                (false, Some(_)) => {}
+            }
+            tokio::select! {
+                () = sleep(LEFT) => {}
+                name = signals.next() => {
+                    say::note(format!("{name}: not waiting for the last peers"));
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
     /// Ends shards, then workers: those may only go once nobody lends to them any more.
     async fn end(self) {
-        self.quic.end();
+        self.quic.end().await;
         self.threads.stop();
         self.mesh.stop();
         let _ = self.stop_workers.send(true);

@@ -5,8 +5,9 @@
 mod agents;
 mod arrivals;
 mod basis;
+mod ca;
 mod calibrate;
-mod callers;
+mod certificates;
 mod check;
 mod cli;
 mod coded;
@@ -18,7 +19,9 @@ mod failure;
 #[cfg(test)]
 mod folder;
 mod gather;
+mod handover;
 mod host;
+mod identity;
 mod judge;
 mod listen;
 mod map;
@@ -26,9 +29,12 @@ mod memory;
 mod mesh;
 mod orders;
 mod plan;
+mod process;
 mod progress;
 mod quic;
+mod reach;
 mod say;
+mod security;
 mod serve;
 mod settings;
 mod shards;
@@ -36,13 +42,13 @@ mod status;
 mod table;
 mod tensors;
 mod threads;
+mod trust;
 mod units;
 mod weights;
 mod workers;
 
 use clap::Parser;
 use cli::{Cli, Command};
-use settings::{Backend, Poll};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -64,26 +70,24 @@ fn main() -> ExitCode {
         Command::Map(args) => map::run(&args),
         Command::Circuit(args) => orders::circuit(&args),
         Command::Freeze(args) => orders::freeze(&args),
+        Command::Countersign(args) => orders::countersign(&args),
+        Command::Key(args) => trust::run(&args),
+        Command::Ca(args) => ca::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
             Err(failure) => Err(failure),
         },
+        Command::ProveState(args) => match mesh::store::prove_here(&args.file) {
+            Ok(()) => Ok(()),
+            Err((code, failure)) => {
+                say::note(failure.text());
+                return ExitCode::from(code);
+            }
+        },
         Command::Demo(args) => demo::run(&args),
-        Command::Worker(args) => {
-            let backend = match args.backend {
-                Backend::Auto => worker::Choice::Auto,
-                Backend::Cpu => worker::Choice::Cpu,
-                Backend::Cuda => worker::Choice::Cuda,
-            };
-            let poll = match args.poll {
-                Poll::Latency => worker::Poll::Latency,
-                Poll::Balanced => worker::Poll::Balanced,
-                Poll::Frugal => worker::Poll::Frugal,
-            };
-            return worker::run(&worker::Args { backend, poll, device: args.device });
-        }
+        Command::Worker(args) => return process::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

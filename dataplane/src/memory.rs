@@ -1,7 +1,7 @@
 //! The memory sum of a node: what `serve` will take at start, item by item, before it takes it.
 
 use crate::{mesh, plan::Plan, threads, units::Bytes};
-use dataplane_core::schedule;
+use dataplane_core::{Identities, Recall, Shard, admission::Admission, recall::Bounds, schedule};
 
 /// One item and its bytes.
 pub(crate) type Item = (&'static str, u64);
@@ -34,11 +34,16 @@ pub(crate) fn sum(plan: &Plan) -> Result<Vec<Item>, String> {
     let mut items: Vec<Item> = segment.parts.into();
     let per_shard = |each: u64| each * shards;
     let driver = threads::config(plan).bytes();
-    items.extend(driver.map(|(name, bytes)| (name, per_shard(bytes))));
+    let taken = driver.into_iter().filter(|(_, bytes)| *bytes > 0);
+    items.extend(taken.map(|(name, bytes)| (name, per_shard(bytes))));
     items.push((
         "egress chunks",
         per_shard(u64::from(geometry.chunks) * u64::from(geometry.chunk_len)),
     ));
+    items.push(("admission", per_shard(Admission::bytes())));
+    items.push(("requests remembered", Recall::bytes(Bounds::default())));
+    let identities = Shard::bytes_of_identities(plan.identity.places);
+    items.push(("identities", Identities::bytes(plan.identity.places) + per_shard(identities)));
     items.push(("send schedule", per_shard(schedule::bytes(plan.mesh.pending_sends))));
     items.push(("mesh registry", u64::from(plan.mesh.agents) * mesh::BYTES_PER_AGENT));
     items.push(("mesh rings", per_shard(mesh::link::BYTES)));

@@ -2,8 +2,12 @@
 //! node stands here.
 
 use crate::{
-    host, quic,
-    settings::{Backend, Poll, Role, Settings},
+    host,
+    identity::IdentityPlan,
+    quic,
+    security::Security,
+    settings::{Backend, Poll, Role, Settings, WorkerSandbox},
+    trust::TrustPlan,
     units::Bytes,
 };
 use std::{
@@ -33,7 +37,7 @@ const BATCH_CAP: u32 = dataplane_core::limits::BATCH_CAP as u32;
 /// A value outside its bounds, said in one sentence with the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlanError {
-    key: &'static str,
+    key: String,
     value: String,
     remedy: String,
 }
@@ -44,8 +48,13 @@ impl fmt::Display for PlanError {
     }
 }
 
-fn refuse(key: &'static str, value: impl fmt::Display, remedy: impl Into<String>) -> PlanError {
-    PlanError { key, value: value.to_string(), remedy: remedy.into() }
+/// The refusal of a value.
+pub(crate) fn refuse(
+    key: impl Into<String>,
+    value: impl fmt::Display,
+    remedy: impl Into<String>,
+) -> PlanError {
+    PlanError { key: key.into(), value: value.to_string(), remedy: remedy.into() }
 }
 
 /// Every bound of a running node.
@@ -69,8 +78,12 @@ pub(crate) struct Limits {
     pub(crate) batch_size: u32,
     /// Longest wait for company.
     pub(crate) batch_wait: Duration,
+    /// Longest wait for a worker.
+    pub(crate) queue_target: Duration,
     /// Longest silence of a worker with work.
     pub(crate) worker_timeout: Duration,
+    /// Longest that a worker may keep one request.
+    pub(crate) worker_patience: Duration,
     /// Longest stall of a peer inside a frame or before reading.
     pub(crate) peer_timeout: Duration,
     /// Longest drain.
@@ -90,10 +103,12 @@ pub(crate) struct MeshPlan {
     pub(crate) name: String,
     /// Where the registry is kept.
     pub(crate) state: Option<PathBuf>,
+    /// Whose orders count.
+    pub(crate) trust: TrustPlan,
 }
 
 impl MeshPlan {
-    fn from_settings(settings: &Settings) -> Result<Self, PlanError> {
+    fn from_settings(settings: &Settings, open: bool) -> Result<Self, PlanError> {
         let parent = match &settings.parent {
             None => None,
             Some(text) => {
@@ -126,6 +141,8 @@ impl MeshPlan {
             parent,
             name,
             state: settings.state.clone(),
+            trust: TrustPlan::new(settings, open)
+                .map_err(|(key, remedy)| refuse(key, "true", remedy))?,
         })
     }
 }
@@ -139,18 +156,22 @@ pub(crate) struct Plan {
     pub(crate) uds: Option<PathBuf>,
     /// UDP addresses of QUIC, in the order given.
     pub(crate) quic: Vec<SocketAddr>,
-    /// Certificates.
-    pub(crate) tls: Option<tls::Files>,
-    /// True where plaintext on other addresses than loopback was asked for.
-    pub(crate) insecure: bool,
+    /// Who can listen in.
+    pub(crate) security: Security,
+    /// Where the next process takes over.
+    pub(crate) handover: Option<PathBuf>,
     /// CPU of every shard, as the OS numbers them.
     pub(crate) shard_cpus: Vec<usize>,
     /// Worker processes.
     pub(crate) workers: u32,
     /// CUDA devices that they share; 0 where none is used.
     pub(crate) devices: u16,
+    /// Their program; `None` for this one.
+    pub(crate) worker_program: Option<PathBuf>,
     /// Where they compute.
     pub(crate) backend: Backend,
+    /// What they give up.
+    pub(crate) worker_sandbox: WorkerSandbox,
     /// How shards wait.
     pub(crate) poll: Poll,
     /// Weights for lm-head.
@@ -161,6 +182,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     /// Agents.
     pub(crate) mesh: MeshPlan,
+    /// Whom it knows.
+    pub(crate) identity: IdentityPlan,
 }
 
 /// A number within its bounds, or the refusal that names them.
@@ -248,23 +271,6 @@ fn resolved(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, Plan
     Ok(found)
 }
 
-/// The node's certificates: all three files, or none; QUIC has no other way.
-fn certificates(settings: &Settings) -> Result<Option<tls::Files>, PlanError> {
-    let Settings { tls_ca, tls_cert, tls_key, .. } = settings;
-    let files = [("tls_ca", tls_ca), ("tls_cert", tls_cert), ("tls_key", tls_key)];
-    let missing = files.iter().find(|(_, file)| file.is_none()).map(|(key, _)| *key);
-    let wanted = !settings.quic.is_empty() || files.iter().any(|(_, file)| file.is_some());
-    match (missing, tls_ca, tls_cert, tls_key) {
-        (None, Some(ca), Some(cert), Some(key)) => {
-            Ok(Some(tls::Files { ca: ca.clone(), cert: cert.clone(), key: key.clone() }))
-        }
-        (Some(key), ..) if wanted => {
-            Err(refuse(key, "none", "name all of --tls-ca, --tls-cert and --tls-key"))
-        }
-        _ => Ok(None),
-    }
-}
-
 /// Room of one shard for its part of `connections`. The OS spreads them by a hash, so the parts
 /// differ by chance: six standard deviations more than the mean make an overflow unheard of.
 fn spread(connections: u32, shards: u32) -> u32 {
@@ -309,11 +315,18 @@ impl Limits {
             .next_multiple_of(64),
             batch_size: bounded("batch_size", settings.batch_size, 32, 1..=BATCH_CAP)?,
             batch_wait: timed("batch_wait", settings.batch_wait, ms(10), ms(0)..=ms(10_000))?,
+            queue_target: timed("queue_target", settings.queue_target, ms(50), ms(1)..=ms(60_000))?,
             worker_timeout: timed(
                 "worker_timeout",
                 settings.worker_timeout,
                 ms(5_000),
                 ms(100)..=ms(600_000),
+            )?,
+            worker_patience: timed(
+                "worker_patience",
+                settings.worker_patience,
+                ms(60_000),
+                ms(1_000)..=ms(3_600_000),
             )?,
             peer_timeout: timed(
                 "peer_timeout",
@@ -353,15 +366,11 @@ impl Plan {
         let workers = bounded("workers", settings.workers, workers, 1..=64)?;
         let limits = Limits::from_settings(settings, shards)?;
         let listen = addresses(settings)?;
-        let insecure = settings.insecure.unwrap_or(false);
-        if let (Some(open), false) = (listen.iter().find(|a| !a.ip().is_loopback()), insecure) {
-            return Err(refuse(
-                "listen",
-                open,
-                "this node speaks plaintext, which is safe on loopback only; listen on 127.0.0.1 \
-                 or a Unix socket, or accept the risk with --insecure",
-            ));
-        }
+        let open = listen.iter().any(|address| !address.ip().is_loopback());
+        let mesh = MeshPlan::from_settings(settings, open)?;
+        let security = Security::from_settings(settings, &listen, mesh.parent.as_ref())?;
+        let quic = resolved("quic", &settings.quic)?;
+        security.check_quic(&quic)?;
         // More shards than cores is legal (tests do it); they then share cores in turn.
         let shard_cpus = (0..shards as usize)
             .map(|shard| cpus.get(shard % cpus.len().max(1)).copied().unwrap_or(0))
@@ -369,17 +378,20 @@ impl Plan {
         Ok(Self {
             listen,
             uds: settings.uds.clone(),
-            quic: resolved("quic", &settings.quic)?,
-            tls: certificates(settings)?,
-            insecure,
+            quic,
+            security,
+            handover: settings.handover.clone(),
             shard_cpus,
             workers,
             devices,
+            worker_program: settings.worker_program.clone(),
             backend,
+            worker_sandbox: settings.worker_sandbox.unwrap_or(WorkerSandbox::Auto),
             poll: settings.poll.unwrap_or(Poll::Balanced),
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),
-            mesh: MeshPlan::from_settings(settings)?,
+            mesh,
+            identity: IdentityPlan::new(settings, limits.max_payload)?,
             limits,
         })
     }
@@ -483,7 +495,7 @@ mod tests {
         let mut open = Settings { listen: vec!["0.0.0.0:0".to_owned()], ..Settings::default() };
         assert!(plan(&open).expect_err("open to all").to_string().contains("--insecure"));
         open.insecure = Some(true);
-        assert!(plan(&open).expect("accepted").insecure);
+        assert!(plan(&open).expect("accepted").security.insecure);
         let both = Settings {
             listen: vec!["127.0.0.1:0".to_owned(), "[::1]:0".to_owned()],
             ..Settings::default()
@@ -497,10 +509,10 @@ mod tests {
         let mut settings = Settings { quic: vec!["[::1]:0".to_owned()], ..Settings::default() };
         assert!(plan(&settings).expect_err("no files").to_string().contains("--tls-ca"));
         (settings.tls_ca, settings.tls_cert) = (file("ca.pem"), file("node.pem"));
-        assert!(plan(&settings).expect_err("no key").to_string().starts_with("tls_key = none"));
+        assert!(plan(&settings).expect_err("no key").to_string().contains("--tls-key"));
         settings.tls_key = file("node.key");
         let plan = plan(&settings).expect("stands");
-        assert_eq!((plan.quic.len(), plan.tls.is_some()), (1, true));
+        assert_eq!((plan.quic.len(), plan.security.tls.is_some()), (1, true));
     }
 
     #[test]

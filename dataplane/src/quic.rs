@@ -1,20 +1,24 @@
 //! QUIC listeners of a node: their threads, and how streams get to shards.
 
-use crate::{callers::Callers, plan::Plan, shards::Shards};
-use dataplane_core::driver::Caller;
+use crate::{certificates, plan::Plan, shards::Shards};
+use dataplane_core::{Identities, driver::Caller};
 use dataplane_quic::{Counters, Identify, Limits, Running};
 use std::{
+    cell::RefCell,
     net::SocketAddr,
     os::fd::OwnedFd,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
+use tls::Acceptor;
+use tokio::task::spawn_blocking;
 
-/// All QUIC listeners of a node.
-#[derive(Debug, Default)]
-pub(crate) struct Listeners(Vec<Running>);
+/// All QUIC listeners of a node, for those of its control thread who have to tell them something.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listeners(Rc<RefCell<Vec<Running>>>);
 
 /// The bounds of each listener: the node's, divided.
 pub(crate) fn limits(plan: &Plan) -> Limits {
@@ -49,42 +53,67 @@ impl Turns {
     }
 }
 
-/// Starts a listener for each bound socket.
-///
-/// # Errors
-/// Files that are no good, or what the OS refuses, in a sentence.
-pub(crate) fn start(
-    plan: &Plan,
-    sockets: Vec<(SocketAddr, OwnedFd)>,
-    shards: &Shards,
-    callers: &Arc<Callers>,
-    counters: &[Arc<Counters>],
-) -> Result<Listeners, String> {
-    let mut listeners = Listeners::default();
-    let Some(files) = &plan.tls else { return Ok(listeners) };
-    let turns = Arc::new(Turns { shards: shards.clone(), next: AtomicUsize::new(0) });
-    for ((address, socket), counters) in sockets.into_iter().zip(counters) {
-        let tls = tls::server_config(files).map_err(|error| error.to_string())?;
-        let (turns, callers) = (Arc::clone(&turns), Arc::clone(callers));
-        let hand = Box::new(move |fd, who| turns.hand(fd, who));
-        let identify: Identify = Box::new(move |identity| callers.identify(identity));
-        let started =
-            Running::start(socket, tls, limits(plan), Arc::clone(counters), identify, hand);
-        listeners.0.push(started.map_err(|error| {
-            format!("cannot serve quic {address}: {error}; `butterfly check` says what is missing")
-        })?);
-    }
-    Ok(listeners)
-}
-
 impl Listeners {
+    /// Starts a listener for each bound socket. It takes datagrams once it is told to
+    /// [`serve`](Self::serve).
+    ///
+    /// # Errors
+    /// What the OS refuses, in a sentence.
+    pub(crate) fn start(
+        &self,
+        plan: &Plan,
+        sockets: Vec<(SocketAddr, OwnedFd)>,
+        shards: &Shards,
+        (acceptor, identities): (&Acceptor, &Arc<Identities>),
+        counters: &[Arc<Counters>],
+    ) -> Result<(), String> {
+        let turns = Arc::new(Turns { shards: shards.clone(), next: AtomicUsize::new(0) });
+        for ((address, socket), counters) in sockets.into_iter().zip(counters) {
+            let turns = Arc::clone(&turns);
+            let hand = Box::new(move |fd, who| turns.hand(fd, who));
+            let identify: Identify = Box::new(certificates::identify(identities));
+            let (tls, counters) = (acceptor.config(), Arc::clone(counters));
+            let started = Running::start(socket, tls, limits(plan), counters, identify, hand);
+            self.0.borrow_mut().push(started.map_err(|error| {
+                format!(
+                    "cannot serve quic {address}: {error}; `butterfly check` says what is missing"
+                )
+            })?);
+        }
+        Ok(())
+    }
+
+    fn all(&self, tell: impl Fn(&Running)) {
+        self.0.borrow().iter().for_each(tell);
+    }
+
+    /// Takes datagrams from now on.
+    pub(crate) fn serve(&self) {
+        self.all(Running::serve);
+    }
+
+    /// New connections get the certificates that handshakes over TCP get now.
+    pub(crate) fn reload(&self, acceptor: &Acceptor) {
+        self.all(|listener| listener.reload(acceptor.config()));
+    }
+
+    /// No new connections, and no word to those who try: another process is to answer them.
+    pub(crate) fn hush(&self) {
+        self.all(Running::hush);
+    }
+
     /// No new connections and no new streams.
     pub(crate) fn drain(&self) {
-        self.0.iter().for_each(Running::drain);
+        self.all(Running::drain);
     }
 
     /// Ends all: what was answered still reaches its readers, for a second at most.
-    pub(crate) fn end(self) {
-        self.0.into_iter().for_each(Running::end);
+    pub(crate) async fn end(&self) {
+        let all = self.0.take().into_iter();
+        let ends: Vec<_> = all.map(|one| spawn_blocking(move || one.end())).collect();
+        for end in ends {
+            // The only failure is a thread that panicked, which has said why.
+            let _ = end.await;
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! What a person may set, from flags and from a TOML file: one struct, so that the two can never
 //! drift apart. Nothing is checked or defaulted here; `plan` does that once for both.
 
-use crate::units::{Bytes, Span};
+use crate::{
+    identity::Section,
+    units::{Bytes, Span},
+};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -30,6 +33,18 @@ pub(crate) enum Backend {
     Cuda,
 }
 
+/// How much of the worker's sandbox is asked for.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum WorkerSandbox {
+    /// As much as the kernel offers; what is missing is reported.
+    Auto,
+    /// None.
+    Off,
+    /// All of it, or refuse to start.
+    Require,
+}
+
 /// What a node is in a tree of nodes.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -47,6 +62,26 @@ impl Poll {
             Self::Latency => "latency",
             Self::Balanced => "balanced",
             Self::Frugal => "frugal",
+        }
+    }
+}
+
+impl WorkerSandbox {
+    /// As in flags and files.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+            Self::Require => "require",
+        }
+    }
+
+    /// The worker's own word for it.
+    pub(crate) const fn mode(self) -> worker::sandbox::Mode {
+        match self {
+            Self::Auto => worker::sandbox::Mode::Auto,
+            Self::Off => worker::sandbox::Mode::Off,
+            Self::Require => worker::sandbox::Mode::Require,
         }
     }
 }
@@ -76,15 +111,24 @@ pub(crate) struct Settings {
     /// UDP address to serve QUIC on as well; repeat for more. Needs the three TLS files
     #[arg(long, value_name = "ADDR", help_heading = "Where")]
     pub(crate) quic: Vec<String>,
-    /// Certificate of this node (PEM)
-    #[arg(long, value_name = "FILE", help_heading = "Where")]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// Its private key (PEM)
-    #[arg(long, value_name = "FILE", help_heading = "Where")]
-    pub(crate) tls_key: Option<PathBuf>,
-    /// Authority that this node and its peers are issued by (PEM)
+    /// Authorities to trust, PEM. With certificate and key, every TCP address speaks TLS 1.3 and
+    /// takes only peers with a certificate of theirs
     #[arg(long, value_name = "FILE", help_heading = "Where")]
     pub(crate) tls_ca: Option<PathBuf>,
+    /// This node's certificate, PEM; it needs the role `node`
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(long, value_name = "FILE", help_heading = "Where")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Keep loopback addresses plain beside TLS [default: true without certificates, false with]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, help_heading = "Where")]
+    pub(crate) plain_loopback: Option<bool>,
+    /// Unix socket on which the next process takes over: it gets the listening sockets from the one
+    /// that runs, which then answers what it has and ends
+    #[arg(long, value_name = "PATH", help_heading = "Where")]
+    pub(crate) handover: Option<PathBuf>,
     /// Allow plaintext on addresses other than loopback: anyone on the way can read and change it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           require_equals = true, help_heading = "Where")]
@@ -99,6 +143,10 @@ pub(crate) struct Settings {
     /// Where workers compute [default: auto]
     #[arg(long, value_name = "WHERE", help_heading = "Cores")]
     pub(crate) backend: Option<Backend>,
+    /// What workers give up before their first request: files, network, other programs, all system
+    /// calls but those that computing takes [default: auto]
+    #[arg(long, value_name = "MODE", help_heading = "Cores")]
+    pub(crate) worker_sandbox: Option<WorkerSandbox>,
     /// How shards wait [default: balanced]
     #[arg(long, value_name = "MODE", help_heading = "Cores")]
     pub(crate) poll: Option<Poll>,
@@ -131,13 +179,28 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub(crate) recv_buffer: Option<Bytes>,
 
+    /// Names that the node can know at a time [default: 1024]
+    #[arg(long, value_name = "N", help_heading = "Identities")]
+    pub(crate) max_identities: Option<u32>,
+    /// Frames a second of one client, before what the file says of its name [default: no limit]
+    #[arg(long, value_name = "N", help_heading = "Identities")]
+    pub(crate) client_rate: Option<u32>,
+    /// Clients on whose connection nothing moves for so long are disconnected; 0s: never [default:
+    /// 300s]
+    #[arg(long, value_name = "TIME", help_heading = "Identities")]
+    pub(crate) idle_timeout: Option<Span>,
+    /// What roles and names are allowed; only in the file.
+    #[arg(skip)]
+    pub(crate) identity: Section,
+
     /// Agents that this node's registry has room for [default: 32768]
     #[arg(long, value_name = "N", help_heading = "Mesh")]
     pub(crate) agents: Option<u32>,
     /// Sends that may wait for their moment, per shard [default: 65536]
     #[arg(long, value_name = "N", help_heading = "Mesh")]
     pub(crate) pending_sends: Option<u32>,
-    /// The node above this one: HOST:PORT or unix:///PATH. This node then coordinates for it
+    /// The node above this one: HOST:PORT, tls://HOST:PORT or unix:///PATH. This node then
+    /// coordinates for it
     #[arg(long, value_name = "ADDR", help_heading = "Mesh")]
     pub(crate) parent: Option<String>,
     /// What this node is in a tree of nodes [default: sector with a parent, else orchestrator]
@@ -150,15 +213,42 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "DIR", help_heading = "Mesh")]
     pub(crate) state: Option<PathBuf>,
 
+    /// Public keys of operators: a directory of .pub files, or one such file; repeat for more.
+    /// Orders from elsewhere than this machine then need a signature by one of them
+    #[arg(long, value_name = "PATH", help_heading = "Trust")]
+    pub(crate) operator_keys: Vec<PathBuf>,
+    /// Orders from this machine need a signature too
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, help_heading = "Trust")]
+    pub(crate) require_signed_orders: Option<bool>,
+    /// Orders to freeze or cut off the whole mesh need the signatures of two operators
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, help_heading = "Trust")]
+    pub(crate) two_person: Option<bool>,
+    /// This node's key, made by `butterfly key new`: signs what it sends to agents and nodes below
+    #[arg(long, value_name = "FILE", help_heading = "Trust")]
+    pub(crate) node_key: Option<PathBuf>,
+    /// Answers of agents that registered a key count only with a signature
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, help_heading = "Trust")]
+    pub(crate) signed_acks: Option<bool>,
+
     /// Requests in a batch at most [default: 32]
     #[arg(long, value_name = "N", help_heading = "Batches and time")]
     pub(crate) batch_size: Option<u32>,
     /// Longest that a request waits for company while all workers are busy [default: 10ms]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) batch_wait: Option<Span>,
+    /// Longest that a request of the highest priority waits for a worker; what would wait longer is
+    /// refused at once [default: 50ms]
+    #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
+    pub(crate) queue_target: Option<Span>,
     /// A worker that holds work and makes no progress for this long is replaced [default: 5s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) worker_timeout: Option<Span>,
+    /// A worker that keeps one request for this long is replaced, whatever it says [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
+    pub(crate) worker_patience: Option<Span>,
     /// A peer that stalls inside a frame, or does not read, for this long is disconnected [default:
     /// 10s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
@@ -166,6 +256,10 @@ pub(crate) struct Settings {
     /// How long a drain waits for work under way [default: 10s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) drain_timeout: Option<Span>,
+
+    /// Program that is started as worker in place of this one: for fault injection
+    #[arg(long, value_name = "PROGRAM", hide = true)]
+    pub(crate) worker_program: Option<PathBuf>,
 }
 
 impl Settings {
@@ -176,13 +270,16 @@ impl Settings {
             listen: if self.listen.is_empty() { file.listen } else { self.listen },
             uds: self.uds.or(file.uds),
             quic: if self.quic.is_empty() { file.quic } else { self.quic },
+            tls_ca: self.tls_ca.or(file.tls_ca),
             tls_cert: self.tls_cert.or(file.tls_cert),
             tls_key: self.tls_key.or(file.tls_key),
-            tls_ca: self.tls_ca.or(file.tls_ca),
+            plain_loopback: self.plain_loopback.or(file.plain_loopback),
+            handover: self.handover.or(file.handover),
             insecure: self.insecure.or(file.insecure),
             shards: self.shards.or(file.shards),
             workers: self.workers.or(file.workers),
             backend: self.backend.or(file.backend),
+            worker_sandbox: self.worker_sandbox.or(file.worker_sandbox),
             poll: self.poll.or(file.poll),
             lm_head: self.lm_head.or(file.lm_head),
             basis: self.basis.or(file.basis),
@@ -193,17 +290,33 @@ impl Settings {
             bulk_slots: self.bulk_slots.or(file.bulk_slots),
             recv_buffers: self.recv_buffers.or(file.recv_buffers),
             recv_buffer: self.recv_buffer.or(file.recv_buffer),
+            max_identities: self.max_identities.or(file.max_identities),
+            client_rate: self.client_rate.or(file.client_rate),
+            idle_timeout: self.idle_timeout.or(file.idle_timeout),
+            identity: file.identity,
             agents: self.agents.or(file.agents),
             pending_sends: self.pending_sends.or(file.pending_sends),
             parent: self.parent.or(file.parent),
             role: self.role.or(file.role),
             name: self.name.or(file.name),
             state: self.state.or(file.state),
+            operator_keys: if self.operator_keys.is_empty() {
+                file.operator_keys
+            } else {
+                self.operator_keys
+            },
+            require_signed_orders: self.require_signed_orders.or(file.require_signed_orders),
+            two_person: self.two_person.or(file.two_person),
+            node_key: self.node_key.or(file.node_key),
+            signed_acks: self.signed_acks.or(file.signed_acks),
             batch_size: self.batch_size.or(file.batch_size),
             batch_wait: self.batch_wait.or(file.batch_wait),
+            queue_target: self.queue_target.or(file.queue_target),
             worker_timeout: self.worker_timeout.or(file.worker_timeout),
+            worker_patience: self.worker_patience.or(file.worker_patience),
             peer_timeout: self.peer_timeout.or(file.peer_timeout),
             drain_timeout: self.drain_timeout.or(file.drain_timeout),
+            worker_program: self.worker_program.or(file.worker_program),
         }
     }
 

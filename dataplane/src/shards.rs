@@ -1,8 +1,9 @@
 //! The control thread's hold on the shards: one command queue each.
 
+use crate::listen::{Bearing, Place};
 use dataplane_core::driver::WorkerId;
-use dataplane_uring::{Command, Commander, Gone};
-use std::{os::fd::OwnedFd, process::ExitStatus};
+use dataplane_uring::{Command, Commander, Gate, Gone};
+use std::process::ExitStatus;
 
 /// Room in a shard's queue. Commands are rare (a worker's life is a few, and restarts back off), so
 /// a full queue means a shard that does not run any more.
@@ -36,13 +37,21 @@ impl Shards {
         let _ = tokio::task::spawn_blocking(wait).await;
     }
 
-    /// Opens the doors: `sockets` by shard.
-    pub(crate) fn listen(&self, sockets: Vec<Vec<OwnedFd>>) {
+    /// Opens the doors: sockets by shard, and what stands in front of a place.
+    pub(crate) fn listen(&self, sockets: Vec<Vec<Bearing>>, gate: impl Fn(&Place) -> Option<Gate>) {
         for (commander, sockets) in self.0.iter().zip(sockets) {
-            for socket in sockets {
-                let _ = commander.send(Command::Listen(socket));
+            for (place, socket) in sockets {
+                let _ = commander.send(match gate(&place) {
+                    Some(gate) => Command::ListenTls(socket, gate),
+                    None => Command::Listen(socket),
+                });
             }
         }
+    }
+
+    /// No new connections; peers are asked to leave, and answered until they have.
+    pub(crate) fn leave(&self) {
+        self.tell_all(|| Command::Leave);
     }
 
     /// No new connections, no new work. Also wakes every shard.

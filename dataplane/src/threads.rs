@@ -10,16 +10,20 @@ use crate::{
     shards::{QUEUE, Shards},
 };
 use dataplane_core::{
-    Limits, NodeStats, Shard, Stats, connection_table,
+    Identities, Limits, NodeStats, Recall, Shard, Stats, connection_table,
+    recall::Bounds,
     stats::{Source, Visit},
 };
-use dataplane_uring::{Commands, Config, DriverCounters, Policy, SharedMemory, UringDriver};
+use dataplane_uring::{
+    Commands, Config, DriverCounters, Policy, SharedMemory, TlsSizes, UringDriver,
+};
 use link::{Segment, ShardSide, door::Door};
 use rustix::{
     process::Resource,
     thread::{CpuSet, sched_setaffinity},
 };
 use std::{
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -38,7 +42,7 @@ const TURNS_PER_LOOK: u32 = 64;
 pub(crate) struct DriverStats([AtomicU64; NAMES.len()]);
 
 /// What is shown of a driver, in the order of [`DriverStats::publish`].
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 26] = [
     "butterfly_driver_syscalls_total",
     "butterfly_driver_enters_total",
     "butterfly_driver_sleeps_total",
@@ -54,6 +58,17 @@ const NAMES: [&str; 15] = [
     "butterfly_driver_no_buffers_total",
     "butterfly_driver_turned_away_total",
     "butterfly_driver_accept_faults_total",
+    "butterfly_tls_handshakes_total",
+    "butterfly_tls_handshakes_failed_total",
+    "butterfly_tls_handshakes_slow_total",
+    "butterfly_tls_handshakes_in_line_total",
+    "butterfly_tls_identities_refused_total",
+    "butterfly_tls_records_total",
+    "butterfly_tls_gathered_bytes_total",
+    "butterfly_tls_poured_bytes_total",
+    "butterfly_tls_faults_total",
+    "butterfly_tls_cut_off_total",
+    "butterfly_tls_output_waits_total",
 ];
 
 impl DriverStats {
@@ -74,6 +89,17 @@ impl DriverStats {
             from.no_buffers,
             from.refused,
             from.accept_faults,
+            from.handshakes,
+            from.handshakes_failed,
+            from.handshakes_slow,
+            from.handshakes_in_line,
+            from.identities_refused,
+            from.tls_opened,
+            from.tls_gathered_bytes,
+            from.tls_poured_bytes,
+            from.tls_faults,
+            from.tls_cut_off,
+            from.tls_output_waits,
         ];
         for (cell, value) in self.0.iter().zip(values) {
             cell.store(value, Relaxed);
@@ -96,6 +122,8 @@ pub(crate) struct Threads {
     pub(crate) shards: Shards,
     /// The drivers' counters.
     pub(crate) drivers: Vec<Arc<DriverStats>>,
+    /// What they remember of requests.
+    pub(crate) recall: Arc<Recall>,
     stop: Arc<AtomicBool>,
     handles: Vec<JoinHandle<()>>,
 }
@@ -111,6 +139,8 @@ struct Seed {
     berth: Option<Berth>,
     stats: Arc<Stats>,
     node: Arc<NodeStats>,
+    recall: Arc<Recall>,
+    identities: Arc<Identities>,
     driver_stats: Arc<DriverStats>,
     stop: Arc<AtomicBool>,
     finished: UnboundedSender<u16>,
@@ -139,8 +169,10 @@ fn limits(plan: &Plan) -> Limits {
         requests_per_connection: limits.in_flight,
         batch_max: limits.batch_size as usize,
         batch_wait: nanoseconds(limits.batch_wait),
+        queue_target: nanoseconds(limits.queue_target),
         frame_timeout: nanoseconds(limits.peer_timeout),
         write_timeout: nanoseconds(limits.peer_timeout),
+        hold_timeout: nanoseconds(limits.worker_patience),
         operations: operations(plan),
         ..Limits::default()
     }
@@ -163,6 +195,7 @@ pub(crate) fn config(plan: &Plan) -> Config {
         adopted: adopted(plan),
         buffers: u16::try_from(plan.limits.recv_buffers).unwrap_or(u16::MAX),
         buffer_len: plan.limits.recv_buffer,
+        tls: plan.security.tls.as_ref().map(|_| TlsSizes::default()),
         policy: match plan.poll {
             Poll::Latency => Policy::Latency,
             Poll::Balanced => Policy::default(),
@@ -218,7 +251,9 @@ fn run(seed: Seed, ready: &mpsc::Sender<Result<(), String>>) {
         }
     };
     let workers = seed.segment.layout().workers;
-    let mut shard = Shard::new(limits(&seed.plan), geometry, workers, seed.stats, seed.node);
+    let mut shard = Shard::new(limits(&seed.plan), geometry, workers, seed.stats, seed.node)
+        .with_identities(seed.identities)
+        .with_recall(seed.recall, seed.index);
     if let Some(Berth { port, own, mesh }) = seed.berth {
         driver.join_mesh(own, mesh);
         shard = shard.with_mesh(port, seed.plan.mesh.pending_sends);
@@ -251,6 +286,7 @@ impl Threads {
         segment: &Arc<Segment>,
         (shard_doors, worker_doors): (&[Arc<Door>], &[Arc<Door>]),
         node: &Arc<NodeStats>,
+        identities: &Arc<Identities>,
         finished: &UnboundedSender<u16>,
         berths: Vec<Berth>,
     ) -> Result<Self, String> {
@@ -260,6 +296,9 @@ impl Threads {
         let mut drivers = Vec::new();
         let mut handles = Vec::new();
         let mut berths = berths.into_iter();
+        // Keyed anew with each start, so that nobody can know which ids meet in a bucket.
+        let secret = RandomState::new().hash_one(std::process::id());
+        let recall = Arc::new(Recall::new(Bounds::default(), secret));
         for (index, (door, stats)) in (0..).zip(shard_doors.iter().zip(node.shards())) {
             let (commander, commands) = Commands::new(QUEUE)
                 .map_err(|error| format!("cannot create a doorbell: {error}; raise ulimit -n"))?;
@@ -274,6 +313,8 @@ impl Threads {
                 berth: berths.next(),
                 stats: Arc::clone(stats),
                 node: Arc::clone(node),
+                recall: Arc::clone(&recall),
+                identities: Arc::clone(identities),
                 driver_stats: Arc::clone(&driver_stats),
                 stop: Arc::clone(&stop),
                 finished: finished.clone(),
@@ -288,7 +329,7 @@ impl Threads {
             handles.push(handle);
         }
         drop(ready);
-        let threads = Self { shards: Shards(commanders), drivers, stop, handles };
+        let threads = Self { shards: Shards(commanders), drivers, recall, stop, handles };
         let failed = answers.iter().take(threads.handles.len()).find_map(Result::err);
         match failed {
             None => Ok(threads),

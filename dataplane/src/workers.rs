@@ -7,7 +7,7 @@
 use crate::{
     plan::Limits,
     say,
-    settings::{Backend, Poll},
+    settings::{Backend, Poll, WorkerSandbox},
     shards::Shards,
 };
 use dataplane_core::{
@@ -19,13 +19,15 @@ use link::{
     door::Door,
     hello::{ANSWER_LEN, Answer, Offer, send_offer},
 };
+use rustix::process::Signal;
 use std::{
     cell::RefCell,
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::net::UnixStream as StdUnixStream,
+        unix::{net::UnixStream as StdUnixStream, process::ExitStatusExt},
     },
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     rc::Rc,
     sync::{
@@ -41,6 +43,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
+use worker::sandbox::Part;
 
 /// Longest time a worker may take to say that it is ready: a GPU context and its kernels take
 /// seconds.
@@ -48,11 +51,15 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// Pause before the second start in a row; doubles up to the maximum.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Longest pause while no worker serves at all: whoever asks is waiting.
+const BACKOFF_ALONE: Duration = Duration::from_millis(500);
 /// A worker that lived this long starts its successor's back-off from the beginning.
 const SETTLED: Duration = Duration::from_secs(10);
 /// A sleeping worker moves its pulse four times a second; less patience than this would kill
 /// healthy ones.
 const SLEEPER_PATIENCE: Duration = Duration::from_secs(2);
+/// A worker loses its device once; what has more to say has something else in mind.
+const CHANGES_MAX: u32 = 16;
 /// How long a worker may take to go once its control socket is closed.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -88,6 +95,8 @@ pub(crate) struct WorkerStats {
     starts: AtomicU64,
     ready: AtomicU64,
     degraded: AtomicU64,
+    /// Per part of the sandbox: ready workers around which it is closed.
+    sandbox: [AtomicU64; Part::ALL.len()],
     ends: [AtomicU64; End::ALL.len()],
 }
 
@@ -96,9 +105,28 @@ impl Source for WorkerStats {
         visit("butterfly_worker_starts_total", "", "", self.starts.load(Relaxed));
         visit("butterfly_workers_ready", "", "", self.ready.load(Relaxed));
         visit("butterfly_worker_degraded_total", "", "", self.degraded.load(Relaxed));
+        for part in Part::ALL {
+            let count = self.sandbox[part as usize].load(Relaxed);
+            visit("butterfly_worker_sandbox", "part", part.name(), count);
+        }
         for end in End::ALL {
             let count = self.ends[end as usize].load(Relaxed);
             visit("butterfly_worker_ends_total", "cause", end.name(), count);
+        }
+    }
+}
+
+impl WorkerStats {
+    /// A worker whose sandbox has these parts is there, or no more.
+    fn ready(&self, sandbox: u32, there: bool) {
+        let parts = Part::ALL.iter().filter(|part| sandbox & part.bit() != 0);
+        let parts = parts.map(|part| &self.sandbox[*part as usize]);
+        for count in parts.chain([&self.ready]) {
+            if there {
+                count.fetch_add(1, Relaxed);
+            } else {
+                count.fetch_sub(1, Relaxed);
+            }
         }
     }
 }
@@ -110,6 +138,8 @@ pub(crate) struct Ready {
     pub(crate) pid: u32,
     /// Bit = operation code.
     pub(crate) operations: u32,
+    /// Bit = part of its sandbox.
+    pub(crate) sandbox: u32,
     /// `cpu` or `cuda`.
     pub(crate) backend: String,
     /// What it computes on and why.
@@ -133,12 +163,16 @@ pub(crate) struct Team {
     pub(crate) shards: Shards,
     /// Bounds.
     pub(crate) limits: Limits,
+    /// What is started; `None` for this program.
+    pub(crate) program: Option<PathBuf>,
     /// Where to compute.
     pub(crate) backend: Backend,
     /// CUDA devices of this machine, shared out among the workers; 0 where none is used.
     pub(crate) devices: u16,
     /// How to wait.
     pub(crate) poll: Poll,
+    /// What they give up.
+    pub(crate) sandbox: WorkerSandbox,
     /// Counters.
     pub(crate) stats: Arc<WorkerStats>,
     /// The whole node's figures and facts.
@@ -160,9 +194,14 @@ impl Team {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let control = UnixStream::from_std(ours)?;
-        let child = Command::new(std::env::current_exe()?)
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()?,
+        };
+        let child = Command::new(program)
             .arg("worker")
             .args(["--backend", self.backend.name(), "--poll", self.poll.name()])
+            .args(["--sandbox", self.sandbox.name()])
             .args(["--device", &worker.checked_rem(self.devices).unwrap_or(0).to_string()])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             // Standard output belongs to the node: its lines are read by programs.
@@ -180,7 +219,7 @@ impl Team {
         let offer = Offer {
             worker,
             layout_hash: self.segment.layout().hash(),
-            segment: self.segment.fd(),
+            files: self.segment.files(),
             door: self.worker_doors[usize::from(worker)].fd(),
             shards: self.shard_doors.iter().map(|door| door.fd()).collect(),
             weights: self.weights.as_ref().map(SharedFile::fd),
@@ -223,8 +262,8 @@ async fn answer(control: &mut UnixStream) -> Result<Ready, String> {
         Ok(Ok(_)) => {}
     }
     match Answer::parse(&bytes).map_err(|error| error.to_string())? {
-        Answer::Ready { pid, operations, backend, text } => {
-            Ok(Ready { pid, operations, backend, text })
+        Answer::Ready { pid, operations, sandbox, backend, text } => {
+            Ok(Ready { pid, operations, sandbox, backend, text })
         }
         Answer::Refused { reason } => Err(reason),
         Answer::Changed { .. } => Err("it changed before it was ready".to_owned()),
@@ -232,7 +271,14 @@ async fn answer(control: &mut UnixStream) -> Result<Ready, String> {
 }
 
 fn describe(status: io::Result<ExitStatus>) -> String {
-    status.map_or_else(|error| format!("unknown: {error}"), |status| status.to_string())
+    match status {
+        Err(error) => format!("unknown: {error}"),
+        Ok(status) if status.signal() == Some(Signal::SYS.as_raw()) => format!(
+            "{status}: it asked the kernel for what its sandbox does not allow; it fell into other \
+             hands, or this system needs --worker-sandbox off"
+        ),
+        Ok(status) => status.to_string(),
+    }
 }
 
 /// One life of a worker, from its start until the OS has reaped it and every shard has reclaimed
@@ -248,21 +294,25 @@ async fn live(
         said = team.hire(worker, &mut process.control) => Some(said),
         _ = stop.wait_for(|stop| *stop) => None,
     };
-    let up = matches!(said, Some(Ok(_)));
+    let up = said.as_ref().and_then(|said| said.as_ref().ok()).map(|ready| ready.sandbox);
     let end = match said {
         None => None,
         Some(said) => {
             announce(team, worker, &said);
             first.borrow_mut()[usize::from(worker)].get_or_insert(said);
-            if up { serve(team, worker, &mut process, stop).await } else { Some(End::NotReady) }
+            if up.is_some() {
+                serve(team, worker, &mut process, stop).await
+            } else {
+                Some(End::NotReady)
+            }
         }
     };
     let status = match end {
         None => dismiss(process).await,
         Some(_) => reap(&mut process.child).await,
     };
-    if up {
-        team.stats.ready.fetch_sub(1, Relaxed);
+    if let Some(sandbox) = up {
+        team.stats.ready(sandbox, false);
         // Without the OS's word that it is gone, its slots cannot be given to another.
         let status = status.as_ref().map_err(|error| format!("cannot be waited for: {error}"))?;
         team.shards.worker_down(worker, *status).await;
@@ -277,10 +327,10 @@ async fn live(
 /// Tells people, and the shards if it serves, what a worker said of itself.
 fn announce(team: &Team, worker: u16, said: &Result<Ready, String>) {
     match said {
-        Ok(Ready { pid, operations, backend, text }) => {
+        Ok(Ready { pid, operations, sandbox, backend, text }) => {
             say::note(format!("worker {worker} ready: pid {pid}, {backend} ({text})"));
             team.shards.worker_up(worker, *operations);
-            team.stats.ready.fetch_add(1, Relaxed);
+            team.stats.ready(*sandbox, true);
         }
         Err(why) => say::note(format!("worker {worker} does not serve: {why}")),
     }
@@ -302,10 +352,10 @@ async fn serve(
 }
 
 /// Hears what a ready worker has to say: that it computes on something else now. Returns where it
-/// says something that does not belong here.
+/// says something that does not belong here, or says too much.
 async fn hear(team: &Team, worker: u16, control: &mut UnixStream) {
     let mut bytes = [0; ANSWER_LEN];
-    loop {
+    for _ in 0..CHANGES_MAX {
         if control.read_exact(&mut bytes).await.is_err() {
             // Its end is told by the OS, which knows better.
             return std::future::pending().await;
@@ -357,7 +407,9 @@ pub(crate) async fn supervise(
             backoff = BACKOFF_MIN;
             continue;
         }
-        let _ = timeout(backoff, stop.wait_for(|stop| *stop)).await;
+        let alone = team.stats.ready.load(Relaxed) == 0;
+        let pause = if alone { backoff.min(BACKOFF_ALONE) } else { backoff };
+        let _ = timeout(pause, stop.wait_for(|stop| *stop)).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }

@@ -16,6 +16,8 @@ pub mod cuda;
 mod job;
 mod lm_head;
 mod run;
+#[allow(unsafe_code, reason = "tries what an attacker would")]
+pub mod sandbox;
 pub mod serve;
 pub mod weights;
 

@@ -3,14 +3,16 @@
 use crate::{
     Backend, Choice, Poll,
     backend::{Chosen, Site},
+    clock,
     cpu::Model,
+    sandbox::{self, Kind, Mode},
     serve::serve,
     weights::{Projection, WeightsError},
 };
 use codec::{Basis, basis::BasisFault};
 use core::fmt;
 use link::{
-    AttachError, Layout, Segment, SharedFile, WorkerSide,
+    AttachError, Files, Layout, Segment, SharedFile, WorkerSide,
     door::Door,
     hello::{Answer, HelloError, Offer, receive_offer, send_answer},
 };
@@ -29,6 +31,8 @@ pub struct Args {
     pub poll: Poll,
     /// Which CUDA device, from 0.
     pub device: u16,
+    /// How much of the sandbox.
+    pub sandbox: Mode,
 }
 
 /// Exit codes of a worker process. A panic aborts (SIGABRT), and a node that dies takes its workers
@@ -54,6 +58,7 @@ enum Refusal {
     Weights(WeightsError),
     Basis(BasisFault),
     Backend(String),
+    Sandbox(String),
 }
 
 impl fmt::Display for Refusal {
@@ -72,7 +77,7 @@ impl fmt::Display for Refusal {
             Self::File(error) => write!(f, "cannot map the weights or the basis: {error}"),
             Self::Weights(error) => error.fmt(f),
             Self::Basis(error) => write!(f, "the basis cannot be used: {error}"),
-            Self::Backend(reason) => f.write_str(reason),
+            Self::Backend(reason) | Self::Sandbox(reason) => f.write_str(reason),
         }
     }
 }
@@ -111,11 +116,20 @@ pub fn run_on(control: BorrowedFd<'_>, args: &Args) -> u8 {
         Ok(chosen) => chosen,
         Err(reason) => return refuse(control, &Refusal::Backend(reason)),
     };
+    // The first look at a clock finds the kernel's page of them; in the box it could not.
+    let _ = (clock::monotonic_ns(), clock::epoch_ns());
+    // Behind everything that opens something, before the first request.
+    let kind = if backend.name() == "cuda" { Kind::Cuda } else { Kind::Cpu };
+    let held = match sandbox::close(args.sandbox, kind, segment.is_guarded()) {
+        Ok(held) => held,
+        Err(reason) => return refuse(control, &Refusal::Sandbox(reason)),
+    };
     let ready = Answer::Ready {
         pid: getpid().as_raw_nonzero().get().cast_unsigned(),
         operations: backend.operations(),
+        sandbox: held.parts,
         backend: backend.name().to_owned(),
-        text: format!("{}; {reason}", backend.device()),
+        text: format!("{}; {reason}; {held}", backend.device()),
     };
     if send_answer(control, &ready).is_err() {
         return exit::GONE;
@@ -131,8 +145,11 @@ type Attached = (u16, Arc<Segment>, Option<SharedFile>);
 /// Maps what was offered, after checking that it fits together.
 fn attach(offer: &Offer<OwnedFd>) -> Result<Attached, Refusal> {
     let clone = |fd: &OwnedFd| fd.try_clone();
-    let segment = clone(&offer.segment).map_err(Refusal::File)?;
-    let segment = Segment::attach(segment).map_err(Refusal::Attach)?;
+    let files = Files {
+        segment: clone(&offer.files.segment).map_err(Refusal::File)?,
+        requests: clone(&offer.files.requests).map_err(Refusal::File)?,
+    };
+    let segment = Segment::attach(files).map_err(Refusal::Attach)?;
     let layout = *segment.layout();
     if layout.hash() != offer.layout_hash {
         return Err(Refusal::Hash { theirs: offer.layout_hash, ours: layout.hash() });

@@ -1,12 +1,12 @@
 //! Answers: pings, heartbeats, reports, metrics, and the replies that workers wrote.
 
 use crate::{
-    conn::{Intake, Lane},
+    conn::Lane,
     driver::ConnId,
     memory::Memory,
     shard::{Cx, Deferred, Order, Shard},
-    slot::Ready,
-    stats::Copy,
+    slot::{Ready, Tenant},
+    stats::{CloseCause, Copy},
 };
 use wire::{ErrorCode, HEADER_LEN, Header, Kind, Outcome, error::Refusal, heartbeat::Pulse};
 
@@ -120,7 +120,13 @@ impl Shard {
         code: ErrorCode,
         actual: u64,
     ) -> bool {
-        let retry_after = if code.retryable() { self.limits.retry_after_ms } else { 0 };
+        let retry_after = match code {
+            ErrorCode::Overloaded => self.admission.retry_after_ms(),
+            // Of one that was answered there is nothing to wait for.
+            ErrorCode::Duplicate if actual > 0 => self.limits.retry_after_ms,
+            code if code.retryable() => self.limits.retry_after_ms,
+            _ => 0,
+        };
         let limit = match code {
             ErrorCode::PayloadTooLong => u64::from(self.geometry.bulk_request),
             ErrorCode::ReplyTooLong => u64::from(self.geometry.bulk_reply),
@@ -129,12 +135,37 @@ impl Shard {
             ErrorCode::TooManyConnections => u64::from(self.limits.connections),
             _ => 0,
         };
-        let mut frame = [0; wire::error::FRAME_MAX];
         let refusal = Refusal::new(code, kind.code()).over(limit, actual).retry_after(retry_after);
-        let len = wire::error::write_frame(&mut frame, message_id, cx.epoch_ns, &refusal);
+        self.send_report(cx, id, message_id, &refusal)
+    }
+
+    /// Queues the ERROR_REPORT of a refusal. False when no chunk is free.
+    pub(crate) fn send_report<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        message_id: u64,
+        refusal: &Refusal,
+    ) -> bool {
+        let mut frame = [0; wire::error::FRAME_MAX];
+        let len = wire::error::write_frame(&mut frame, message_id, cx.epoch_ns, refusal);
         let sent = self.append(cx, id, len, |out| out.copy_from_slice(&frame[..len]));
         if sent {
-            self.stats.refusal(code);
+            self.stats.refusal(refusal.code);
+        }
+        sent
+    }
+
+    /// Asks a peer to leave for the process that takes new connections now: `draining` about no
+    /// message. False when no chunk is free.
+    pub(crate) fn notice<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId) -> bool {
+        let mut frame = [0; wire::error::FRAME_MAX];
+        let notice = Refusal::new(ErrorCode::Draining, 0);
+        let len = wire::error::write_frame(&mut frame, 0, cx.epoch_ns, &notice);
+        let sent = self.append(cx, id, len, |out| out.copy_from_slice(&frame[..len]));
+        if let Some(conn) = self.conns.open_mut(id).filter(|_| sent) {
+            conn.asked_to_leave = true;
+            self.stats.asked_to_leave.add(1);
         }
         sent
     }
@@ -152,13 +183,7 @@ impl Shard {
         if !self.report(cx, id, message_id, Kind::ErrorReport, code, actual) {
             self.defer(id, message_id, code, actual);
         }
-        let Some(conn) = self.conns.open_mut(id) else { return };
-        conn.intake = Intake::Discard;
-        conn.finishing = true;
-        if conn.lane == Lane::Direct {
-            conn.lane = Lane::Stream;
-            self.orders.push_back((id, Order::StartStream));
-        }
+        self.hang_up(id, CloseCause::Fault);
     }
 
     /// Remembers a refusal that found no chunk.
@@ -209,11 +234,14 @@ impl Shard {
     pub(crate) fn deliver<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
-        id: ConnId,
+        tenant: &Tenant,
         ready: Ready,
         outcome: &Outcome,
     ) {
-        let len = outcome.reply_len;
+        let (id, len) = (tenant.conn, outcome.reply_len);
+        if tenant.lent_id != tenant.message_id {
+            return self.deliver_anew(cx, tenant, ready, len);
+        }
         self.stats.replies.add(1);
         self.stats.reply_bytes.add(u64::from(len));
         let Some(conn) = self.conns.open_mut(id) else {
@@ -231,7 +259,7 @@ impl Shard {
             }
             None => {
                 let sending = self.slots.send(ready);
-                if let Err(sending) = self.egress.append_reply(&mut conn.outbox, sending, len) {
+                if let Err(sending) = self.egress.append_reply(&mut conn.outbox, sending, 0, len) {
                     // Nodes are as many as chunks and slots together, so there always is one.
                     debug_assert!(false, "out of outbox nodes");
                     self.slots.drop_sent(sending);
@@ -239,5 +267,38 @@ impl Shard {
             }
         }
         self.mark_dirty(cx.now, id);
+    }
+
+    /// The same for whoever took a request over: with a header of its own in front of the payload.
+    fn deliver_anew<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        tenant: &Tenant,
+        ready: Ready,
+        len: u32,
+    ) {
+        let Some(conn) = self.conns.open_mut(tenant.conn) else {
+            self.slots.drop_ready(ready);
+            return;
+        };
+        let Some((chunk, at)) = self.egress.append(&mut conn.outbox, HEADER_LEN as u32) else {
+            // The next retry finds what was kept, or runs.
+            self.slots.drop_ready(ready);
+            self.freed = true;
+            let (id, message_id) = (tenant.conn, tenant.message_id);
+            self.defer(id, message_id, ErrorCode::Duplicate, 1);
+            return;
+        };
+        self.stats.replies.add(1);
+        self.stats.reply_bytes.add(u64::from(len));
+        cx.mem.copy_reply(ready.id(), 0, chunk, at, HEADER_LEN as u32);
+        crate::retry::address(&mut cx.mem.chunk_mut(chunk)[at as usize..], tenant.message_id);
+        let (sending, from) = (self.slots.send(ready), HEADER_LEN as u32);
+        if let Err(sending) = self.egress.append_reply(&mut conn.outbox, sending, from, len - from)
+        {
+            debug_assert!(false, "out of outbox nodes");
+            self.slots.drop_sent(sending);
+        }
+        self.mark_dirty(cx.now, tenant.conn);
     }
 }

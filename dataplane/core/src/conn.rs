@@ -4,9 +4,11 @@
 use crate::{
     driver::{Caller, ConnId, Time},
     egress::Outbox,
+    limits::MS,
     slot::Receiving,
+    stats::CloseCause,
 };
-use wire::{HEADER_LEN, Work};
+use wire::{HEADER_LEN, Priority, Work, payload::ArchivedQueryRequest};
 
 /// Places in the table beyond the limit, so that a connection too many can still be told so.
 pub(crate) const SPARE_CONNECTIONS: u32 = 64;
@@ -20,6 +22,39 @@ pub(crate) enum Lane {
     Stopping,
     /// Bulk lane: header first, then the payload straight into its slot.
     Direct,
+}
+
+/// How a request wants to be served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Milliseconds it may take, 0 for as long as it likes.
+    timeout_ms: u32,
+    /// What goes first.
+    pub priority: Priority,
+    /// Retries before this one.
+    pub attempt: u8,
+    /// What it is known by; zero for nothing.
+    pub query_id: [u8; 16],
+}
+
+impl Terms {
+    /// Those of a checked request.
+    pub(crate) fn of(request: &ArchivedQueryRequest) -> Self {
+        Self {
+            timeout_ms: request.routing_hint.timeout_ms.to_native(),
+            priority: Priority::from_code(request.priority).unwrap_or(Priority::Normal),
+            attempt: request.attempt,
+            query_id: request.query_id,
+        }
+    }
+
+    /// When a request that is complete now becomes useless; 0 for never.
+    pub(crate) fn deadline(&self, now: Time) -> Time {
+        match self.timeout_ms {
+            0 => 0,
+            ms => now + Time::from(ms) * MS,
+        }
+    }
 }
 
 /// What a connection's next byte belongs to.
@@ -49,8 +84,8 @@ pub(crate) enum Intake {
         slot: Receiving,
         /// What it asks for.
         work: Work,
-        /// Milliseconds it may take.
-        timeout_ms: u32,
+        /// And how.
+        terms: Terms,
     },
     /// Whatever still comes is ignored.
     Discard,
@@ -72,6 +107,18 @@ pub(crate) struct Conn {
     /// Counts the uses of this table entry.
     pub life: u32,
     pub who: Caller,
+    /// Counted among its caller's connections.
+    pub seated: bool,
+    /// The header that is there was let through the gate.
+    pub passed: bool,
+    /// Frames in a row that were refused for who sent them.
+    pub refused: u32,
+    /// When bytes last moved, either way.
+    pub active_at: Time,
+    /// Why it ends, once it does.
+    pub cause: CloseCause,
+    /// Was told that it is too slow, and is closed when that is sent.
+    pub parting: bool,
     pub lane: Lane,
     pub intake: Intake,
     pub head: [u8; HEADER_LEN],
@@ -87,9 +134,9 @@ pub(crate) struct Conn {
     /// The stream stands still, because the driver keeps bytes or was told to stop: only
     /// `start_stream` sets it going again.
     pub paused: bool,
-    /// Waits for room: in the shard's list, or for its own credit.
+    /// Waits: in its identity's line, or for its own credit.
     pub waiting: bool,
-    /// Waits for its own credit, and so is not in the list.
+    /// Waits for its own credit, and so is in no line.
     pub waits_own: bool,
     /// Is in the list of those with something to send.
     pub dirty: bool,
@@ -97,6 +144,8 @@ pub(crate) struct Conn {
     pub sending: bool,
     /// Requests admitted and not answered.
     pub inflight: u32,
+    /// Was told that another process takes new connections.
+    pub asked_to_leave: bool,
     /// Has sent frames of the mesh, which is to be told of the end.
     pub mesh: bool,
     pub outbox: Outbox,
@@ -112,6 +161,12 @@ impl Conn {
             phase: Phase::Free,
             life,
             who: Caller::LOCAL,
+            seated: false,
+            passed: false,
+            refused: 0,
+            active_at: 0,
+            cause: CloseCause::Fault,
+            parting: false,
             lane: Lane::Stream,
             intake: Intake::Header,
             head: [0; HEADER_LEN],
@@ -126,6 +181,7 @@ impl Conn {
             dirty: false,
             sending: false,
             inflight: 0,
+            asked_to_leave: false,
             mesh: false,
             outbox: Outbox::default(),
             frame_since: 0,

@@ -5,15 +5,17 @@
 //! lane by the OS itself.
 
 use crate::{
-    conn::{Intake, Lane},
+    cancel::REPORT_PAYLOAD_MAX,
+    conn::{Intake, Lane, Terms},
     driver::ConnId,
+    fair::Need,
     memory::Memory,
     shard::{Cx, Order, Shard, header_payload_len},
     slot::Receiving,
     stats::Copy,
     wait::Wait,
 };
-use wire::{Compression, ErrorCode, HEADER_LEN, Header, Kind, Work};
+use wire::{Compression, ErrorCode, HEADER_LEN, Header, Kind, Priority, Work};
 
 /// What became of a stretch of bytes.
 enum Step {
@@ -32,9 +34,9 @@ pub(crate) enum Begin {
 }
 
 /// Why a complete request is not run.
-struct Refused {
-    code: ErrorCode,
-    actual: u64,
+pub(crate) struct Refused {
+    pub code: ErrorCode,
+    pub actual: u64,
 }
 
 impl From<ErrorCode> for Refused {
@@ -66,6 +68,9 @@ impl Shard {
             }
         };
         self.stats.bytes_in.add(at as u64);
+        if let Some(conn) = self.conns.open_mut(id).filter(|_| at > 0) {
+            conn.active_at = cx.now;
+        }
         if let Some(wait) = blocked {
             if at < bytes.len()
                 && let Some(conn) = self.conns.open_mut(id)
@@ -103,6 +108,8 @@ impl Shard {
                     let Some(header) = Header::peek(&conn.head) else { return Step::Used(0) };
                     (*header, take)
                 };
+                // Where nothing was used, the same header has waited.
+                conn.passed &= used == 0;
                 match self.begin(cx, id, &header, &bytes[used..]) {
                     Begin::Used(more) => Step::Used(used + more),
                     Begin::Blocked(wait) => {
@@ -130,7 +137,7 @@ impl Shard {
                 }
                 self.body_grew(cx, id, take)
             }
-            Intake::Waiting | Intake::Promote { .. } => Step::Blocked(0, Wait::Shared),
+            Intake::Waiting | Intake::Promote { .. } => Step::Blocked(0, self.waits_for(id)),
             Intake::Discard => Step::Used(bytes.len()),
         }
     }
@@ -150,7 +157,7 @@ impl Shard {
             return if self.finish_body(cx, id) {
                 Step::Used(take)
             } else {
-                Step::Blocked(take, Wait::Shared)
+                Step::Blocked(take, self.waits_for(id))
             };
         }
         if conn.lane == Lane::Stream && bulk {
@@ -168,6 +175,7 @@ impl Shard {
         self.stats.bytes_in.add(u64::from(total - *at));
         *at = total;
         conn.frame_since = 0;
+        conn.active_at = cx.now;
         if total > self.geometry.small_request {
             conn.small_run = 0;
         } else {
@@ -175,7 +183,8 @@ impl Shard {
         }
         self.stats.frames_bulk.add(1);
         if !self.finish_body(cx, id) {
-            self.wait(id, Wait::Shared);
+            let wait = self.waits_for(id);
+            self.wait(id, wait);
         }
     }
 
@@ -194,7 +203,7 @@ impl Shard {
         }
         // Every way on from here may have to answer at once.
         if !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX) {
-            return Begin::Blocked(Wait::Shared);
+            return Begin::Blocked(Wait::For(Need::Room));
         }
         if let Err(fault) = header.check(self.geometry.bulk_request) {
             let actual = match fault.code {
@@ -209,6 +218,9 @@ impl Shard {
             Ok(pair) => pair,
             Err(fault) => return self.skip(cx, id, header, fault.code),
         };
+        if let Some(refused) = self.gate(cx, id, header, kind) {
+            return refused;
+        }
         if header.payload_len() == 0 && header.checksum() != wire::check::crc16(&[]) {
             return self.skip(cx, id, header, ErrorCode::BadChecksum);
         }
@@ -247,7 +259,7 @@ impl Shard {
             }
             (Kind::MetricsUpdate, 0) => {
                 if !self.metrics(cx, id, header.message_id()) {
-                    return Begin::Blocked(Wait::Shared);
+                    return Begin::Blocked(Wait::For(Need::Room));
                 }
                 self.head_done(id);
                 Begin::Used(0)
@@ -259,11 +271,24 @@ impl Shard {
                 if self.draining {
                     return self.skip(cx, id, header, ErrorCode::Draining);
                 }
-                if conn_over_limit(self, id) {
-                    return Begin::Blocked(Wait::Own);
+                let compressed = compression != Compression::None;
+                let whole = rest.get(..len as usize).filter(|_| !compressed);
+                let priority = whole.map_or(Priority::Normal, wire::request::priority);
+                self.let_in(cx, id, header, compressed, priority)
+            }
+            (Kind::ErrorReport, len) if (1..=REPORT_PAYLOAD_MAX).contains(&(len as usize)) => {
+                if compression != Compression::None {
+                    return self.skip(cx, id, header, ErrorCode::BadCompression);
                 }
-                let bulk = len > self.geometry.small_request;
-                self.begin_body(id, header, bulk, compression != Compression::None)
+                match rest.get(..len as usize) {
+                    Some(payload) => {
+                        self.head_done(id);
+                        self.stats.frames_small.add(1);
+                        self.reported(cx, id, header, payload);
+                        Begin::Used(len as usize)
+                    }
+                    None => self.begin_body(id, header, false, false),
+                }
             }
             (mesh, _) if mesh.is_mesh() && self.serves_mesh() => {
                 self.begin_mesh(cx, id, header, mesh, compression, rest)
@@ -280,11 +305,13 @@ impl Shard {
         bulk: bool,
         compressed: bool,
     ) -> Begin {
-        let Some(slot) = self.slots.receive(bulk) else { return Begin::Blocked(Wait::Shared) };
-        let spare = if compressed { self.slots.receive(true) } else { None };
+        let Some(slot) = self.slot_for(id, bulk) else {
+            return Begin::Blocked(Wait::For(Need::slot(bulk)));
+        };
+        let spare = if compressed { self.slot_for(id, true) } else { None };
         if compressed && spare.is_none() {
             self.slots.drop_received(slot);
-            return Begin::Blocked(Wait::Shared);
+            return Begin::Blocked(Wait::For(Need::Bulk));
         }
         self.keep_header(id, header);
         let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
@@ -314,6 +341,11 @@ impl Shard {
             _ => 0,
         };
         self.report(cx, id, header.message_id(), kind, code, actual);
+        self.skip_payload(id, header)
+    }
+
+    /// Ignores the payload of a frame that is answered already.
+    pub(crate) fn skip_payload(&mut self, id: ConnId, header: &Header) -> Begin {
         self.stats.frames_small.add(1);
         let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
         conn.head_len = 0;
@@ -370,13 +402,11 @@ impl Shard {
     pub(crate) fn finish_body<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId) -> bool {
         let Some(conn) = self.conns.open_mut(id) else { return true };
         let Some(header) = Header::peek(&conn.head).copied() else { return true };
-        // A heartbeat is answered now or later, but answered.
-        if header.kind() == Ok(Kind::Heartbeat)
-            && !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX)
-        {
+        let mesh = header.kind().ok().filter(|kind| kind.is_mesh());
+        // Whatever may be refused or answered at once is so now or later, but it is.
+        if mesh.is_none() && !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX) {
             return false;
         }
-        let mesh = header.kind().ok().filter(|kind| kind.is_mesh());
         if mesh.is_some_and(|kind| !self.can_pass(id, &header, kind)) {
             return false;
         }
@@ -399,6 +429,13 @@ impl Shard {
             self.slots.drop_received(slot);
             self.freed = true;
             self.heartbeat(cx, id, &header, &payload.0);
+        } else if header.kind() == Ok(Kind::ErrorReport) {
+            let mut payload = [0; REPORT_PAYLOAD_MAX];
+            let payload = &mut payload[..len.min(REPORT_PAYLOAD_MAX)];
+            payload.copy_from_slice(&cx.mem.request(slot.id())[..payload.len()]);
+            self.slots.drop_received(slot);
+            self.freed = true;
+            self.reported(cx, id, &header, payload);
         } else {
             match self.restore(cx, &header, slot, spare) {
                 Ok((slot, len)) => {
@@ -433,6 +470,7 @@ impl Shard {
         match wire::pack::restore_into(compression, &from[..len], to) {
             Ok(restored) => {
                 self.stats.copy(Copy::Restore, restored as u64);
+                self.slots.hand_over(&slot, &spare);
                 self.slots.drop_received(slot);
                 self.freed = true;
                 Ok((spare, restored as u32))
@@ -451,25 +489,33 @@ impl Shard {
     ) -> bool {
         let payload = &cx.mem.request(slot.id())[..len as usize];
         let checked = wire::request::work(payload)
-            .map(|(request, work)| (work, request.routing_hint.timeout_ms.to_native()))
+            .map(|(request, work)| (work, Terms::of(request)))
             .map_err(Refused::from)
-            .and_then(|(work, timeout)| self.serves(&work).map(|()| (work, timeout)));
-        match checked {
+            .and_then(|(work, terms)| self.serves(&work).map(|()| (work, terms)))
+            .and_then(|all| self.may_run(id, &all.0).map(|()| all).map_err(Refused::from));
+        let entered = checked.and_then(|(work, terms)| {
+            let runs = self.enter(cx, id, header, slot.id(), &work, &terms)?;
+            Ok(runs.then_some((work, terms)))
+        });
+        match entered {
             Err(refused) => {
                 self.refuse_received(cx, id, header, slot, None, refused);
-                self.next_read(id);
-                true
+                self.give_up(id);
             }
-            Ok((work, timeout_ms)) => {
+            Ok(None) => {
+                self.slots.drop_received(slot);
+                self.freed = true;
+            }
+            Ok(Some((work, terms))) => {
                 let need = wire::reply::reply_len(&work);
                 if need > u64::from(self.geometry.reply_cap(slot.id())) {
-                    return self.promote(cx, id, header, slot, work, timeout_ms, len);
+                    return self.promote(cx, id, header, slot, work, terms, len);
                 }
-                self.admit(cx, id, header, slot, work, timeout_ms, len);
-                self.next_read(id);
-                true
+                self.admit(cx, id, header, slot, work, &terms, len);
             }
         }
+        self.next_read(id);
+        true
     }
 
     /// Whether this node runs such work at all.
@@ -493,22 +539,24 @@ impl Shard {
         header: &Header,
         slot: Receiving,
         work: Work,
-        timeout_ms: u32,
+        terms: Terms,
         len: u32,
     ) -> bool {
-        let Some(bulk) = self.slots.receive(true) else {
+        let Some(bulk) = self.slot_for(id, true) else {
             self.keep_header(id, header);
             if let Some(conn) = self.conns.open_mut(id) {
-                conn.intake = Intake::Promote { slot, work, timeout_ms };
+                conn.intake = Intake::Promote { slot, work, terms };
             }
             return false;
         };
         let (from, to) = cx.mem.request_pair(slot.id(), bulk.id());
         to[..len as usize].copy_from_slice(&from[..len as usize]);
         self.stats.copy(Copy::Promote, u64::from(len));
+        self.moved(id, &terms, slot.id(), bulk.id());
+        self.slots.hand_over(&slot, &bulk);
         self.slots.drop_received(slot);
         self.freed = true;
-        self.admit(cx, id, header, bulk, work, timeout_ms, len);
+        self.admit(cx, id, header, bulk, work, &terms, len);
         self.next_read(id);
         true
     }
@@ -533,11 +581,6 @@ impl Shard {
             self.defer(id, header.message_id(), refused.code, refused.actual);
         }
     }
-}
-
-fn conn_over_limit(shard: &mut Shard, id: ConnId) -> bool {
-    let (most, unsent) = (shard.limits.requests_per_connection, shard.limits.unsent_per_connection);
-    shard.conns.open_mut(id).is_some_and(|c| c.inflight >= most || c.outbox.bytes >= unsent)
 }
 
 fn zerocopy_bytes(header: &Header) -> &[u8] {

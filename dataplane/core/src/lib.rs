@@ -4,12 +4,17 @@
 //! Start at [`turn::turn`], then [`shard::Shard`].
 #![forbid(unsafe_code)]
 
+pub mod admission;
 mod answer;
 pub mod batch;
+mod cancel;
 mod conn;
 mod dispatch;
 pub mod driver;
 pub mod egress;
+mod fair;
+mod gate;
+pub mod identity;
 mod intake;
 pub mod limits;
 pub mod memory;
@@ -17,17 +22,26 @@ mod mesh;
 mod mesh_intake;
 pub mod mesh_port;
 pub mod node;
+mod owned;
+pub mod policy;
+pub mod recall;
+mod retry;
 pub mod route;
 pub mod schedule;
 pub mod shard;
+mod shed;
 pub mod slot;
 pub mod stats;
+mod sweep;
 pub mod turn;
 mod wait;
 
+pub use identity::Identities;
 pub use limits::Limits;
 pub use memory::Geometry;
 pub use node::NodeStats;
+pub use policy::Policy;
+pub use recall::Recall;
 pub use shard::Shard;
 pub use stats::Stats;
 pub use turn::turn;

@@ -6,27 +6,25 @@
 //! [`crate::turn::turn`] does exactly this. No method waits, reads a clock or touches a socket.
 
 use crate::{
+    admission::Admission,
     batch::Batcher,
-    conn::{ConnTable, Intake, Lane, Phase},
+    conn::{Conn, ConnTable, Intake, Lane, Phase},
     driver::{Caller, ConnId, Event, SEGMENTS_MAX, Segment, Time},
     egress::Egress,
-    limits::{Limits, MS},
+    fair::Need,
+    identity::Identities,
+    limits::Limits,
     memory::{Geometry, Memory, SlotId},
     mesh::Mesh,
     mesh_port::Up,
     node::NodeStats,
+    retry::Remembers,
     route::Workers,
-    slot::{Ledger, SlotTable},
+    slot::{Arrived, Ledger, SlotTable},
     stats::{CloseCause, Stats},
 };
 use std::{collections::VecDeque, sync::Arc};
 use wire::{ErrorCode, Kind};
-
-/// How often connections are looked over for peers that are too slow.
-const SWEEP: Time = 1_000 * MS;
-
-/// How long a connection lingers after a fault, so that the peer can read the report.
-const LINGER: Time = 1_000 * MS;
 
 /// What the driver is asked to do for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,22 +81,35 @@ pub struct Shard {
     pub(crate) geometry: Geometry,
     pub(crate) conns: ConnTable,
     pub(crate) slots: SlotTable,
+    pub(crate) identities: Arc<Identities>,
     pub(crate) batcher: Batcher,
+    pub(crate) admission: Admission,
     pub(crate) workers: Workers,
     pub(crate) egress: Egress,
     pub(crate) orders: VecDeque<(ConnId, Order)>,
     pub(crate) dirty: VecDeque<ConnId>,
-    pub(crate) waiting: VecDeque<ConnId>,
+    /// Of those who wait, one that stands in line for this is being served.
+    pub(crate) serving: Option<Need>,
     pub(crate) deferred: VecDeque<Deferred>,
     pub(crate) lend_ids: Vec<SlotId>,
+    /// Requests on their way out of the batcher, with whether their batch was open.
+    pub(crate) gone: Vec<(Arrived, bool)>,
+    /// The hopeless were looked for in this turn.
+    pub(crate) sifted: bool,
+    /// Where retries are known.
+    pub(crate) memory: Option<Remembers>,
     /// Requests admitted so far: their order of arrival.
     pub(crate) admitted: u64,
     /// Something was freed since the waiting were last looked at.
     pub(crate) freed: bool,
     pub(crate) draining: bool,
+    /// Peers are being asked to leave: the next connection that is to be told.
+    pub(crate) leaving: Option<u32>,
     /// Where there is a mesh.
     pub(crate) mesh: Option<Box<Mesh>>,
     pub(crate) next_sweep: Time,
+    /// Where the next sweep goes on.
+    pub(crate) swept: u32,
     pub(crate) stats: Arc<Stats>,
     pub(crate) node: Arc<NodeStats>,
 }
@@ -116,21 +127,29 @@ impl Shard {
     ) -> Self {
         let conns = ConnTable::new(limits.connections);
         let n = conns.len() as usize;
+        let identities = Arc::<Identities>::default();
         Self {
             batcher: Batcher::new(&limits, geometry.slots()),
-            slots: SlotTable::new(geometry),
+            admission: Admission::new(limits.queue_target),
+            slots: SlotTable::new(geometry, Arc::clone(&identities), conns.len()),
+            identities,
             workers: Workers::new(workers),
             egress: Egress::new(&geometry),
             orders: VecDeque::with_capacity(2 * n),
             dirty: VecDeque::with_capacity(n),
-            waiting: VecDeque::with_capacity(n),
+            serving: None,
             deferred: VecDeque::with_capacity(geometry.slots() as usize),
             lend_ids: Vec::with_capacity(crate::limits::BATCH_CAP),
+            gone: Vec::with_capacity(geometry.slots() as usize),
+            sifted: false,
+            memory: None,
             admitted: 0,
             freed: false,
             draining: false,
+            leaving: None,
             mesh: None,
             next_sweep: 0,
+            swept: 0,
             conns,
             limits,
             geometry,
@@ -143,6 +162,12 @@ impl Shard {
     #[must_use]
     pub const fn ledger(&self) -> Ledger {
         self.slots.ledger()
+    }
+
+    /// No work is reckoned with, neither waiting nor lent.
+    #[must_use]
+    pub fn is_unloaded(&self) -> bool {
+        self.admission.is_idle()
     }
 
     /// Egress chunks that hold nothing.
@@ -177,9 +202,11 @@ impl Shard {
             Event::Completed { worker, slot } => self.completed(cx, worker, slot),
             Event::WorkerUp { worker, operations } => {
                 self.workers.up(worker, operations);
+                self.admission.workers(self.workers.operations());
                 self.stats.workers_up.set(self.workers.count_up() as u64);
             }
             Event::WorkerDown { worker } => self.worker_down(cx, worker),
+            Event::Leave => self.leaving = Some(0),
             Event::Drain => self.draining = true,
         }
     }
@@ -187,6 +214,7 @@ impl Shard {
     /// Does what is due at `cx.now`, and lets those that waited for room try again.
     pub fn advance<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
         self.stats.turns.add(1);
+        self.sifted = false;
         self.mesh_turn(cx);
         if cx.now >= self.slots.deadline_min() {
             self.expire(cx);
@@ -196,12 +224,10 @@ impl Shard {
             self.retry_deferred(cx);
             self.retry_waiting(cx);
         }
+        self.ask_to_leave(cx);
         // After those that waited were let in, so that a batch they opened is not a turn late.
         self.batcher.advance(cx.now, self.draining);
-        if cx.now >= self.next_sweep {
-            self.next_sweep = cx.now + SWEEP;
-            self.sweep(cx.now);
-        }
+        self.sweep(cx);
     }
 
     /// The next order for the driver.
@@ -234,10 +260,10 @@ impl Shard {
     pub fn next_wakeup(&self) -> Option<Time> {
         let mut next = self.batcher.next_wakeup().unwrap_or(Time::MAX);
         next = next.min(self.slots.deadline_min());
-        if self.conns.open() > 0 {
+        if self.conns.open() > 0 || self.slots.ledger().lent > 0 {
             next = next.min(self.next_sweep);
         }
-        if self.freed && !(self.waiting.is_empty() && self.deferred.is_empty()) {
+        if self.freed && !(self.slots.fair.nobody_waits() && self.deferred.is_empty()) {
             next = 0;
         }
         if let Some(due) = self.mesh.as_ref().and_then(|mesh| mesh.next_wakeup(self.freed)) {
@@ -254,12 +280,30 @@ impl Shard {
             self.orders.push_back((id, Order::Close));
             return;
         };
-        conn.who = who;
+        conn.active_at = cx.now;
         self.stats.open.set(u64::from(self.conns.open()));
         self.orders.push_back((id, Order::StartStream));
-        if full {
+        if self.seat(cx, id, who) && full {
             self.fault(cx, id, 0, ErrorCode::TooManyConnections, u64::from(self.conns.open()));
+        } else if let Some(told) = self.leaving {
+            // Accepted while the doors closed: it is told like the others.
+            self.leaving = Some(told.min(id.0));
         }
+    }
+
+    /// Tells every peer that another process takes new connections: this one answers on, and waits
+    /// to be left. What finds no room now is told in a later turn.
+    fn ask_to_leave<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
+        let Some(mut next) = self.leaving else { return };
+        while next < self.conns.len() {
+            let id = ConnId(next);
+            let untold = |conn: &mut Conn| !(conn.asked_to_leave || conn.finishing || conn.eof);
+            if self.conns.open_mut(id).is_some_and(untold) && !self.notice(cx, id) {
+                break;
+            }
+            next += 1;
+        }
+        self.leaving = Some(next);
     }
 
     fn end_of_stream(&mut self, id: ConnId) {
@@ -276,7 +320,7 @@ impl Shard {
             return;
         }
         let cause = match conn.intake {
-            Intake::Discard => CloseCause::Fault,
+            Intake::Discard => conn.cause,
             _ if conn.at_boundary() => CloseCause::Peer,
             _ => CloseCause::Truncated,
         };
@@ -303,6 +347,7 @@ impl Shard {
         if conn.phase != Phase::Open {
             return;
         }
+        conn.active_at = cx.now;
         self.stats.bytes_out.add(u64::from(bytes));
         let slots = &mut self.slots;
         let advanced = |slot| slots.drop_sent(slot);
@@ -319,6 +364,11 @@ impl Shard {
             return;
         }
         conn.write_since = 0;
+        if conn.parting {
+            let cause = conn.cause;
+            self.close(id, cause);
+            return;
+        }
         if conn.finishing && conn.settled() && !conn.eof {
             conn.finished_at = cx.now;
             self.orders.push_back((id, Order::Finish));
@@ -331,6 +381,7 @@ impl Shard {
     pub(crate) fn close(&mut self, id: ConnId, cause: CloseCause) {
         let Some(conn) = self.conns.open_mut(id) else { return };
         conn.phase = Phase::Closing;
+        self.slots.fair.leave(id);
         self.stats.close(cause);
         self.orders.push_back((id, Order::Close));
     }
@@ -341,6 +392,7 @@ impl Shard {
             return;
         }
         let slots = &mut self.slots;
+        let mut unclaimed = None;
         self.egress.clear(&mut conn.outbox, |slot| slots.drop_sent(slot));
         match core::mem::replace(&mut conn.intake, Intake::Header) {
             Intake::Body { slot, spare, .. } => {
@@ -349,32 +401,26 @@ impl Shard {
                     slots.drop_received(spare);
                 }
             }
-            Intake::Promote { slot, .. } => slots.drop_received(slot),
+            Intake::Promote { slot, terms, .. } => {
+                let id = slot.id();
+                slots.drop_received(slot);
+                unclaimed = Some((id, terms));
+            }
             _ => {}
         }
         let (mesh, life) = (conn.mesh, conn.life);
+        if let Some((slot, terms)) = unclaimed {
+            let key = self.key(id, &terms);
+            self.forget(key, slot);
+        }
+        self.unseat(id);
         self.conns.end(id);
+        self.take_back(id);
         if let Some(port) = self.mesh.as_mut().filter(|_| mesh).map(|mesh| &mut mesh.port) {
             port.tell(Up::Gone { conn: id, life });
         }
         self.stats.open.set(u64::from(self.conns.open()));
         self.freed = true;
-    }
-
-    /// Ends connections whose peer is too slow to send a frame, to read its replies, or to go.
-    fn sweep(&mut self, now: Time) {
-        for index in 0..self.conns.len() {
-            let id = ConnId(index);
-            let Some(conn) = self.conns.open_mut(id) else { continue };
-            let older = |since: Time, limit: Time| since != 0 && now >= since + limit;
-            if older(conn.finished_at, LINGER) {
-                self.close(id, CloseCause::Fault);
-            } else if older(conn.write_since, self.limits.write_timeout) {
-                self.close(id, CloseCause::SlowReader);
-            } else if older(conn.frame_since, self.limits.frame_timeout) {
-                self.close(id, CloseCause::SlowSender);
-            }
-        }
     }
 
     fn retry_deferred<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {

@@ -12,9 +12,13 @@
 
 use crate::{
     driver::{ConnId, Time, WorkerId},
+    fair::Fair,
+    identity::Identities,
     memory::{Geometry, SlotId},
+    owned::Owned,
 };
-use wire::Work;
+use std::sync::Arc;
+use wire::{Priority, Work};
 
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident) => {
@@ -80,6 +84,12 @@ pub struct Tenant {
     pub deadline: Time,
     /// What to do.
     pub work: Work,
+    /// How urgent that is.
+    pub priority: Priority,
+    /// What it was reckoned to cost when it came in, nanoseconds of a worker.
+    pub cost: Time,
+    /// Under which key the node remembers it for the sake of retries; 0 for not at all.
+    pub key: u64,
     /// Bytes of the (restored) payload.
     pub payload_len: u32,
     /// Counts the slot's lendings, over all tenants: an old answer never fits a new question.
@@ -90,37 +100,60 @@ pub struct Tenant {
     pub worker: WorkerId,
     /// Which of that worker's batches it belongs to.
     pub batch: u8,
-    /// Already answered (its deadline passed while lent): what the worker says is dropped.
+    /// Since when, while lent.
+    pub lent_at: Time,
+    /// With which message id: another one where a retry has taken the answer over since.
+    pub lent_id: u64,
+    /// Already answered (its deadline passed or it was taken back, while lent): what the worker
+    /// says is dropped.
     pub abandoned: bool,
+}
+
+/// Whose a slot is while it is not free.
+#[derive(Clone, Copy, Debug, Default)]
+struct Holder {
+    /// The place of its identity.
+    place: u32,
+    /// Bytes of the request on that identity's account; `None` for not being there.
+    charge: Option<u32>,
 }
 
 /// All slots of a shard.
 #[derive(Debug)]
 pub struct SlotTable {
     geometry: Geometry,
+    holders: Vec<Holder>,
+    identities: Arc<Identities>,
+    /// Who holds how many, and who waits for one.
+    pub(crate) fair: Fair,
     free_small: Vec<Free>,
     free_bulk: Vec<Free>,
     tenants: Vec<Option<Tenant>>,
     lent: Vec<Option<Lent>>,
     lendings: Vec<u32>,
+    owned: Owned,
     ledger: Ledger,
     /// No tenant's deadline is before this.
     deadline_min: Time,
 }
 
 impl SlotTable {
-    /// All slots free.
+    /// All slots free, to be held by these identities on so many connections.
     #[must_use]
-    pub fn new(geometry: Geometry) -> Self {
+    pub fn new(geometry: Geometry, identities: Arc<Identities>, connections: u32) -> Self {
         let slots = geometry.slots();
         let token = |i| Free(SlotId(i));
         Self {
             geometry,
+            holders: vec![Holder::default(); slots as usize],
+            fair: Fair::new(&geometry, identities.places(), connections),
+            identities,
             free_small: (0..geometry.small_slots).rev().map(token).collect(),
             free_bulk: (geometry.small_slots..slots).rev().map(token).collect(),
             tenants: (0..slots).map(|_| None).collect(),
             lent: (0..slots).map(|_| None).collect(),
             lendings: vec![0; slots as usize],
+            owned: Owned::new(connections, slots),
             ledger: Ledger { free: slots, ..Ledger::default() },
             deadline_min: Time::MAX,
         }
@@ -138,12 +171,30 @@ impl SlotTable {
         !if bulk { &self.free_bulk } else { &self.free_small }.is_empty()
     }
 
-    /// Takes a free slot of the class.
-    pub fn receive(&mut self, bulk: bool) -> Option<Receiving> {
+    /// Takes a free slot of the class for the identity at `place`: when it is being `served` in its
+    /// turn, or may go past those who wait.
+    pub fn receive(&mut self, bulk: bool, place: usize, served: bool) -> Option<Receiving> {
+        if !served && !self.fair.may_take(place, bulk) {
+            return None;
+        }
         let free = if bulk { &mut self.free_bulk } else { &mut self.free_small }.pop()?;
+        self.fair.took(place, bulk);
+        self.holders[free.0.0 as usize] = Holder { place: place as u32, charge: None };
         self.ledger.free -= 1;
         self.ledger.receiving += 1;
         Some(Receiving(free.0))
+    }
+
+    /// The request in this slot is on its identity's account with so many bytes, until the slot is
+    /// free again.
+    pub fn charge(&mut self, slot: &Receiving, bytes: u32) {
+        self.holders[slot.0.0 as usize].charge = Some(bytes);
+    }
+
+    /// The request moves from one slot of its identity to another.
+    pub fn hand_over(&mut self, from: &Receiving, to: &Receiving) {
+        let charge = self.holders[from.0.0 as usize].charge.take();
+        self.holders[to.0.0 as usize].charge = charge;
     }
 
     /// The request is complete.
@@ -153,6 +204,7 @@ impl SlotTable {
         if tenant.deadline != 0 {
             self.deadline_min = self.deadline_min.min(tenant.deadline);
         }
+        self.owned.link(tenant.conn, slot.0);
         self.tenants[slot.0.0 as usize] = Some(tenant);
         Arrived(slot.0)
     }
@@ -189,6 +241,20 @@ impl SlotTable {
         self.ledger.lent -= 1;
         self.ledger.ready += 1;
         Some(Ready(lent.0))
+    }
+
+    /// What a worker gave back is no answer: the request is to be run again, with the deadline it
+    /// had.
+    pub fn run_again(&mut self, slot: Ready, deadline: Time) -> Arrived {
+        self.ledger.ready -= 1;
+        self.ledger.arrived += 1;
+        if let Some(tenant) = &mut self.tenants[slot.0.0 as usize] {
+            tenant.deadline = deadline;
+            if deadline != 0 {
+                self.deadline_min = self.deadline_min.min(deadline);
+            }
+        }
+        Arrived(slot.0)
     }
 
     /// Takes one slot back from a worker that is gone, to be lent again.
@@ -236,10 +302,16 @@ impl SlotTable {
 
     fn free(&mut self, slot: SlotId) {
         self.ledger.free += 1;
-        self.tenants[slot.0 as usize] = None;
-        let list =
-            if self.geometry.is_small(slot) { &mut self.free_small } else { &mut self.free_bulk };
-        list.push(Free(slot));
+        if let Some(tenant) = self.tenants[slot.0 as usize].take() {
+            self.owned.unlink(tenant.conn, slot);
+        }
+        let small = self.geometry.is_small(slot);
+        let holder = core::mem::take(&mut self.holders[slot.0 as usize]);
+        self.fair.freed(holder.place as usize, !small);
+        if let Some(bytes) = holder.charge {
+            self.identities.give(holder.place as usize, bytes);
+        }
+        if small { &mut self.free_small } else { &mut self.free_bulk }.push(Free(slot));
     }
 
     /// Who the slot works for.
@@ -251,6 +323,30 @@ impl SlotTable {
     /// The same, to change.
     pub fn tenant_mut(&mut self, slot: SlotId) -> Option<&mut Tenant> {
         self.tenants.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    /// The slots that work, or worked, for whoever has this place among the connections.
+    pub(crate) fn of(&self, conn: ConnId) -> impl Iterator<Item = SlotId> {
+        self.owned.of(conn)
+    }
+
+    /// The slot works for another connection from now on, which waits for the answer to this id.
+    pub(crate) fn take_over(
+        &mut self,
+        slot: SlotId,
+        conn: ConnId,
+        life: u32,
+        message_id: u64,
+        deadline: Time,
+    ) {
+        let Some(tenant) = &mut self.tenants[slot.0 as usize] else { return };
+        self.owned.unlink(tenant.conn, slot);
+        self.owned.link(conn, slot);
+        (tenant.conn, tenant.conn_life, tenant.message_id) = (conn, life, message_id);
+        (tenant.abandoned, tenant.deadline) = (false, deadline);
+        if deadline != 0 {
+            self.deadline_min = self.deadline_min.min(deadline);
+        }
     }
 
     /// Whether a worker holds the slot.
@@ -319,19 +415,24 @@ mod tests {
                 data_len: 1,
                 check: None,
             },
+            priority: Priority::Normal,
+            cost: 0,
+            key: 0,
             payload_len: 16,
             lending: 0,
             tries: 0,
             worker: WorkerId(0),
             batch: 0,
+            lent_at: 0,
+            lent_id: 0,
             abandoned: false,
         }
     }
 
     #[test]
     fn a_slot_goes_round_and_the_ledger_adds_up() {
-        let mut table = SlotTable::new(geometry());
-        let received = table.receive(false).expect("a small slot is free");
+        let mut table = SlotTable::new(geometry(), Arc::default(), 1);
+        let received = table.receive(false, 0, false).expect("a small slot is free");
         let id = received.id();
         let arrived = table.arrive(received, tenant());
         let lending = table.lend(arrived, WorkerId(3), 0);
@@ -344,8 +445,8 @@ mod tests {
 
     #[test]
     fn only_the_holder_with_the_right_lending_gives_back() {
-        let mut table = SlotTable::new(geometry());
-        let received = table.receive(true).expect("a bulk slot is free");
+        let mut table = SlotTable::new(geometry(), Arc::default(), 1);
+        let received = table.receive(true, 0, false).expect("a bulk slot is free");
         let id = received.id();
         let arrived = table.arrive(received, tenant());
         let lending = table.lend(arrived, WorkerId(1), 0);
@@ -360,8 +461,8 @@ mod tests {
 
     #[test]
     fn a_reclaimed_slot_is_lent_under_a_new_number() {
-        let mut table = SlotTable::new(geometry());
-        let received = table.receive(false).expect("a small slot is free");
+        let mut table = SlotTable::new(geometry(), Arc::default(), 1);
+        let received = table.receive(false, 0, false).expect("a small slot is free");
         let id = received.id();
         let arrived = table.arrive(received, tenant());
         let first = table.lend(arrived, WorkerId(0), 0);

@@ -137,6 +137,36 @@ proptest! {
     }
 }
 
+/// Every schedule of four entries over the moments at which a wheel's levels meet, the clock moved
+/// to each of them half-way.
+#[test]
+fn sched_10_every_small_schedule_leaves_in_order() {
+    const TICK: Time = 1 << 14;
+    let moments = [0, TICK - 1, TICK, TICK << 8, (TICK << 8) + 1, TICK << 16];
+    let choices: Vec<(Time, u8)> =
+        moments.iter().flat_map(|at| [0, PRIORITY_MAX].map(|priority| (*at, priority))).collect();
+    let all = choices.len();
+    for number in 0..all.pow(4) * moments.len() {
+        let entry = |place: u32| choices[number / all.pow(place) % all];
+        let halfway = moments[number / all.pow(4)];
+        let wheel = Wheel::new(4);
+        let mut pair = Pair { wheel, model: Model::new(), inserted: 0, now: 0 };
+        let mut run = || {
+            for places in [[0, 1], [2, 3]] {
+                for (at, priority) in places.map(entry) {
+                    pair.insert(at, priority)?;
+                }
+                pair.now = pair.now.max(halfway);
+                pair.take(usize::MAX)?;
+            }
+            pair.now = Time::MAX;
+            pair.take(usize::MAX)
+        };
+        run().unwrap_or_else(|why| panic!("schedule {number}: {why}"));
+        assert!(pair.wheel.is_empty(), "schedule {number}");
+    }
+}
+
 #[test]
 fn meshmsg_07_priority_three_leaves_first_among_those_due_together() {
     let mut wheel = Wheel::new(8);

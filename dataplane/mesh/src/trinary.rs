@@ -197,6 +197,44 @@ mod tests {
         assert!((verdict.confidence - 0.49).abs() < 1e-6, "over targets");
     }
 
+    /// The decision by its definition: in thousandths, exact.
+    fn defined(counts: &Counts) -> Decision {
+        if counts.sent == 0 {
+            return Decision::NoTargets;
+        }
+        let pending = counts.transit + counts.stragglers;
+        let enough = u64::from(counts.ready) * 1000 >= 950 * u64::from(counts.sent);
+        let quarrel = u64::from(counts.conflicts) * 1000 > 50 * u64::from(counts.targets);
+        let pending = u64::from(pending) * 1000 > 100 * u64::from(counts.targets);
+        match (enough, quarrel, pending) {
+            (true, false, _) => Decision::Proceed,
+            (false, _, true) => Decision::Wait,
+            (_, true, _) => Decision::ResolveConflicts,
+            (false, false, false) => Decision::Retry,
+        }
+    }
+
+    #[test]
+    fn trin_01_to_07_every_count_up_to_twenty_agents_is_decided_as_defined() {
+        let mut seen = std::collections::BTreeMap::new();
+        for targets in 0..=20 {
+            for skipped in 0..=targets {
+                for ready in 0..=targets - skipped {
+                    for conflicts in 0..=targets - skipped - ready {
+                        for transit in 0..=targets - skipped - ready - conflicts {
+                            let counts = counts(targets, skipped, ready, conflicts, transit);
+                            let found = decision(&counts);
+                            assert_eq!(found, defined(&counts), "{counts:?}");
+                            *seen.entry(found.code()).or_insert(0) += 1;
+                        }
+                    }
+                }
+            }
+        }
+        // All five, and as many counts as there are ways to share out up to 20 agents five ways.
+        assert_eq!((seen.len(), seen.values().sum::<u32>()), (5, 53_130));
+    }
+
     proptest! {
         #[test]
         fn trin_01_07_every_count_gets_one_decision_that_matches_its_definition(
@@ -208,20 +246,8 @@ mod tests {
         ) {
             let targets = skipped + ready + conflicts + transit + silent;
             let counts = counts(targets, skipped, ready, conflicts, transit);
-            let bounds = Bounds::default();
-            let found = decide(&counts, &bounds);
-            // In thousandths, exact.
-            let expected = if counts.sent == 0 {
-                Decision::NoTargets
-            } else {
-                let enough = u64::from(ready) * 1000 >= 950 * u64::from(counts.sent);
-                let quarrel = u64::from(conflicts) * 1000 > 50 * u64::from(targets);
-                let pending = u64::from(transit + silent) * 1000 > 100 * u64::from(targets);
-                if enough && !quarrel { Decision::Proceed }
-                else if !enough && pending { Decision::Wait }
-                else if quarrel { Decision::ResolveConflicts }
-                else { Decision::Retry }
-            };
+            let found = decide(&counts, &Bounds::default());
+            let expected = defined(&counts);
             prop_assert_eq!(found.decision, expected);
             prop_assert!((-0.5..=1.0).contains(&found.confidence));
         }

@@ -52,6 +52,7 @@ fn start(folder: &Path, counters: &Arc<Counters>) -> Outcome<(Running, Endpoint,
     let limits = Limits::default();
     let running =
         Running::start(socket.into(), node, limits, Arc::clone(counters), identify, hand)?;
+    running.serve();
     let mut endpoint = Endpoint::client("127.0.0.1:0".parse()?)?;
     let client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client)?));
     endpoint.set_default_client_config(client);

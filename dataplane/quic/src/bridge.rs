@@ -97,6 +97,7 @@ pub struct Bridge {
     answers: VecDeque<(Transmit, Vec<u8>)>,
     told: VecDeque<Happening>,
     recognise: Recognise,
+    hushed: bool,
     draining: bool,
     limits: Limits,
     counters: Arc<Counters>,
@@ -133,6 +134,7 @@ impl Bridge {
             answers: VecDeque::new(),
             told: VecDeque::new(),
             recognise,
+            hushed: false,
             draining: false,
             limits,
             counters,
@@ -175,6 +177,10 @@ impl Bridge {
 
     /// Lets a peer begin its handshake, or says why not.
     fn admit(&mut self, now: Instant, incoming: Incoming) {
+        if self.hushed {
+            self.counters.refuse(Refusal::Draining);
+            return self.endpoint.ignore(incoming);
+        }
         let mut answer = Vec::new();
         if let Some(reason) = self.refusal() {
             self.counters.refuse(reason);
@@ -309,6 +315,12 @@ impl Bridge {
             }
         }
         None
+    }
+
+    /// No new connections, and no answer to those who try: they try again, and meet who serves
+    /// here then. What there is goes on.
+    pub fn hush(&mut self) {
+        self.hushed = true;
     }
 
     /// No new connections, no new streams; what there is goes on.

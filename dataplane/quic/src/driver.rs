@@ -50,7 +50,9 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// What the control thread may ask of a listener.
 #[derive(Debug)]
 pub(crate) enum Order {
+    Serve,
     Reload(Arc<rustls::ServerConfig>),
+    Hush,
     Drain,
     End,
 }
@@ -100,6 +102,8 @@ pub(crate) struct Driver {
     /// What the standing receive asks for: room for an address and control messages.
     arrivals: Box<libc::msghdr>,
     socket: OwnedFd,
+    /// Datagrams are being taken.
+    receiving: bool,
     /// Datagrams of one send.
     segments: usize,
     bell: OwnedFd,
@@ -144,6 +148,7 @@ impl Driver {
             sends: Sends::new(),
             arrivals,
             socket: seed.socket,
+            receiving: false,
             segments: if cuts { SEGMENTS_MAX } else { 1 },
             bell: seed.bell,
             orders: seed.orders,
@@ -156,7 +161,6 @@ impl Driver {
             counters: seed.counters,
             end: End::No,
         };
-        driver.receive();
         driver.watch(driver.bell.as_raw_fd(), libc::POLLIN, true, plain(Op::Bell, 0));
         Ok(driver)
     }
@@ -277,8 +281,14 @@ impl Driver {
         let _ = rustix::io::read(&self.bell, &mut count);
         while let Ok(order) = self.orders.try_recv() {
             match order {
+                Order::Serve if self.receiving => {}
+                Order::Serve => {
+                    self.receiving = true;
+                    self.receive();
+                }
                 // It was checked against the same needs when it was made.
                 Order::Reload(tls) => drop(self.bridge.reload(&tls)),
+                Order::Hush => self.bridge.hush(),
                 Order::Drain => self.bridge.drain(),
                 Order::End => {
                     self.bridge.drain();

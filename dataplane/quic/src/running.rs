@@ -29,9 +29,10 @@ pub struct Running {
 }
 
 impl Running {
-    /// Serves QUIC on a bound UDP socket, on a thread of its own. `tls` asks peers for their
-    /// certificates; `identify` says what they may be; `hand` gives the socket of each stream to a
-    /// shard. Each listener has `counters` of its own.
+    /// Gets ready to serve QUIC on a bound UDP socket, on a thread of its own; it begins with
+    /// [`serve`](Self::serve). `tls` asks peers for their certificates; `identify` says what they
+    /// may be; `hand` gives the socket of each stream to a shard. Each listener has `counters` of
+    /// its own.
     ///
     /// # Errors
     /// The OS's: no io_uring, no memory, a socket that is not of UDP.
@@ -65,9 +66,20 @@ impl Running {
         }
     }
 
+    /// Takes datagrams from now on. A socket that processes share is to be read by one at a time.
+    pub fn serve(&self) {
+        self.order(Order::Serve);
+    }
+
     /// Other certificates for new connections; those that are open go on.
     pub fn reload(&self, tls: Arc<rustls::ServerConfig>) {
         self.order(Order::Reload(tls));
+    }
+
+    /// No new connections, and no answer to those who try: they try again, and meet the process
+    /// that then reads the socket. What there is goes on.
+    pub fn hush(&self) {
+        self.order(Order::Hush);
     }
 
     /// No new connections and no new streams.

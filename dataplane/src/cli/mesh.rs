@@ -1,5 +1,6 @@
 //! `gather`, `agents`, `map`, `circuit`, `freeze`.
 
+use super::keys::SignArgs;
 use crate::units::Span;
 use clap::Args;
 use std::path::PathBuf;
@@ -19,9 +20,12 @@ Exit codes: 0 the decision is PROCEED, 3 it is another one, 1 failed on the way,
 /// Arguments of `gather`.
 #[derive(Args, Debug)]
 pub(crate) struct GatherArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// all, class=D, sector=7, cluster=7/4, capability=NAME, or a file of ids and names
     #[arg(long, default_value = "all", value_name = "WHOM")]
     pub(crate) targets: String,
@@ -58,6 +62,9 @@ pub(crate) struct GatherArgs {
     /// How complex the message is; 0 is the least
     #[arg(long, default_value_t = 0.0, value_parser = weight)]
     pub(crate) weight: f32,
+    /// Who gives the order.
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
     /// Let agents act when they are ready, instead of holding until the moment
     #[arg(long)]
     pub(crate) plain: bool,
@@ -77,9 +84,12 @@ Exit codes: 0 shown, 1 no answer, 2 bad arguments";
 /// Arguments of `agents`.
 #[derive(Args, Debug)]
 pub(crate) struct AgentsArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// name, impedance, reliability or drift; the worst first
     #[arg(long, default_value = "name", value_parser = sort)]
     pub(crate) sort: SortBy,
@@ -108,9 +118,12 @@ Exit codes: 0 shown, 1 no answer, 2 bad arguments";
 /// Arguments of `map`.
 #[derive(Args, Debug)]
 pub(crate) struct MapArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// Only this sector
     #[arg(long, value_name = "N")]
     pub(crate) sector: Option<u16>,
@@ -139,15 +152,24 @@ pub(crate) struct CircuitArgs {
     /// open, half-open or close
     #[arg(value_parser = action)]
     pub(crate) action: CircuitAction,
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// all, sector=7 or cluster=7/4
     #[arg(long, value_parser = scope)]
     pub(crate) scope: Selection,
     /// For people
     #[arg(long, default_value = "", value_parser = remark)]
     pub(crate) reason: String,
+    /// Who gives the order.
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+    /// Keep the signed order in a file, for `countersign`
+    #[arg(long, value_name = "FILE", requires = "sign_key")]
+    pub(crate) save: Option<PathBuf>,
 }
 
 pub(super) const FREEZE: &str = "\
@@ -162,9 +184,12 @@ Exit codes: 0 it holds, 1 failed, 2 bad arguments";
 /// Arguments of `freeze`.
 #[derive(Args, Debug)]
 pub(crate) struct FreezeArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// all, sector=7 or cluster=7/4
     #[arg(long, value_parser = scope)]
     pub(crate) scope: Selection,
@@ -174,6 +199,12 @@ pub(crate) struct FreezeArgs {
     /// Where agents keep their state [default: where they are]
     #[arg(long, default_value = "", value_name = "WHERE", value_parser = remark)]
     pub(crate) preserve_state_to: String,
+    /// Who gives the order.
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+    /// Keep the signed order in a file, for `countersign`
+    #[arg(long, value_name = "FILE", requires = "sign_key")]
+    pub(crate) save: Option<PathBuf>,
 }
 
 /// The member of a registry that a text names, or the members that there are.

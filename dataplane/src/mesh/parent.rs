@@ -1,7 +1,10 @@
 //! The way to the node above: a connection that is made again whenever it ends, on two threads of
 //! its own, so that a slow parent never holds up the mesh.
 
-use client::{Addr, Buffer, Client, ClientError, Options, Receiver as Frames, Sender as Writer};
+use client::{
+    Addr, Buffer, Client, ClientError, Files, Options, Receiver as Frames, Security,
+    Sender as Writer,
+};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use link::door::Door;
 use std::{
@@ -72,19 +75,26 @@ impl Drop for Parent {
 ///
 /// # Errors
 /// The OS's: no more threads.
-pub(crate) fn keep(addr: Addr, door: Arc<Door>, now: fn() -> u64) -> Result<Parent, String> {
+pub(crate) fn keep(
+    addr: Addr,
+    files: Option<Files>,
+    door: Arc<Door>,
+    now: fn() -> u64,
+) -> Result<Parent, String> {
     let (tell, events) = bounded(QUEUE);
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     thread::Builder::new()
         .name("mesh-parent".to_owned())
-        .spawn(move || Caller { addr, tell, door, stop: stopped, now, life: 0 }.run())
+        .spawn(move || Caller { addr, files, tell, door, stop: stopped, now, life: 0 }.run())
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     Ok(Parent { events, stop })
 }
 
 struct Caller {
     addr: Addr,
+    /// This node's certificate, read anew for each connection: it may have been renewed.
+    files: Option<Files>,
     tell: Sender<Above>,
     door: Arc<Door>,
     stop: Arc<AtomicBool>,
@@ -94,15 +104,10 @@ struct Caller {
 
 impl Caller {
     fn run(mut self) {
-        let options = Options {
-            connect_timeout: PAUSE.1,
-            io_timeout: Some(SILENCE),
-            payload_max: PAYLOAD_MAX,
-        };
         let mut pause = PAUSE.0;
         let mut said = false;
         while !self.stop.load(Relaxed) {
-            match Client::connect(&self.addr, options) {
+            match self.connect() {
                 Ok(client) => {
                     (pause, said) = (PAUSE.0, false);
                     self.life += 1;
@@ -122,6 +127,17 @@ impl Caller {
             thread::sleep(pause);
             pause = (pause * 2).min(PAUSE.1);
         }
+    }
+
+    fn connect(&self) -> Result<Client, ClientError> {
+        let security = self.files.as_ref().map(Security::load).transpose()?;
+        let options = Options {
+            connect_timeout: PAUSE.1,
+            io_timeout: Some(SILENCE),
+            payload_max: PAYLOAD_MAX,
+            security,
+        };
+        Client::connect(&self.addr, options)
     }
 
     /// One connection, from its first frame to its last. `None` where the mesh listens no more.

@@ -2,10 +2,11 @@
 //!
 //! Nothing here depends on how fast a machine is: counts, names and decisions only.
 
-mod crowd;
+pub(crate) mod crowd;
 mod faults;
 mod frames;
 mod kept;
+mod signed;
 mod tree;
 
 use crate::rig::{Folder, Node};

@@ -196,7 +196,7 @@ fn check_tells_what_serves_and_json_agrees() {
         assert_eq!(finding["grade"] == "good", remedy.is_empty(), "{finding}");
     }
     let shown = String::from_utf8_lossy(&text.stdout).into_owned();
-    for what in ["cores", "CPU features", "memory", "huge pages", "open files", "kernel"] {
+    for what in ["cores", "memory", "huge pages", "open files", "kernel", "TLS in the kernel"] {
         assert!(shown.contains(what), "{what} is missing in {shown}");
     }
 }

@@ -2,7 +2,10 @@
 //! them.
 
 use crate::rig::{Folder, Node, PATIENCE, Raw, butterfly, request, strike};
-use link::hello::{Answer, Offer, receive_answer, send_offer};
+use link::{
+    Files,
+    hello::{Answer, Offer, receive_answer, send_offer},
+};
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
     process::Signal,
@@ -166,7 +169,7 @@ fn a_segment_of_another_version_is_refused_by_the_worker_with_both_versions() {
     };
     let real = link::Segment::create(&layout).expect("a segment");
     let mut head = [0; 16];
-    rustix::io::pread(real.fd(), &mut head, 0).expect("reads");
+    rustix::io::pread(real.files().segment, &mut head, 0).expect("reads");
     head[8..12].copy_from_slice(&999_u32.to_ne_bytes());
     for (bytes, expected) in [(&head[..], "999"), (b"nonsense", "not a butterfly segment")] {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
@@ -180,7 +183,7 @@ fn a_segment_of_another_version_is_refused_by_the_worker_with_both_versions() {
         let offer = Offer {
             worker: 0,
             layout_hash: layout.hash(),
-            segment: segment.as_fd(),
+            files: Files { segment: segment.as_fd(), requests: segment.as_fd() },
             door: door.fd(),
             shards: vec![door.fd()],
             weights: None,

@@ -162,6 +162,16 @@ impl Pool {
         unsafe { slice::from_raw_parts(address.as_ptr(), piece.len as usize) }
     }
 
+    /// The same, to be changed where they lie.
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self, piece: Piece) -> &mut [u8] {
+        assert!(piece.from <= self.size && piece.len <= self.size - piece.from);
+        let start = usize::from(piece.buffer) * self.size as usize + piece.from as usize;
+        let address = self.data.at(start, piece.len as usize);
+        // SAFETY: as in `bytes`; `&mut self` excludes every other slice of this pool.
+        unsafe { slice::from_raw_parts_mut(address.as_ptr(), piece.len as usize) }
+    }
+
     /// Appends a piece to a stash.
     pub(crate) fn push_back(&mut self, stash: &mut Stash, piece: Piece) {
         let at = usize::from(piece.buffer);

@@ -1,5 +1,6 @@
 //! Commands of the control thread: a bounded queue and a doorbell.
 
+use crate::secure::Gate;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use dataplane_core::driver::{Caller, WorkerId};
 use link::door::Door;
@@ -25,9 +26,13 @@ pub enum Command {
     WorkerDown(Gone),
     /// Accept connections from this listening socket as well.
     Listen(OwnedFd),
+    /// The same, from peers that prove who they are under TLS.
+    ListenTls(OwnedFd, Gate),
     /// Serve this connected stream socket as if it had been accepted, from this peer. Where there
     /// is no room for it, it is closed.
     Adopt(OwnedFd, Caller),
+    /// Take no new connections; ask peers to leave and answer them until they have.
+    Leave,
     /// Take no new connections and no new work; close when all is answered.
     Drain,
 }

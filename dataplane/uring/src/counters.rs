@@ -59,6 +59,28 @@ pub struct DriverCounters {
     pub ends: u64,
     /// Completions of an earlier life of their table entry, dropped.
     pub stale: u64,
+    /// TLS handshakes completed by peers that may come in.
+    pub handshakes: u64,
+    /// Handshakes that failed, or whose peer left.
+    pub handshakes_failed: u64,
+    /// Handshakes that took too long.
+    pub handshakes_slow: u64,
+    /// Connections that had to wait in line for their handshake.
+    pub handshakes_in_line: u64,
+    /// Proven peers that may not come in.
+    pub identities_refused: u64,
+    /// Records opened.
+    pub tls_opened: u64,
+    /// Bytes of records that straddled buffers, copied to put them together.
+    pub tls_gathered_bytes: u64,
+    /// Plain bytes copied to where a fill wanted them.
+    pub tls_poured_bytes: u64,
+    /// Connections ended because of a record.
+    pub tls_faults: u64,
+    /// Connections whose stream ended without the peer's word for it.
+    pub tls_cut_off: u64,
+    /// Times a connection had to wait for an output buffer.
+    pub tls_output_waits: u64,
     /// Parked sleeps that were announced and then not slept because work had come.
     pub parks_avoided: u64,
 }

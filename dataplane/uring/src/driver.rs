@@ -16,6 +16,7 @@ use crate::{
     probe,
     receive::{HEADER_ROOM, Offer},
     ring::{Ring, RingSizes, Wait},
+    secure::Tls,
     send::Arena,
     table::Table,
     workers::Workers,
@@ -47,6 +48,7 @@ pub struct UringDriver {
     pub(crate) places: Places,
     pub(crate) table: Table,
     pub(crate) listeners: Listeners,
+    pub(crate) tls: Tls,
     /// Connections that have something due which no completion will announce.
     pub(crate) ready: VecDeque<u32>,
     /// Connections whose stream found no buffer.
@@ -100,6 +102,7 @@ impl UringDriver {
             places,
             table,
             listeners: Listeners::default(),
+            tls: Tls::new(config.tls, connections as u32).map_err(short)?,
             ready: VecDeque::with_capacity(connections),
             starving: VecDeque::with_capacity(connections),
             offer: None,
@@ -287,6 +290,8 @@ impl Driver for UringDriver {
     fn flush(&mut self, idle: bool, until: Option<Time>) {
         self.settle(0);
         self.accept_more();
+        self.feed_outputs();
+        let until = self.expire_handshakes(until);
         if !self.starving.is_empty() {
             self.feed();
         }

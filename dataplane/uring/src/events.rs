@@ -23,6 +23,8 @@ pub(crate) enum Told {
     Accepted(u32),
     /// Bytes of a stream.
     Stream(u32, Piece),
+    /// Bytes of a stream under TLS.
+    Plain(u32),
     /// A header of this length.
     Header(u32, u32),
     Stopped(u32),
@@ -35,6 +37,7 @@ pub(crate) enum Told {
     WorkerUp(WorkerId, u32),
     WorkerDown(WorkerId),
     Drain,
+    Leave,
 }
 
 impl UringDriver {
@@ -120,6 +123,12 @@ impl UringDriver {
                 }
                 None
             }
+            Command::ListenTls(fd, gate) => {
+                if self.listen_tls(fd, gate).is_err() {
+                    self.ring.counters.accept_faults += 1;
+                }
+                None
+            }
             Command::Adopt(fd, who) => {
                 let Ok(ConnId(index)) = self.adopt(fd) else {
                     self.ring.counters.refused += 1;
@@ -127,6 +136,10 @@ impl UringDriver {
                 };
                 self.table.get_mut(index)?.who = who;
                 Some(Told::Accepted(index))
+            }
+            Command::Leave => {
+                self.unlisten();
+                Some(Told::Leave)
             }
             Command::Drain => {
                 self.unlisten();
@@ -172,8 +185,13 @@ impl UringDriver {
             }
             Told::Stream(index, piece) => {
                 let generation = self.table.get(index).map_or(0, |conn| conn.generation);
-                self.offer = Some(Offer { index, generation, piece });
+                self.offer = Some(Offer { index, generation, piece: Some(piece) });
                 Event::Bytes { conn: ConnId(index), bytes: self.pool.bytes(piece) }
+            }
+            Told::Plain(index) => {
+                let generation = self.table.get(index).map_or(0, |conn| conn.generation);
+                self.offer = Some(Offer { index, generation, piece: None });
+                Event::Bytes { conn: ConnId(index), bytes: self.plain_bytes(index) }
             }
             Told::Header(index, len) => {
                 Event::Bytes { conn: ConnId(index), bytes: self.header(index, len) }
@@ -188,6 +206,7 @@ impl UringDriver {
             Told::WorkerUp(worker, operations) => Event::WorkerUp { worker, operations },
             Told::WorkerDown(worker) => Event::WorkerDown { worker },
             Told::Drain => Event::Drain,
+            Told::Leave => Event::Leave,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     events::Told,
     op::{Op, Tag},
     ring::Completion,
+    secure::Gate,
     table::Life,
 };
 use dataplane_core::driver::ConnId;
@@ -24,6 +25,8 @@ pub(crate) struct Listener {
     armed: bool,
     /// To be closed as soon as none is.
     closing: bool,
+    /// Who comes in here has to prove who he is.
+    gate: Option<Gate>,
 }
 
 /// All of them.
@@ -49,9 +52,24 @@ impl UringDriver {
     /// # Errors
     /// The OS's, where it is no socket.
     pub fn listen(&mut self, fd: OwnedFd) -> io::Result<()> {
+        self.listen_at(fd, None)
+    }
+
+    /// The same under TLS: the shard learns of a connection when its peer has proven who it is.
+    ///
+    /// # Errors
+    /// `InvalidInput` in a driver that was set up without TLS, otherwise the OS's.
+    pub fn listen_tls(&mut self, fd: OwnedFd, gate: Gate) -> io::Result<()> {
+        if !self.tls.is_on() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.listen_at(fd, Some(gate))
+    }
+
+    fn listen_at(&mut self, fd: OwnedFd, gate: Option<Gate>) -> io::Result<()> {
         self.ring.counters.other_calls += 2;
         no_delay(fd.as_fd())?;
-        self.listeners.all.push(Listener { fd: Some(fd), armed: false, closing: false });
+        self.listeners.all.push(Listener { fd: Some(fd), armed: false, closing: false, gate });
         self.listeners.idle = true;
         Ok(())
     }
@@ -127,16 +145,24 @@ impl UringDriver {
         let conn = self.table.get_mut(index)?;
         self.ring.counters.accepts += 1;
         let late = conn.life == Life::Leaving;
+        let was_known = conn.known;
         conn.open();
-        if !late {
-            return Some(Told::Accepted(index));
+        self.ring.counters.closed += u64::from(late);
+        let gate = self.listeners.all.get(tag.index as usize).and_then(|one| one.gate.clone());
+        if let Some(gate) = gate {
+            conn.secure = true;
+            self.arrive_at(index, gate);
+        } else {
+            conn.known = true;
+            if !(late && was_known) {
+                return Some(Told::Accepted(index));
+            }
+            conn.arrived = true;
+            self.queue(index);
         }
         // The kernel gave the entry out again before its close was reported: tell both, in this
         // order.
-        conn.arrived = true;
-        self.queue(index);
-        self.ring.counters.closed += 1;
-        Some(Told::Closed(index))
+        (late && was_known).then_some(Told::Closed(index))
     }
 
     fn accept_fault(&mut self, error: i32, listener: u32) {
@@ -174,11 +200,16 @@ impl UringDriver {
         self.ring.counters.adopted += 1;
         if let Some(conn) = self.table.get_mut(index) {
             conn.open();
+            conn.known = true;
         }
         Ok(ConnId(index))
     }
 
     pub(crate) fn close_conn(&mut self, index: u32) {
+        let Some(conn) = self.table.open(index) else { return };
+        if conn.secure {
+            self.part(index);
+        }
         let Some(conn) = self.table.open(index) else { return };
         conn.life = Life::Closing;
         self.ring.counters.recycled += self.pool.drop_stash(&mut conn.stash);
@@ -219,11 +250,21 @@ impl UringDriver {
     /// Ends our direction of the stream, behind what is being sent.
     pub(crate) fn half_close(&mut self, index: u32) {
         let Some(conn) = self.table.open(index) else { return };
+        if conn.secure {
+            self.half_close_secure(index);
+            return;
+        }
         if conn.sending {
             conn.finishing = true;
             return;
         }
         conn.finishing = false;
+        self.shut_down(index);
+    }
+
+    /// Tells the socket that nothing more will be sent.
+    pub(crate) fn shut_down(&mut self, index: u32) {
+        let Some(conn) = self.table.open(index) else { return };
         let tag = Tag::new(Op::Shutdown, conn.generation, index);
         let entry = opcode::Shutdown::new(types::Fixed(index), libc::SHUT_WR);
         // That it fails where the peer is gone already is as good as success, which is silent.
@@ -235,6 +276,10 @@ impl UringDriver {
     fn leave(&mut self, index: u32) {
         let Some(conn) = self.table.get_mut(index) else { return };
         conn.life = Life::Leaving;
+        if conn.secure {
+            self.leave_secure(index);
+        }
+        let Some(conn) = self.table.get_mut(index) else { return };
         let tag = Tag::new(Op::Close, conn.generation, index);
         let entry = opcode::Close::new(types::Fixed(index)).build().user_data(tag.pack());
         // SAFETY: the entry names no memory.
@@ -247,11 +292,12 @@ impl UringDriver {
             return None;
         };
         conn.life = Life::Free;
+        let known = conn.known;
         self.ring.counters.closed += 1;
         if tag.index >= self.table.accepted {
             self.table.free.push(tag.index);
         }
-        Some(Told::Closed(tag.index))
+        known.then_some(Told::Closed(tag.index))
     }
 }
 

@@ -213,7 +213,10 @@ pub(crate) fn remedy_of_setup(error: &io::Error) -> String {
     }
 }
 
+mod ktls;
 mod trial;
+
+pub use ktls::kernel_tls;
 
 #[cfg(test)]
 mod tests {

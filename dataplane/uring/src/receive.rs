@@ -21,7 +21,8 @@ pub(crate) const HEADER_ROOM: u32 = 32;
 pub(crate) struct Offer {
     pub(crate) index: u32,
     pub(crate) generation: u32,
-    pub(crate) piece: Piece,
+    /// In a provided buffer; `None` for plain bytes of a connection under TLS.
+    pub(crate) piece: Option<Piece>,
 }
 
 impl UringDriver {
@@ -45,6 +46,9 @@ impl UringDriver {
             (1.., Some(piece)) => {
                 self.ring.counters.receives += 1;
                 self.ring.counters.received_bytes += u64::from(piece.len);
+                if conn.secure {
+                    return self.on_ciphertext(tag.index, piece);
+                }
                 if (conn.wanted || conn.stopping) && conn.stash.is_empty() {
                     // What follows (the next receive, the end) is seen to when the shard has used
                     // it.
@@ -55,7 +59,9 @@ impl UringDriver {
             }
             (0, piece) => {
                 self.ring.counters.ends += 1;
-                conn.eof = Once::Due;
+                if conn.eof == Once::No {
+                    conn.eof = Once::Due;
+                }
                 self.recycle(piece);
             }
             (result, _) => match -result {
@@ -68,7 +74,8 @@ impl UringDriver {
                 }
                 // Stopped as told, or interrupted: started again where wanted.
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
-                _ => conn.failed = Once::Due,
+                _ if conn.failed == Once::No => conn.failed = Once::Due,
+                _ => {}
             },
         }
         self.due(tag.index)
@@ -85,6 +92,9 @@ impl UringDriver {
     /// say; starts the stream where it is wanted and nothing stands before it.
     pub(crate) fn due(&mut self, index: u32) -> Option<Told> {
         let conn = self.table.open(index)?;
+        if conn.secure {
+            return self.due_secure(index);
+        }
         if conn.arrived {
             conn.arrived = false;
             return Some(Told::Accepted(index));
@@ -141,7 +151,7 @@ impl UringDriver {
     }
 
     /// Starts the multishot receive.
-    fn arm(&mut self, index: u32) {
+    pub(crate) fn arm(&mut self, index: u32) {
         let Some(conn) = self.table.open(index) else { return };
         conn.reading = Reading::Stream;
         let tag = Tag::new(Op::Stream, conn.generation, index);
@@ -154,7 +164,7 @@ impl UringDriver {
     }
 
     /// Ends the multishot receive; its last completion says that it has ended.
-    fn disarm(&mut self, index: u32) {
+    pub(crate) fn disarm(&mut self, index: u32) {
         let Some(conn) = self.table.open(index) else { return };
         if conn.reading != Reading::Stream {
             return;
@@ -187,6 +197,7 @@ impl UringDriver {
     /// Ends the last offer: `used` bytes of it are done with.
     pub(crate) fn settle(&mut self, used: usize) {
         let Some(Offer { index, generation, piece }) = self.offer.take() else { return };
+        let Some(piece) = piece else { return self.settle_plain(index, generation, used) };
         let used = u32::try_from(used).unwrap_or(u32::MAX).min(piece.len);
         let conn = self.table.of(index, generation).filter(|conn| conn.is_open());
         let Some(conn) = conn.filter(|_| used < piece.len) else {
@@ -221,6 +232,10 @@ impl UringDriver {
     pub(crate) fn start(&mut self, index: u32) {
         let Some(conn) = self.table.open(index) else { return };
         conn.wanted = true;
+        if conn.secure {
+            self.queue(index);
+            return;
+        }
         if conn.reading != Reading::Nothing && conn.stash.is_empty() {
             return;
         }
@@ -240,7 +255,7 @@ impl UringDriver {
         let Some(conn) = self.table.open(index) else { return };
         conn.wanted = false;
         conn.stopping = true;
-        if conn.reading == Reading::Nothing || !conn.stash.is_empty() {
+        if conn.secure || conn.reading == Reading::Nothing || !conn.stash.is_empty() {
             self.queue(index);
         }
         self.disarm(index);
@@ -258,6 +273,10 @@ impl UringDriver {
 
     fn order_fill(&mut self, index: u32, reading: Reading, at: NonNull<u8>, len: u32) {
         let Some(conn) = self.table.open(index) else { return };
+        if conn.secure {
+            self.order_fill_secure(index, reading, Fill { at, left: len, whole: len });
+            return;
+        }
         if conn.reading != Reading::Nothing || !conn.stash.is_empty() {
             // Bytes that belong before this fill are still with us: to go on would deliver them out
             // of order.
@@ -350,7 +369,9 @@ impl UringDriver {
             let Some(index) = self.starving.pop_front() else { return };
             if let Some(conn) = self.table.get_mut(index) {
                 conn.starving = false;
-                if conn.is_open() && conn.wanted {
+                if conn.is_open() && conn.secure {
+                    self.queue(index);
+                } else if conn.is_open() && conn.wanted {
                     self.start(index);
                 }
             }

@@ -15,7 +15,7 @@ use io_uring::{opcode, types};
 use std::{io, ptr::NonNull};
 
 /// A peer that is gone must not kill us by signal; a short send is continued by the kernel.
-const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+pub(crate) const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
 /// Messages of several parts between two entries into the kernel; more of them cost an extra entry.
 const MESSAGES: usize = 512;
@@ -67,7 +67,7 @@ impl Arena {
 }
 
 /// Address and length of a segment.
-fn stretch(places: &Places, segment: &Segment) -> (NonNull<u8>, u32) {
+pub(crate) fn stretch(places: &Places, segment: &Segment) -> (NonNull<u8>, u32) {
     match *segment {
         Segment::Chunk { chunk, from, len } => (places.chunk(chunk, from, len), len),
         Segment::Reply { slot, from, len } => (places.reply(slot, from, len), len),
@@ -78,6 +78,10 @@ impl UringDriver {
     pub(crate) fn send(&mut self, index: u32, segments: &[Segment]) {
         assert!(segments.len() <= SEGMENTS_MAX, "{} segments in one transmit", segments.len());
         let Some(conn) = self.table.open(index) else { return };
+        if conn.secure {
+            self.send_secure(index, segments);
+            return;
+        }
         assert!(!conn.sending, "one transmit at a time");
         conn.sending = true;
         conn.send_len = segments.iter().map(Segment::len).sum();
@@ -103,6 +107,9 @@ impl UringDriver {
             self.ring.counters.stale += 1;
             return None;
         };
+        if conn.secure {
+            return self.on_send_secure(done, tag.index);
+        }
         conn.sending = false;
         if !conn.is_open() {
             self.wind_down(tag.index);

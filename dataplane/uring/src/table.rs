@@ -75,6 +75,10 @@ pub(crate) struct Conn {
     pub(crate) arrived: bool,
     /// `Filled` is still to be told for a fill of no bytes.
     pub(crate) filled: bool,
+    /// The shard was told of it.
+    pub(crate) known: bool,
+    /// Under TLS.
+    pub(crate) secure: bool,
     /// In the list of those with something due. Outlives the connection.
     pub(crate) queued: bool,
     /// In the list of those that found no buffer. Outlives the connection.
@@ -104,6 +108,8 @@ impl Conn {
         full: false,
         arrived: false,
         filled: false,
+        known: false,
+        secure: false,
         queued: false,
         starving: false,
         eof: Once::No,

@@ -1,9 +1,9 @@
 //! What a run is asked to do, checked as a whole before anything is opened.
 
-use client::Addr;
+use client::{Addr, Security};
 use dataplane_uring::Policy;
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
-use wire::{Dtype, Operation, work};
+use wire::{Dtype, Operation, Priority, work};
 
 /// What each request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,8 @@ impl FromStr for TensorRef {
 pub struct Config {
     /// The node.
     pub addr: Addr,
+    /// Certificates, for an address that needs them.
+    pub security: Option<Security>,
     /// What to ask for.
     pub op: Op,
     /// When to ask.
@@ -91,6 +93,8 @@ pub struct Config {
     pub values: Dtype,
     /// `timeout_ms` of every request; 0 for the node's default.
     pub timeout_ms: u32,
+    /// What goes first.
+    pub priority: Priority,
     /// How long requests count.
     pub duration: Duration,
     /// How long requests flow before they count.
@@ -113,6 +117,7 @@ impl Config {
     pub fn new(addr: Addr, op: Op) -> Self {
         Self {
             addr,
+            security: None,
             op,
             pace: Pace::Open { rate: 10_000.0 },
             connections: 1,
@@ -124,6 +129,7 @@ impl Config {
             k: 100,
             values: Dtype::F16,
             timeout_ms: 0,
+            priority: Priority::Normal,
             duration: Duration::from_secs(10),
             warmup: Duration::from_secs(1),
             grace: Duration::from_secs(5),
@@ -225,8 +231,8 @@ pub enum BlastError {
 }
 
 impl BlastError {
-    pub(crate) fn usage(what: impl Into<String>) -> Self {
-        Self::Usage(what.into())
+    pub(crate) fn usage(what: impl ToString) -> Self {
+        Self::Usage(what.to_string())
     }
 }
 

@@ -21,7 +21,7 @@ use dataplane_core::{
     memory::Memory,
 };
 use std::collections::VecDeque;
-use wire::Header;
+use wire::{ErrorCode, Header};
 
 /// Events handled before sends are looked at again.
 const EVENTS_PER_TURN: usize = 256;
@@ -83,6 +83,8 @@ pub struct Load {
     /// Planned times of the answers in the bytes being handled: they get one time, when all are
     /// checked.
     landed: Vec<Time>,
+    /// The same of refusals.
+    turned_away: Vec<Time>,
     next_template: usize,
     /// Open loop: sends that left, and sends of the whole plan.
     departed: u64,
@@ -119,6 +121,7 @@ impl Load {
             dirty: Vec::with_capacity(connections),
             dead: Vec::new(),
             landed: Vec::new(),
+            turned_away: Vec::new(),
             departed: 0,
             under_way: 0,
             alive: connections,
@@ -287,18 +290,20 @@ impl Load {
                         self.landed.push(flight.planned);
                     }
                     Verdict::Refused(code) => {
+                        self.turned_away.push(flight.planned);
                         self.tally.bytes_in += (wire::HEADER_LEN + payload.len()) as u64;
                         self.tally.refuse(code);
                     }
                     Verdict::Bad(fault) => self.tally.fault(fault),
                 }
             }
-            // A refusal of the connection as a whole answers no request; its end follows.
+            // A word about the connection as a whole answers no request.
             Landing::Unknown if header.message_id() == 0 => {
-                if let Some(code) = self.checker.refusal(header, payload) {
-                    self.tally.refuse(code);
-                } else {
-                    self.tally.fault(Fault::UnknownId);
+                match self.checker.refusal(header, payload) {
+                    // Asked to leave (W79): answered for as long as it stays.
+                    Some(ErrorCode::Draining) => {}
+                    Some(code) => self.tally.refuse(code),
+                    None => self.tally.fault(Fault::UnknownId),
                 }
             }
             Landing::Unknown => self.tally.fault(Fault::UnknownId),
@@ -309,6 +314,9 @@ impl Load {
     /// Gives the answers just judged their time.
     #[inline]
     fn settle(&mut self, now: Time) {
+        for planned in self.turned_away.drain(..) {
+            self.tally.refused_after.saturating_record(now.saturating_sub(planned));
+        }
         if self.landed.is_empty() {
             return;
         }

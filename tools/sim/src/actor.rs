@@ -2,9 +2,11 @@
 
 use crate::{
     client::Doom,
+    request::Message,
     script::Step,
     world::{Due, World},
 };
+use dataplane_core::limits::MS;
 
 impl World {
     /// Has a client go on with its script in this moment.
@@ -25,7 +27,7 @@ impl World {
                     self.clients[client].script.pop_front();
                 }
                 if !self.connect(client) {
-                    let pause = self.plan.pause_max + 1;
+                    let pause = self.plan.pause_max.max(MS);
                     self.clients[client].scheduled = true;
                     self.after(pause, Due::Client(client));
                     return;
@@ -53,6 +55,10 @@ impl World {
                     }
                     pieces.push(bytes.len());
                     self.write(socket, &bytes, Some((&pieces, gap)));
+                }
+                Step::Cancel(id) => {
+                    who.cancelled(id);
+                    self.write(socket, &Message::cancel(id), None);
                 }
                 Step::Raw(bytes) => {
                     who.sent_raw(&bytes);

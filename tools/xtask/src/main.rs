@@ -3,6 +3,7 @@
 
 mod ci;
 mod deny;
+mod fuzz;
 mod kernels;
 mod steps;
 mod tidy;
@@ -19,6 +20,8 @@ cargo xtask <command>
   tidy                                    reads the sources: sizes, bans, arrows, dead files
   kernels [--check]                       makes the GPU code from its sources, or compares it
   deny                                    licences and sources of all dependencies, without tools
+  fuzz [--seconds N] [--target A,B] [--jobs J] [--keep] [--plain]
+                                          hostile bytes through every reader, N seconds each
   help                                    this text
 
 `ci` goes on after a failing step, so that one run shows everything, and ends with exit code 1.";
@@ -51,6 +54,10 @@ fn main() -> ExitCode {
             [] => kernels::run(&root(), false),
             [flag] if flag == "--check" => kernels::run(&root(), true),
             _ => refuse("kernels takes --check, or nothing"),
+        },
+        "fuzz" => match fuzz::Options::parse(rest) {
+            Ok(options) => fuzz::run(&root(), &options),
+            Err(message) => refuse(&message),
         },
         "deny" => report("deny", &deny::check(&root())),
         other => refuse(&format!("unknown command `{other}`")),

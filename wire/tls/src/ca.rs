@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Keys are Ed25519, the kind that the specification asks for: small, quick to sign with, and
-//! nothing about them to choose wrongly. Certificates live for a month and are renewed after half of
-//! it, with a new key; there are no revocation lists, so what has leaked is of use until it expires.
+//! nothing about them to choose wrongly. Certificates live for a month and are renewed after half
+//! of it, with a new key; there are no revocation lists, so what has leaked is of use until it
+//! expires.
 
 mod leaf;
 mod store;

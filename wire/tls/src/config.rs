@@ -10,6 +10,7 @@ use rustls::{
     server::NoServerSessionStorage, version::TLS13,
 };
 use std::sync::{Arc, LazyLock};
+use wire::Role;
 
 /// The protocol's name inside the handshake.
 pub const ALPN: &[u8] = b"butterfly/1";
@@ -50,10 +51,13 @@ pub fn client_config(files: &Files) -> Result<Arc<ClientConfig>, Error> {
 /// vouches for and whose certificate names an identity with a role.
 ///
 /// # Errors
-/// As [`client_config`].
+/// As [`client_config`], or a certificate without the role of a node, which no peer would take.
 pub fn server_config(files: &Files) -> Result<Arc<ServerConfig>, Error> {
     let loaded = files.load()?;
-    peer_identity(&loaded.chain)?;
+    let identity = peer_identity(&loaded.chain)?;
+    if !identity.roles().has(Role::Node) {
+        return Err(Error::NoNode(identity.name().to_owned()));
+    }
     let clients = Clients::new(loaded.roots)?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?

@@ -21,6 +21,11 @@ pub enum Error {
     /// A certificate with several.
     #[error("the certificate names more than one identity: issue one with `butterfly ca issue`")]
     TwoIdentities,
+    /// A certificate that no peer would take for a node's.
+    #[error(
+        "the certificate of `{0}` is no node's: issue one with `butterfly ca issue --role node`"
+    )]
+    NoNode(String),
     /// A certificate that cannot be read.
     #[error("the certificate cannot be read: {0}")]
     Certificate(String),

@@ -16,7 +16,7 @@
 //! order; version and layout hash come first in effect, since nothing else is believed when they
 //! differ.
 
-use crate::layout::SHARDS_MAX;
+use crate::{layout::SHARDS_MAX, mapping::Files};
 use core::mem::MaybeUninit;
 use rustix::{
     cmsg_space,
@@ -30,7 +30,7 @@ use rustix::{
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of the handshake itself.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of an answer, for a supervisor that reads it by itself and gives it to [`Answer::parse`].
 pub const ANSWER_LEN: usize = size_of::<AnswerBytes>();
 
@@ -38,8 +38,8 @@ const OFFER_MAGIC: [u8; 8] = *b"BUTTOFFR";
 const ANSWER_MAGIC: [u8; 8] = *b"BUTTANSW";
 const HAS_WEIGHTS: u32 = 1;
 const HAS_BASIS: u32 = 2;
-/// Segment, the worker's door, the shards' doors, the weights, the basis.
-const FDS_MAX: usize = SHARDS_MAX as usize + 4;
+/// The segment's two files, the worker's door, the shards' doors, the weights, the basis.
+const FDS_MAX: usize = SHARDS_MAX as usize + 5;
 const TEXT_MAX: usize = 200;
 
 /// What goes wrong in a handshake.
@@ -92,7 +92,8 @@ struct AnswerBytes {
     pid: u32,
     operations: u32,
     backend: [u8; 16],
-    reserved: [u8; 16],
+    sandbox: u32,
+    reserved: [u8; 12],
     text: [u8; TEXT_MAX],
 }
 
@@ -106,7 +107,7 @@ pub struct Offer<Fd> {
     /// Hash of the segment's layout.
     pub layout_hash: u64,
     /// The segment.
-    pub segment: Fd,
+    pub files: Files<Fd>,
     /// What the worker sleeps on.
     pub door: Fd,
     /// What the shards sleep on, in their order.
@@ -126,6 +127,8 @@ pub enum Answer {
         pid: u32,
         /// What it serves, bit = operation code.
         operations: u32,
+        /// What keeps it in its box, bit = part of the sandbox.
+        sandbox: u32,
         /// `cpu` or `cuda`.
         backend: String,
         /// What it computes on and why, for people.
@@ -163,7 +166,7 @@ pub fn send_offer(control: impl AsFd, offer: &Offer<BorrowedFd<'_>>) -> Result<(
         shards,
         reserved: [0; 20],
     };
-    let fds: Vec<_> = [offer.segment, offer.door]
+    let fds: Vec<_> = [offer.files.segment, offer.files.requests, offer.door]
         .into_iter()
         .chain(offer.shards.iter().copied())
         .chain(offer.weights)
@@ -210,18 +213,19 @@ pub fn receive_offer(control: impl AsFd) -> Result<Offer<OwnedFd>, HelloError> {
         return Err(HelloError::Version { theirs: offer.version, ours: VERSION });
     }
     let [weights, basis] = [HAS_WEIGHTS, HAS_BASIS].map(|flag| offer.flags & flag != 0);
-    let expected = 2 + usize::from(offer.shards) + usize::from(weights) + usize::from(basis);
+    let expected = 3 + usize::from(offer.shards) + usize::from(weights) + usize::from(basis);
     if fds.len() != expected {
         return Err(HelloError::Field("the number of descriptors"));
     }
     let basis = if basis { fds.pop() } else { None };
     let weights = if weights { fds.pop() } else { None };
     let mut fds = fds.into_iter();
-    let (Some(segment), Some(door)) = (fds.next(), fds.next()) else {
+    let (Some(segment), Some(requests), Some(door)) = (fds.next(), fds.next(), fds.next()) else {
         return Err(HelloError::Field("the number of descriptors"));
     };
+    let files = Files { segment, requests };
     let (worker, layout_hash) = (offer.worker, offer.layout_hash);
-    Ok(Offer { worker, layout_hash, segment, door, shards: fds.collect(), weights, basis })
+    Ok(Offer { worker, layout_hash, files, door, shards: fds.collect(), weights, basis })
 }
 
 /// The worker's second step.
@@ -269,6 +273,7 @@ impl Answer {
             1 => Ok(Self::Ready {
                 pid: answer.pid,
                 operations: answer.operations,
+                sandbox: answer.sandbox,
                 backend: text(&answer.backend),
                 text: text(&answer.text),
             }),
@@ -281,12 +286,12 @@ impl Answer {
     /// The bytes of an answer; texts are cut to what fits.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; ANSWER_LEN] {
-        let (verdict, pid, operations, name, words) = match self {
-            Self::Ready { pid, operations, backend, text } => {
-                (1, *pid, *operations, backend.as_str(), text)
+        let (verdict, [pid, operations, sandbox], name, words) = match self {
+            Self::Ready { pid, operations, sandbox, backend, text } => {
+                (1, [*pid, *operations, *sandbox], backend.as_str(), text)
             }
-            Self::Refused { reason } => (2, 0, 0, "", reason),
-            Self::Changed { backend, text } => (3, 0, 0, backend.as_str(), text),
+            Self::Refused { reason } => (2, [0; 3], "", reason),
+            Self::Changed { backend, text } => (3, [0; 3], backend.as_str(), text),
         };
         zerocopy::transmute!(AnswerBytes {
             magic: ANSWER_MAGIC,
@@ -295,7 +300,8 @@ impl Answer {
             pid,
             operations,
             backend: cut(name),
-            reserved: [0; 16],
+            sandbox,
+            reserved: [0; 12],
             text: cut(words),
         })
     }
@@ -309,9 +315,10 @@ fn cut<const N: usize>(words: &str) -> [u8; N] {
     bytes
 }
 
+/// Words for people. A worker that fell into other hands shall not command their terminals.
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
+    String::from_utf8_lossy(&bytes[..end]).replace(char::is_control, "?")
 }
 
 fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {

@@ -7,7 +7,7 @@ use wire::{Order, Outcome};
 /// First bytes of every segment.
 pub(crate) const MAGIC: [u8; 8] = *b"BUTTSEGM";
 /// Version of the arrangement. Raise it with any change to the drawing in `map.rs`.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Room in front of a payload; the frame's header ends where the payload starts.
 pub const HEADER_ROOM: usize = 64;
 

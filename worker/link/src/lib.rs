@@ -12,10 +12,11 @@
 //!
 //! # What is trusted
 //! Both processes are one build of one program (the handshake compares the layout hash), but a
-//! worker may crash at any instruction or scribble. So nothing that is read from shared memory is
-//! used as an index, a length or a type before it was checked, and it is read once. What a wild
-//! worker can do is spoil bytes of slots; what it cannot do is make the node panic or leave its
-//! memory.
+//! worker may crash at any instruction, scribble, or be in the hands of an attacker. So nothing that
+//! is read from shared memory is used as an index, a length or a type before it was checked, and it
+//! is read once; what has to be read twice, the requests, workers cannot write to (`mapping`). What
+//! a wild worker can do is spoil replies, and delay; what it cannot do is make the node panic or
+//! leave its memory.
 #![deny(unsafe_code)]
 
 pub mod door;
@@ -29,10 +30,13 @@ pub mod layout;
 #[cfg(not(loom))]
 mod map;
 #[cfg(not(loom))]
+#[allow(unsafe_code, reason = "maps memory")]
+mod mapping;
+#[cfg(not(loom))]
 #[allow(unsafe_code, reason = "turns offsets into addresses and atomics")]
 mod place;
 #[cfg(not(loom))]
-#[allow(unsafe_code, reason = "maps memory")]
+#[allow(unsafe_code, reason = "turns places into atomics")]
 pub mod segment;
 #[cfg(not(loom))]
 #[allow(unsafe_code, reason = "turns owned slots into slices")]
@@ -47,6 +51,7 @@ mod worker_side;
 #[cfg(not(loom))]
 pub use {
     layout::{Layout, LayoutError},
+    mapping::Files,
     segment::{Arenas, AttachError, Pulse, Segment},
     shard_side::{LinkFault, ShardSide},
     shared_file::SharedFile,

@@ -1,29 +1,24 @@
-//! The segment: one sealed memfd that the node creates and every worker maps.
+//! The segment: the sealed memory that the node creates and every worker maps (see `mapping`).
 //!
-//! Its length is fixed by seals, so no process can make an access of another one fault. Its head
-//! names magic, version, layout and a hash over all that two builds could disagree about;
+//! Its head names magic, version, layout and a hash over all that two builds could disagree about;
 //! [`Segment::attach`] maps nothing before these are right.
 
 use crate::{
     layout::{self, Layout, LayoutError},
     map::Map,
+    mapping::{Files, Mapping},
     sync::{AtomicU32, Ordering},
 };
 use core::{
-    ffi::c_void,
-    ptr::{self, NonNull},
+    ptr::NonNull,
     sync::atomic::{AtomicBool, AtomicU64},
 };
 use rustix::{
-    fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create},
+    fd::{BorrowedFd, OwnedFd},
     io::{pread, pwrite},
-    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
 };
-use std::{fs, io};
+use std::io;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
-
-const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// The first bytes of a segment, native byte order.
 #[derive(FromBytes, IntoBytes, Immutable)]
@@ -37,6 +32,53 @@ struct Head {
     total: u64,
     /// small slots, request, reply; bulk slots, request, reply.
     sizes: [u32; 6],
+}
+
+impl Head {
+    fn new(layout: &Layout, total: usize) -> Self {
+        Self {
+            magic: layout::MAGIC,
+            version: layout::VERSION,
+            shards: layout.shards,
+            workers: layout.workers,
+            hash: layout.hash(),
+            total: total as u64,
+            sizes: [
+                layout.small_slots,
+                layout.small_request,
+                layout.small_reply,
+                layout.bulk_slots,
+                layout.bulk_request,
+                layout.bulk_reply,
+            ],
+        }
+    }
+
+    /// The layout it names, once magic, version and hash are right.
+    fn layout(&self) -> Result<Layout, AttachError> {
+        if self.magic != layout::MAGIC {
+            return Err(AttachError::Magic(self.magic));
+        }
+        if self.version != layout::VERSION {
+            return Err(AttachError::Version { theirs: self.version, ours: layout::VERSION });
+        }
+        let [small_slots, small_request, small_reply, bulk_slots, bulk_request, bulk_reply] =
+            self.sizes;
+        let layout = Layout {
+            shards: self.shards,
+            workers: self.workers,
+            small_slots,
+            small_request,
+            small_reply,
+            bulk_slots,
+            bulk_request,
+            bulk_reply,
+        };
+        match layout.hash() {
+            ours if ours == self.hash => Ok(layout),
+            ours => Err(AttachError::Hash { theirs: self.hash, ours }),
+        }
+    }
 }
 
 /// Why a segment cannot be used by this process.
@@ -111,9 +153,8 @@ pub struct Arenas {
 /// The mapped segment. Hands out places; who may touch them when is for the two sides.
 #[derive(Debug)]
 pub struct Segment {
-    base: NonNull<u8>,
+    mapping: Mapping,
     map: Map,
-    fd: OwnedFd,
     huge_bytes: u64,
     /// One flag per shard whose side was given out; none in a process that attached.
     taken: Box<[AtomicBool]>,
@@ -121,20 +162,27 @@ pub struct Segment {
     faults: Box<[AtomicU32]>,
 }
 
-// SAFETY: the mapping belongs to the process, not to a thread. `Segment` itself reads and writes
-// only atomics in it.
-unsafe impl Send for Segment {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for Segment {}
-
 impl Segment {
-    /// Creates, seals, maps and populates a segment. Memory that is not there fails here and not
-    /// later.
+    /// Creates, maps, populates and seals a segment whose requests no worker can write to. Memory
+    /// that is not there fails here and not later.
     ///
     /// # Errors
     /// `InvalidInput` for an impossible layout; otherwise the OS's error with the number of bytes
     /// asked for.
     pub fn create(layout: &Layout) -> io::Result<Self> {
+        Self::make(layout, true)
+    }
+
+    /// The same with requests that workers could write to, for those whose device addresses the
+    /// requests in place: drivers register no memory that is read-only.
+    ///
+    /// # Errors
+    /// As [`Segment::create`].
+    pub fn create_for_devices(layout: &Layout) -> io::Result<Self> {
+        Self::make(layout, false)
+    }
+
+    fn make(layout: &Layout, guarded: bool) -> io::Result<Self> {
         let map = Map::new(*layout)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let total = map.total();
@@ -144,32 +192,13 @@ impl Segment {
                 io::Error::new(kind, format!("{what} a shared segment of {total} bytes: {error}"))
             }
         };
-        let fd = memfd_create("butterfly-segment", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-            .map_err(named("create"))?;
-        ftruncate(&fd, total as u64).map_err(named("size"))?;
-        let head = Head {
-            magic: layout::MAGIC,
-            version: layout::VERSION,
-            shards: layout.shards,
-            workers: layout.workers,
-            hash: layout.hash(),
-            total: total as u64,
-            sizes: [
-                layout.small_slots,
-                layout.small_request,
-                layout.small_reply,
-                layout.bulk_slots,
-                layout.bulk_request,
-                layout.bulk_reply,
-            ],
-        };
-        pwrite(&fd, head.as_bytes(), 0).map_err(named("write"))?;
-        fcntl_add_seals(&fd, SEALS).map_err(named("seal"))?;
-        let mut segment = Self::map(fd, map, layout.shards).map_err(named("map"))?;
-        // Huge pages are a wish; whether it was granted is read back below.
-        let _ = segment.advise(Advice::LinuxHugepage);
-        segment.advise(Advice::LinuxPopulateWrite).map_err(named("populate"))?;
-        segment.huge_bytes = huge_bytes(segment.base.as_ptr() as usize);
+        let files = Files::create(total).map_err(named("create"))?;
+        pwrite(&files.segment, Head::new(layout, total).as_bytes(), 0).map_err(named("write"))?;
+        let mut segment = Self::map(files, map, layout.shards).map_err(named("map"))?;
+        segment.mapping.wish_huge_pages();
+        segment.mapping.populate().map_err(named("populate"))?;
+        segment.mapping.seal(guarded).map_err(named("seal"))?;
+        segment.huge_bytes = segment.mapping.huge_bytes();
         Ok(segment)
     }
 
@@ -177,70 +206,37 @@ impl Segment {
     ///
     /// # Errors
     /// [`AttachError`], each with what differs.
-    pub fn attach(fd: OwnedFd) -> Result<Self, AttachError> {
-        if !fcntl_get_seals(&fd).is_ok_and(|seals| seals.contains(SEALS)) {
+    pub fn attach(files: Files<OwnedFd>) -> Result<Self, AttachError> {
+        if !files.are_sealed() {
             return Err(AttachError::Unsealed);
         }
         let mut bytes = [0_u8; size_of::<Head>()];
-        let read = pread(&fd, &mut bytes, 0)?;
-        let actual = u64::try_from(fstat(&fd)?.st_size).unwrap_or(0);
+        let read = pread(&files.segment, &mut bytes, 0)?;
+        let lengths = files.lengths()?;
         if read < bytes.len() {
-            return Err(AttachError::Length { expected: bytes.len() as u64, actual });
+            return Err(AttachError::Length { expected: bytes.len() as u64, actual: lengths[0] });
         }
         let head: Head = zerocopy::transmute!(bytes);
-        if head.magic != layout::MAGIC {
-            return Err(AttachError::Magic(head.magic));
-        }
-        if head.version != layout::VERSION {
-            return Err(AttachError::Version { theirs: head.version, ours: layout::VERSION });
-        }
-        let [small_slots, small_request, small_reply, bulk_slots, bulk_request, bulk_reply] =
-            head.sizes;
-        let layout = Layout {
-            shards: head.shards,
-            workers: head.workers,
-            small_slots,
-            small_request,
-            small_reply,
-            bulk_slots,
-            bulk_request,
-            bulk_reply,
-        };
-        if head.hash != layout.hash() {
-            return Err(AttachError::Hash { theirs: head.hash, ours: layout.hash() });
-        }
+        let layout = head.layout()?;
         let map = Map::new(layout)?;
         let expected = map.total() as u64;
-        if head.total != expected || actual != expected {
-            return Err(AttachError::Length { expected, actual });
+        for actual in lengths.into_iter().chain([head.total]) {
+            if actual != expected {
+                return Err(AttachError::Length { expected, actual });
+            }
         }
-        let segment = Self::map(fd, map, 0)?;
+        let segment = Self::map(files, map, 0)?;
         // Fills this process's page table; without it the first touch of each page costs a fault.
-        let _ = segment.advise(Advice::LinuxPopulateWrite);
+        let _ = segment.mapping.populate();
         Ok(segment)
     }
 
-    fn map(fd: OwnedFd, map: Map, sides: u16) -> rustix::io::Result<Self> {
-        // SAFETY: a new mapping at an address of the OS's choice touches no existing memory.
-        let base = unsafe {
-            mmap(
-                ptr::null_mut(),
-                map.total(),
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                &fd,
-                0,
-            )?
-        };
-        let base = NonNull::new(base.cast()).ok_or(rustix::io::Errno::NOMEM)?;
+    fn map(files: Files<OwnedFd>, map: Map, sides: u16) -> rustix::io::Result<Self> {
+        let ((start, len), _) = map.arenas();
+        let mapping = Mapping::new(files, map.total(), start..start + len)?;
         let taken = (0..sides).map(|_| AtomicBool::new(false)).collect();
         let faults = (0..map.layout.workers).map(|_| AtomicU32::new(0)).collect();
-        Ok(Self { base, map, fd, huge_bytes: 0, taken, faults })
-    }
-
-    fn advise(&self, advice: Advice) -> rustix::io::Result<()> {
-        // SAFETY: exactly our mapping; both advices used here keep its content.
-        unsafe { madvise(self.base.as_ptr().cast::<c_void>(), self.map.total(), advice) }
+        Ok(Self { mapping, map, huge_bytes: 0, taken, faults })
     }
 
     /// What it is made of.
@@ -253,7 +249,7 @@ impl Segment {
     /// slot.
     #[must_use]
     pub const fn range(&self) -> (*mut u8, usize) {
-        (self.base.as_ptr(), self.map.total())
+        (self.mapping.base().as_ptr(), self.map.total())
     }
 
     /// Where all request areas lie, and all reply areas, of every shard: for registering with a
@@ -274,8 +270,14 @@ impl Segment {
 
     /// To be passed on to workers.
     #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    pub fn files(&self) -> Files<BorrowedFd<'_>> {
+        self.mapping.files()
+    }
+
+    /// True where this process can only read the requests.
+    #[must_use]
+    pub const fn is_guarded(&self) -> bool {
+        self.mapping.is_guarded()
     }
 
     /// How a worker does, as far as shared memory tells.
@@ -320,25 +322,6 @@ impl Segment {
         assert!(end.is_some_and(|end| end <= self.map.total()), "place outside the segment");
         assert!(at.is_multiple_of(align_of::<T>()), "place not aligned");
         // SAFETY: `at` is inside the mapping, by the assertion above.
-        unsafe { self.base.add(at) }.cast()
+        unsafe { self.mapping.base().add(at) }.cast()
     }
-}
-
-impl Drop for Segment {
-    fn drop(&mut self) {
-        // SAFETY: exactly the range that `map` mapped. Everything that points into it holds an
-        // `Arc` of the segment.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.map.total()) };
-    }
-}
-
-/// Bytes on huge pages of the mapping that starts at `base`, as the OS says.
-fn huge_bytes(base: usize) -> u64 {
-    let Ok(maps) = fs::read_to_string("/proc/self/smaps") else { return 0 };
-    let start = format!("{base:x}-");
-    maps.lines()
-        .skip_while(|line| !line.starts_with(&start))
-        .find_map(|line| line.strip_prefix("ShmemPmdMapped:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
-        .map_or(0, |kib| kib * 1024)
 }

@@ -39,6 +39,9 @@ pub enum LinkFault {
     /// already holds).
     #[error("slot {0} is not the other side's to name")]
     Slot(u32),
+    /// What it says of a slot cannot be: another lending, or more reply than the slot has room for.
+    #[error("what is said of slot {0} cannot be")]
+    Outcome(u32),
 }
 
 /// One lane: the rings to and from one worker.
@@ -69,6 +72,11 @@ pub struct ShardSide {
     lanes: Box<[Lane]>,
     /// Per slot: 0 for own, else the number of the worker plus one.
     lent: Box<[u16]>,
+    /// Per slot: the lending that its last order names.
+    lendings: Box<[u32]>,
+    /// Per slot: what was last said of it. Private: a worker that thinks better of it later changes
+    /// nothing.
+    outcomes: Box<[Outcome]>,
     parked: Shared<AtomicU32>,
     door: Arc<Door>,
 }
@@ -103,6 +111,8 @@ impl ShardSide {
             slots: Slots::new(segment, shard),
             lanes,
             lent: vec![0; map.layout.slots() as usize].into(),
+            lendings: vec![0; map.layout.slots() as usize].into(),
+            outcomes: vec![Outcome::default(); map.layout.slots() as usize].into(),
             parked: Shared::word(segment, map.shard_parked(shard)),
             door,
         }
@@ -211,12 +221,14 @@ impl ShardSide {
     #[inline]
     pub fn set_order(&mut self, slot: u32, order: &Order) {
         self.assert_own(slot);
+        self.lendings[slot as usize] = order.lending;
         // SAFETY: inside the segment and aligned; the slot is own, so nobody else reads or writes
         // its order.
         unsafe { self.slots.order(slot).write(*order) }
     }
 
-    /// What the worker said of a slot: its word, not a fact.
+    /// What the worker said of a slot when it gave it back: of the right lending, and of no longer
+    /// a reply than there is room for; the rest is its word, not a fact.
     ///
     /// # Panics
     /// As [`ShardSide::request`].
@@ -224,10 +236,7 @@ impl ShardSide {
     #[inline]
     pub fn outcome(&self, slot: u32) -> Outcome {
         self.assert_own(slot);
-        // SAFETY: inside the segment and aligned; any bytes are an outcome. The slot is own: a sane
-        // worker does not write to it. Volatile, so that it is read once even if an insane one
-        // does.
-        unsafe { self.slots.outcome(slot).read_volatile() }
+        self.outcomes[slot as usize]
     }
 
     /// Lends these slots as one batch, and wakes the worker if it sleeps; true where it did.
@@ -283,8 +292,19 @@ impl ShardSide {
             Ok(None) => return None,
             Ok(Some(entry)) => match self.lent.get_mut(entry.index as usize) {
                 Some(owner) if *owner == worker + 1 => {
-                    *owner = 0;
-                    return Some(Ok(entry.index));
+                    // SAFETY: inside the segment and aligned; any bytes are an outcome. Volatile:
+                    // read once, whatever happens to it meanwhile.
+                    let outcome = unsafe { self.slots.outcome(entry.index).read_volatile() };
+                    let slot = entry.index as usize;
+                    if outcome.lending == self.lendings[slot]
+                        && outcome.reply_len as usize <= self.slots.reply(entry.index).len()
+                    {
+                        *owner = 0;
+                        self.outcomes[slot] = outcome;
+                        return Some(Ok(entry.index));
+                    }
+                    // The slot stays lent until the reset.
+                    LinkFault::Outcome(entry.index)
                 }
                 _ => LinkFault::Slot(entry.index),
             },
@@ -293,6 +313,17 @@ impl ShardSide {
         lane.broken = true;
         self.slots.segment().accuse(worker);
         Some(Err(fault))
+    }
+
+    /// Believes nothing more that this worker says, and has its supervisor end it: its completions
+    /// did not hold. What it holds, and what is still lent to it, comes back with
+    /// [`ShardSide::reset`].
+    ///
+    /// # Panics
+    /// If there is no such worker.
+    pub fn distrust(&mut self, worker: u16) {
+        self.lanes[usize::from(worker)].broken = true;
+        self.slots.segment().accuse(worker);
     }
 
     /// Takes back every slot that a worker still holds and makes its lane ready for a successor.

@@ -2,13 +2,14 @@
 //! change.
 #![cfg(not(loom))]
 
-use link::{AttachError, Layout, Segment, SharedFile};
+use link::{AttachError, Files, Layout, Segment, SharedFile};
 use rustix::{
-    fd::OwnedFd,
+    fd::{BorrowedFd, OwnedFd},
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
     io::{Errno, pread, pwrite, write},
+    mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mprotect},
 };
-use std::{io, path::Path};
+use std::{io, path::Path, ptr};
 
 const LAYOUT: Layout = Layout {
     shards: 2,
@@ -22,17 +23,25 @@ const LAYOUT: Layout = Layout {
 };
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
-/// A copy of a segment's head in a file of this length, changed at one place.
-fn forged(len: u64, at: u64, bytes: &[u8]) -> OwnedFd {
+/// The descriptors of a segment, as they come out of a control message.
+fn received(segment: &Segment) -> Files<OwnedFd> {
+    let Files { segment, requests } = segment.files();
+    let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().expect("descriptor");
+    Files { segment: own(segment), requests: own(requests) }
+}
+
+/// A copy of a segment's head in a file of this length, changed at one place, beside the requests
+/// of a good one.
+fn forged(len: u64, at: u64, bytes: &[u8]) -> Files<OwnedFd> {
     let segment = Segment::create(&LAYOUT).expect("segment");
     let mut head = [0; 256];
-    pread(segment.fd(), &mut head, 0).expect("read");
+    pread(segment.files().segment, &mut head, 0).expect("read");
     let fd = memfd_create("forged", MemfdFlags::ALLOW_SEALING).expect("memfd");
     ftruncate(&fd, len).expect("size");
     pwrite(&fd, &head[..256.min(len as usize)], 0).expect("write");
     pwrite(&fd, bytes, at).expect("write");
     fcntl_add_seals(&fd, SEALS).expect("seals");
-    fd
+    Files { segment: fd, ..received(&segment) }
 }
 
 fn total() -> u64 {
@@ -42,12 +51,14 @@ fn total() -> u64 {
 #[test]
 fn a_segment_is_attached_as_it_was_made() {
     let segment = Segment::create(&LAYOUT).expect("segment");
-    let other = Segment::attach(segment.fd().try_clone_to_owned().expect("fd")).expect("attach");
+    let other = Segment::attach(received(&segment)).expect("attach");
     assert_eq!((segment.layout(), other.layout()), (&LAYOUT, &LAYOUT));
     assert_eq!(segment.range().1 as u64, total());
     // What a node maps cannot change its length any more.
-    assert_eq!(ftruncate(segment.fd(), 0), Err(Errno::PERM));
-    assert_eq!(ftruncate(segment.fd(), total() * 2), Err(Errno::PERM));
+    for fd in [segment.files().segment, segment.files().requests] {
+        assert_eq!(ftruncate(fd, 0), Err(Errno::PERM));
+        assert_eq!(ftruncate(fd, total() * 2), Err(Errno::PERM));
+    }
     // And a forgery without a fault is a segment: the cases below fail for their fault alone.
     assert!(Segment::attach(forged(total(), 0, b"")).is_ok());
 }
@@ -71,11 +82,69 @@ fn what_is_no_segment_of_this_build_is_refused_with_the_difference() {
 
 #[test]
 fn what_could_shrink_is_refused() {
-    let fd = memfd_create("open", MemfdFlags::ALLOW_SEALING).expect("memfd");
-    ftruncate(&fd, total()).expect("size");
-    assert!(matches!(Segment::attach(fd), Err(AttachError::Unsealed)));
+    let segment = Segment::create(&LAYOUT).expect("segment");
+    let open = || {
+        let fd = memfd_create("open", MemfdFlags::ALLOW_SEALING).expect("memfd");
+        ftruncate(&fd, total()).expect("size");
+        fd
+    };
+    let refusal = |files| Segment::attach(files).expect_err("refused");
     let null = std::fs::File::open("/dev/null").expect("null");
-    assert!(matches!(Segment::attach(null.into()), Err(AttachError::Unsealed)));
+    for fd in [open(), null.into()] {
+        let fd2 = fd.try_clone().expect("descriptor");
+        let head = refusal(Files { segment: fd, ..received(&segment) });
+        assert!(matches!(head, AttachError::Unsealed), "{head}");
+        let requests = refusal(Files { requests: fd2, ..received(&segment) });
+        assert!(matches!(requests, AttachError::Unsealed), "{requests}");
+    }
+    // Sealed, but too short: the first touch of a request would end the process.
+    let short = memfd_create("short", MemfdFlags::ALLOW_SEALING).expect("memfd");
+    fcntl_add_seals(&short, SEALS).expect("seals");
+    let length = refusal(Files { requests: short, ..received(&segment) });
+    assert!(matches!(length, AttachError::Length { actual: 0, .. }), "{length}");
+}
+
+#[test]
+fn sec_requests_are_read_only_to_workers_whatever_they_try() {
+    let segment = Segment::create(&LAYOUT).expect("segment");
+    let worker = Segment::attach(received(&segment)).expect("attach");
+    assert!(worker.is_guarded() && !segment.is_guarded());
+    let requests = worker.arenas().requests;
+    // SAFETY: changes the protection of a mapping to which no reference exists.
+    let upgraded = unsafe {
+        mprotect(
+            requests.cast().as_ptr(),
+            requests.len(),
+            MprotectFlags::READ | MprotectFlags::WRITE,
+        )
+    };
+    assert_eq!(upgraded, Err(Errno::ACCESS));
+    let fd = segment.files().requests;
+    let both = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping touches no existing memory.
+    let again = unsafe { mmap(ptr::null_mut(), 4_096, both, MapFlags::SHARED, fd, 0) };
+    assert_eq!(again, Err(Errno::PERM));
+    assert_eq!(pwrite(fd, b"x", 0), Err(Errno::PERM));
+    // What the node writes arrives, and replies are theirs to write.
+    // SAFETY: the node's own mapping; nothing else refers to the byte.
+    unsafe { segment.arenas().requests.cast::<u8>().write(7) };
+    // SAFETY: as above, in the other mapping.
+    assert_eq!(unsafe { requests.cast::<u8>().read() }, 7);
+    // SAFETY: as above; replies are mapped to be written.
+    unsafe { worker.arenas().replies.cast::<u8>().write(8) };
+    // SAFETY: as above.
+    assert_eq!(unsafe { segment.arenas().replies.cast::<u8>().read() }, 8);
+}
+
+#[test]
+fn a_segment_for_devices_can_be_written_whole() {
+    let segment = Segment::create_for_devices(&LAYOUT).expect("segment");
+    let worker = Segment::attach(received(&segment)).expect("attach");
+    assert!(!worker.is_guarded());
+    // SAFETY: nothing else refers to the byte.
+    unsafe { worker.arenas().requests.cast::<u8>().write(9) };
+    // SAFETY: as above.
+    assert_eq!(unsafe { segment.arenas().requests.cast::<u8>().read() }, 9);
 }
 
 #[test]

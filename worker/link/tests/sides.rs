@@ -2,7 +2,8 @@
 //! leaves behind.
 #![cfg(not(loom))]
 
-use link::{Layout, Lent, LinkFault, Segment, ShardSide, WorkerSide, door::Door};
+use link::{Files, Layout, Lent, LinkFault, Segment, ShardSide, WorkerSide, door::Door};
+use rustix::fd::BorrowedFd;
 use std::{panic, sync::Arc, thread};
 use wire::{Dtype, ErrorCode, Operation, Order, Outcome, Work};
 
@@ -40,12 +41,18 @@ impl Node {
 
     /// A worker as its own process would see it: over a second mapping.
     fn worker(&self, worker: u16) -> WorkerSide {
-        let fd = self.segment.fd().try_clone_to_owned().expect("descriptor");
-        let segment = Arc::new(Segment::attach(fd).expect("attach"));
+        let segment = Arc::new(attached(&self.segment));
         let clone = |door: &Arc<Door>| door.try_clone().expect("descriptor");
         let shards = self.shard_doors.iter().map(clone).collect();
         WorkerSide::new(&segment, worker, clone(&self.worker_doors[usize::from(worker)]), shards)
     }
+}
+
+/// A second mapping of the same memory.
+fn attached(segment: &Segment) -> Segment {
+    let Files { segment, requests } = segment.files();
+    let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().expect("descriptor");
+    Segment::attach(Files { segment: own(segment), requests: own(requests) }).expect("attach")
 }
 
 fn order(message_id: u64, payload_len: u32, lending: u32) -> Order {
@@ -171,6 +178,59 @@ fn a_worker_that_gives_back_what_it_does_not_hold_is_cut_off() {
 }
 
 #[test]
+fn sec_a_worker_that_says_what_cannot_be_of_its_own_slot_is_cut_off() {
+    let mut node = Node::new();
+    let liar = node.worker(0);
+    let shard = &mut node.shards[0];
+    // More reply than there is room for.
+    shard.set_order(4, &order(1, 1, 7));
+    shard.lend(0, [4].into_iter());
+    let long = Outcome { reply_len: LAYOUT.small_reply + 1, ..Outcome::default() };
+    take(&liar, 1).remove(0).complete(long).expect("the liar notices nothing");
+    assert_eq!(shard.completion(0), Some(Err(LinkFault::Outcome(4))));
+    drop(liar);
+    // SAFETY: the worker side is dropped.
+    assert_eq!(unsafe { shard.reset(0) }, 1, "it stayed lent");
+    // An answer to the lending before.
+    let liar = node.worker(0);
+    let shard = &mut node.shards[0];
+    shard.set_order(4, &order(1, 1, 8));
+    shard.lend(0, [4].into_iter());
+    let before = take(&liar, 1).remove(0);
+    // SAFETY: not true, and that is the test.
+    assert_eq!(unsafe { shard.reset(0) }, 1);
+    shard.set_order(4, &order(1, 1, 9));
+    shard.lend(0, [4].into_iter());
+    before.complete(Outcome::default()).expect("the liar notices nothing");
+    assert_eq!(shard.completion(0), Some(Err(LinkFault::Outcome(4))));
+    assert_eq!(node.segment.pulse(0).faults, 2);
+}
+
+#[test]
+fn sec_what_a_worker_said_is_read_once() {
+    let mut node = Node::new();
+    let worker = node.worker(0);
+    let shard = &mut node.shards[0];
+    shard.set_order(0, &order(1, 1, 5));
+    shard.lend(0, [0].into_iter());
+    let outcome = Outcome { reply_len: 33, ..Outcome::default() };
+    take(&worker, 1).remove(0).complete(outcome).expect("honest node");
+    assert_eq!(shard.completion(0), Some(Ok(0)));
+    // Second thoughts, over the whole of shared memory that a worker can write to and that is no
+    // request: the control words, the tickets, the replies.
+    let other = attached(&node.segment);
+    let head = other.arenas().requests.cast::<u8>().addr().get() - other.range().0.addr();
+    // SAFETY: mapped to be written; no reference into this mapping exists. Behind the head's page,
+    // which says what the segment is.
+    unsafe { other.range().0.add(4_096).write_bytes(0xA5, head - 4_096) };
+    assert_eq!(shard.outcome(0), Outcome { lending: 5, ..outcome });
+    // Every word of the rings is now a lie: the node is told so and goes on.
+    assert!(matches!(shard.completion(0), Some(Err(LinkFault::Position(_)))));
+    assert!(!shard.lend(0, [1, 2].into_iter()));
+    assert!(!node.shards[0].lend(1, [3].into_iter()) || node.worker_doors[1].silence());
+}
+
+#[test]
 fn a_worker_believes_no_impossible_position() {
     let mut node = Node::new();
     let worker = node.worker(0);
@@ -248,8 +308,7 @@ fn a_side_is_given_out_once_and_only_by_the_node() {
         panic::catch_unwind(panic::AssertUnwindSafe(make)).is_err()
     };
     assert!(again(&node.segment));
-    let fd = node.segment.fd().try_clone_to_owned().expect("descriptor");
-    assert!(again(&Arc::new(Segment::attach(fd).expect("attach"))));
+    assert!(again(&Arc::new(attached(&node.segment))));
 }
 
 #[test]

@@ -12,9 +12,10 @@ use kernels::{Element, Row, fidelity::Reconstruction};
 use link::SharedFile;
 use std::sync::OnceLock;
 use wire::{Coding, Dtype, ErrorCode, Operation, payload::TensorWork, response};
-use worker::{Args, Choice, Poll};
+use worker::{Args, Choice, Poll, sandbox::Mode};
 
-const CPU: Args = Args { backend: Choice::Cpu, poll: Poll::Balanced, device: 0 };
+const CPU: Args =
+    Args { backend: Choice::Cpu, poll: Poll::Balanced, device: 0, sandbox: Mode::Off };
 const COLS: u32 = 30_522;
 
 /// Largest error of a decoded value, in nats, by coding.

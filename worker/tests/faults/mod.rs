@@ -18,7 +18,7 @@ use wire::{Dtype, ErrorCode, Operation, Order, Work, payload::TensorWork};
 use worker::{Args, Choice, Poll, exit, run_on};
 
 fn rig() -> Rig {
-    Rig::start(Args { backend: Choice::Cpu, poll: Poll::Frugal, device: 0 }, None)
+    Rig::start(Args { backend: Choice::Cpu, poll: Poll::Frugal, ..Args::default() }, None)
 }
 
 fn echo(rows: &[u8]) -> Request<'_> {
@@ -140,7 +140,7 @@ fn the_answer_says_what_is_served_and_on_what() {
         [(None, basic), (Some("lm_head.safetensors"), basic | bit(Operation::LmHead))]
     {
         let rig = Rig::start(Args::default(), weights);
-        let Answer::Ready { pid, operations, backend, text } = &rig.answer else {
+        let Answer::Ready { pid, operations, backend, text, .. } = &rig.answer else {
             panic!("refused: {:?}", rig.answer);
         };
         assert_eq!((*pid, *operations), (std::process::id(), served));
@@ -154,7 +154,7 @@ fn the_answer_says_what_is_served_and_on_what() {
 #[test]
 fn a_worker_goes_when_its_node_goes() {
     for poll in [Poll::Latency, Poll::Balanced, Poll::Frugal] {
-        let mut rig = Rig::start(Args { backend: Choice::Cpu, poll, device: 0 }, None);
+        let mut rig = Rig::start(Args { backend: Choice::Cpu, poll, ..Args::default() }, None);
         rig.load(0, &echo(&[7; 32]));
         rig.run(&[0]);
         assert_eq!(rig.close(), exit::GONE, "{poll:?}");
@@ -170,7 +170,7 @@ fn refused(rig: &mut Rig, part: &str) {
 
 #[test]
 fn cuda_on_demand_is_refused_with_the_reason() {
-    let args = Args { backend: Choice::Cuda, poll: Poll::Frugal, device: 0 };
+    let args = Args { backend: Choice::Cuda, poll: Poll::Frugal, ..Args::default() };
     refused(&mut Rig::start(args, None), "CUDA");
 }
 
@@ -180,9 +180,12 @@ fn an_offer_that_does_not_fit_is_refused() {
     refused(&mut Rig::offer(args(), None, |offer| offer.layout_hash ^= 1), "layout");
     refused(&mut Rig::offer(args(), None, |offer| offer.worker = 1), "does not fit");
     refused(&mut Rig::offer(args(), None, |offer| offer.shards.push(offer.door)), "does not fit");
-    refused(&mut Rig::offer(args(), None, |offer| offer.segment = offer.door), "segment");
+    refused(&mut Rig::offer(args(), None, |offer| offer.files.segment = offer.door), "segment");
     // A descriptor that is not sealed could shrink while it is read.
-    refused(&mut Rig::offer(args(), None, |offer| offer.weights = Some(offer.segment)), "sealed");
+    refused(
+        &mut Rig::offer(args(), None, |offer| offer.weights = Some(offer.files.segment)),
+        "sealed",
+    );
 }
 
 /// A sealed file that holds these bytes.

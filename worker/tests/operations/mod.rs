@@ -3,9 +3,10 @@
 use crate::support::{BULK, Request, Rig, elements, tensor};
 use half::{bf16, f16};
 use wire::{Dtype, ErrorCode, Operation, flags, payload::TensorWork, response};
-use worker::{Args, Choice, Poll};
+use worker::{Args, Choice, Poll, sandbox::Mode};
 
-const CPU: Args = Args { backend: Choice::Cpu, poll: Poll::Balanced, device: 0 };
+const CPU: Args =
+    Args { backend: Choice::Cpu, poll: Poll::Balanced, device: 0, sandbox: Mode::Off };
 
 /// COMP: top-k of f32 rows: values and indices exactly, log-sum-exp to 1e-6.
 #[test]

@@ -166,7 +166,7 @@ impl Rig {
         let mut offer = Offer {
             worker: 0,
             layout_hash: LAYOUT.hash(),
-            segment: segment.fd(),
+            files: segment.files(),
             door: bell.fd(),
             shards: vec![door.fd()],
             weights: weights.map(SharedFile::fd),

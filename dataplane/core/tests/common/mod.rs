@@ -44,7 +44,7 @@ pub(crate) const fn work(operation: Operation, len: u32) -> Work {
 
 /// A request that waits for a worker. `None` when no slot is free.
 pub(crate) fn arrived(table: &mut SlotTable, work: Work) -> Option<Arrived> {
-    let slot = table.receive(false)?;
+    let slot = table.receive(false, 0, false)?;
     let tenant = Tenant {
         conn: ConnId(0),
         conn_life: 0,
@@ -53,12 +53,17 @@ pub(crate) fn arrived(table: &mut SlotTable, work: Work) -> Option<Arrived> {
         arrived: 0,
         deadline: 0,
         work,
+        priority: wire::Priority::Normal,
+        cost: 0,
+        key: 0,
         payload_len: 16,
         lending: 0,
         tries: 0,
         worker: WorkerId(0),
         batch: 0,
+        lent_at: 0,
         abandoned: false,
+        lent_id: 0,
     };
     Some(table.arrive(slot, tenant))
 }

@@ -11,7 +11,8 @@ use std::{collections::BTreeMap, time::Instant};
 /// A connection and what is known of it.
 pub(super) struct Conn {
     pub(super) quic: Connection,
-    who: Option<Caller>,
+    /// Its certificates speak for somebody who may come in.
+    known: bool,
     /// When the handshake must be confirmed; `None` once it is, or is given up.
     pub(super) until: Option<Instant>,
     /// Its first flight carried data that was accepted.
@@ -27,7 +28,7 @@ impl Conn {
     pub(super) fn new(quic: Connection, until: Instant) -> Self {
         Self {
             quic,
-            who: None,
+            known: false,
             until: Some(until),
             early: false,
             streams: BTreeMap::new(),
@@ -122,18 +123,18 @@ impl Bridge {
         }
         conn.early = true;
         self.counters.early.add(1);
-        let who = self.identity(index);
+        let known = self.identity(index).is_some();
         if let Some(conn) = self.conn(index) {
-            conn.who = who;
+            conn.known = known;
         }
         self.take_streams(index);
     }
 
     fn confirmed(&mut self, now: Instant, index: usize) {
-        let who = self.identity(index);
+        let known = self.identity(index).is_some();
         let Some(conn) = self.conn(index) else { return };
-        conn.who = who;
-        if who.is_none() {
+        conn.known = known;
+        if !known {
             self.counters.refuse(Refusal::Identity);
             return self.close(now, index, Code::Identity);
         }
@@ -148,21 +149,26 @@ impl Bridge {
         self.take_streams(index);
     }
 
-    /// Takes up the streams that the peer has opened, once it is known who it is.
+    /// Takes up the streams that the peer has opened, once it is known who it is. That is asked
+    /// again for each: a shard counts a stream as a connection, and an identity without one may
+    /// have lost its place, or its certificate may have expired.
     fn take_streams(&mut self, index: usize) {
         while let Some(conn) = self.conn(index)
-            && let Some(who) = conn.who
+            && conn.known
             && let Some(id) = conn.quic.streams().accept(Dir::Bi)
         {
             let gate = conn.until.is_some().then(Gate::default);
-            let room = if self.draining {
-                Err(Refusal::Draining)
-            } else {
-                let stream = Stream::new(index, id, gate);
-                self.streams.insert(stream).map_err(|_| Refusal::Streams)
+            let place = match self.identity(index) {
+                _ if self.draining => Err(Refusal::Draining),
+                None => Err(Refusal::Identity),
+                Some(who) => {
+                    let stream = Stream::new(index, id, gate);
+                    let key = self.streams.insert(stream).map_err(|_| Refusal::Streams);
+                    key.map(|key| (key, who))
+                }
             };
-            match (room, self.conn(index)) {
-                (Ok(key), Some(conn)) => {
+            match (place, self.conn(index)) {
+                (Ok((key, who)), Some(conn)) => {
                     conn.streams.insert(id, key);
                     self.told.push_back(Happening::Opened(key, who));
                 }
@@ -189,7 +195,7 @@ impl Bridge {
     fn lose(&mut self, index: usize) -> bool {
         let Some(conn) = self.conn(index) else { return false };
         let handshaking = conn.until.take().is_some();
-        conn.who = None;
+        conn.known = false;
         for key in std::mem::take(&mut conn.streams).into_values() {
             self.streams.remove(key);
             self.told.push_back(Happening::Gone(key));

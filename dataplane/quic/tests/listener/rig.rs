@@ -71,6 +71,7 @@ impl Node {
         let count = Arc::clone(&counters);
         let running = Running::start(socket.into(), papers.node(), limits, count, identify(), hand)
             .expect("starts");
+        running.serve();
         Self { papers, address, counters, callers, running: Some(running) }
     }
 

@@ -48,8 +48,15 @@ impl Raw {
                 stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
                 Socket::Unix(stream)
             }
+            other => panic!("{other}: frames are made by hand on plain sockets"),
         };
         Self { socket }
+    }
+
+    /// Over a socket that is connected already.
+    pub(crate) fn over(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        Self { socket: Socket::Unix(stream) }
     }
 
     /// Sends all bytes.

@@ -2,7 +2,7 @@
 //! buffers and entries there are, every byte arrives once, in order, and at the end nothing is left
 //! behind.
 
-use crate::rig::{GEOMETRY, Rig, Seen, config, connect, reset_on_drop};
+use crate::rig::{GEOMETRY, Link, Rig, Seen, config, connect, reset_on_drop};
 use dataplane_core::{
     driver::{ConnId, Driver, Segment},
     memory::{ChunkId, Memory, SlotId},
@@ -299,9 +299,9 @@ impl World {
     }
 }
 
-fn run(seed: u64, accepted: u32) {
+fn run(seed: u64, accepted: u32, link: Link) {
     let tight = Config { accepted, buffers: 4, buffer_len: 256, submissions: 8, ..config() };
-    let (rig, address) = Rig::tcp(&tight);
+    let (rig, address) = Rig::over(link, &tight);
     let mut world = World { rig, dice: Dice(seed), peers: HashMap::new(), calm: false };
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::new(address)).collect();
     for _ in 0..STEPS {
@@ -364,13 +364,21 @@ fn has_ended(client: &Client) -> bool {
 #[test]
 fn streams_survive_any_order_of_events() {
     for seed in 1..=6 {
-        run(seed * 7_919, GEOMETRY.slots());
+        run(seed * 7_919, GEOMETRY.slots(), Link::Plain);
     }
 }
 
 #[test]
 fn streams_survive_a_roomy_table_too() {
     for seed in 1..=4 {
-        run(seed * 104_729, 32);
+        run(seed * 104_729, 32, Link::Plain);
+    }
+}
+
+#[test]
+fn trans_03_streams_survive_under_tls_too() {
+    for seed in 1..=4 {
+        run(seed * 6_151, GEOMETRY.slots(), Link::Tls);
+        run(seed * 3_571, 32, Link::Tls);
     }
 }

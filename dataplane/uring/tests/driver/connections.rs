@@ -1,6 +1,8 @@
 //! Connections of every kind, many at once, and what they send.
 
-use crate::rig::{Client, GEOMETRY, Rig, Seen, config, connect, pattern, read_exactly};
+use crate::rig::{
+    Client, GEOMETRY, Link, Rig, Seen, config, connect, over_both, pattern, read_exactly,
+};
 use dataplane_core::{
     driver::{ConnId, Driver, Segment},
     memory::{ChunkId, Memory, SlotId},
@@ -91,8 +93,12 @@ fn a_full_table_turns_away_and_recovers() {
 
 #[test]
 fn a_thousand_connections() {
+    over_both(a_thousand);
+}
+
+fn a_thousand(link: Link) {
     let many = Config { accepted: 1_000, submissions: 256, ..config() };
-    let (mut rig, address) = Rig::tcp(&many);
+    let (mut rig, address) = Rig::over(link, &many);
     let mut clients: Vec<_> = (0..1_000).map(|_| connect(address)).collect();
     for (id, client) in clients.iter_mut().enumerate() {
         client.write_all(&pattern(96, id as u8)).unwrap();
@@ -134,8 +140,12 @@ fn a_thousand_connections() {
 
 #[test]
 fn starving_streams_are_fed_when_buffers_return() {
+    over_both(starving);
+}
+
+fn starving(link: Link) {
     let tiny = Config { buffers: 2, buffer_len: 64, ..config() };
-    let (mut rig, address) = Rig::tcp(&tiny);
+    let (mut rig, address) = Rig::over(link, &tiny);
     let mut clients: Vec<_> = (0..16).map(|_| connect(address)).collect();
     for (id, client) in clients.iter_mut().enumerate() {
         client.write_all(&pattern(1_000, id as u8)).unwrap();
@@ -164,7 +174,11 @@ fn starving_streams_are_fed_when_buffers_return() {
 
 #[test]
 fn many_segments_leave_in_order() {
-    let (mut rig, address) = Rig::tcp(&config());
+    over_both(many_segments);
+}
+
+fn many_segments(link: Link) {
+    let (mut rig, address) = Rig::over(link, &config());
     let mut client = connect(address);
     let conn = rig.accepted();
     let mut expected = Vec::new();
@@ -181,9 +195,13 @@ fn many_segments_leave_in_order() {
     }
     let len = expected.len();
     let reader = std::thread::spawn(move || read_exactly(&mut client, len));
-    rig.driver.transmit(conn, &segments);
-    rig.sent(conn, len);
-    assert_eq!(reader.join().unwrap(), expected);
+    if link == Link::Plain {
+        rig.driver.transmit(conn, &segments);
+        rig.sent(conn, len);
+    } else {
+        rig.transmit_all(conn, &segments);
+    }
+    assert!(reader.join().unwrap() == expected);
     assert_eq!(rig.driver.counters().short_sends, 0, "the kernel continues short sends itself");
 }
 

@@ -1,12 +1,16 @@
 //! Reading in both lanes, and the way between them.
 
-use crate::rig::{Client, GEOMETRY, Rig, Seen, config, connect, pattern};
+use crate::rig::{Client, GEOMETRY, Link, Rig, Seen, config, connect, over_both, pattern};
 use dataplane_core::{driver::Driver, memory::SlotId};
 use std::io::Write;
 
 #[test]
 fn what_is_not_used_is_kept_and_offered_again_first() {
-    let (mut rig, address) = Rig::tcp(&config());
+    over_both(kept);
+}
+
+fn kept(link: Link) {
+    let (mut rig, address) = Rig::over(link, &config());
     let mut client = connect(address);
     let conn = rig.accepted();
     let message = pattern(50_000, 1);
@@ -28,7 +32,11 @@ fn what_is_not_used_is_kept_and_offered_again_first() {
 
 #[test]
 fn a_stream_that_stopped_by_itself_stays_silent_until_it_is_started() {
-    let (mut rig, address) = Rig::tcp(&config());
+    over_both(silent);
+}
+
+fn silent(link: Link) {
+    let (mut rig, address) = Rig::over(link, &config());
     let (mut client, mut other) = (connect(address), connect(address));
     let (conn, witness) = (rig.accepted(), rig.accepted());
     rig.driver.start_stream(conn);
@@ -47,7 +55,11 @@ fn a_stream_that_stopped_by_itself_stays_silent_until_it_is_started() {
 
 #[test]
 fn the_end_comes_after_kept_bytes_and_once() {
-    let (mut rig, address) = Rig::tcp(&config());
+    over_both(end_after_kept);
+}
+
+fn end_after_kept(link: Link) {
+    let (mut rig, address) = Rig::over(link, &config());
     let mut client = connect(address);
     let conn = rig.accepted();
     rig.driver.start_stream(conn);
@@ -67,7 +79,11 @@ fn the_end_comes_after_kept_bytes_and_once() {
 
 #[test]
 fn the_bulk_lane_fills_headers_and_slots_in_place() {
-    let (mut rig, address) = Rig::tcp(&config());
+    over_both(bulk_lane);
+}
+
+fn bulk_lane(link: Link) {
+    let (mut rig, address) = Rig::over(link, &config());
     let mut client = connect(address);
     let conn = rig.accepted();
     rig.driver.start_stream(conn);
@@ -99,11 +115,14 @@ fn the_bulk_lane_fills_headers_and_slots_in_place() {
     assert_eq!(rig.next(), Seen::Filled(conn));
     assert_eq!(rig.request(slot, 1 << 20), payload);
     let after = *rig.driver.counters();
-    assert_eq!(after.filled_bytes - before.filled_bytes, 32 + (1 << 20));
-    assert_eq!(
-        after.received_bytes, before.received_bytes,
-        "nothing went through a receive buffer"
-    );
+    if link == Link::Plain {
+        assert_eq!(after.filled_bytes - before.filled_bytes, 32 + (1 << 20));
+        let came = after.received_bytes - before.received_bytes;
+        assert_eq!(came, 0, "nothing went through a receive buffer");
+    } else {
+        let poured = after.tls_poured_bytes - before.tls_poured_bytes;
+        assert_eq!(poured, 32 + (1 << 20), "one copy of each byte, counted");
+    }
 
     // And back to the small lane.
     let mut client = writer.join().unwrap();
@@ -114,7 +133,11 @@ fn the_bulk_lane_fills_headers_and_slots_in_place() {
 
 #[test]
 fn bytes_that_came_before_the_lane_change_are_delivered_before_it() {
-    let (mut rig, address) = Rig::tcp(&config());
+    over_both(before_the_change);
+}
+
+fn before_the_change(link: Link) {
+    let (mut rig, address) = Rig::over(link, &config());
     let mut client = connect(address);
     let conn = rig.accepted();
     rig.driver.start_stream(conn);
@@ -142,7 +165,11 @@ fn bytes_that_came_before_the_lane_change_are_delivered_before_it() {
 
 #[test]
 fn a_stop_without_room_keeps_the_rest_for_the_next_start() {
-    let (mut rig, address) = Rig::tcp(&config());
+    over_both(stop_without_room);
+}
+
+fn stop_without_room(link: Link) {
+    let (mut rig, address) = Rig::over(link, &config());
     let mut client = connect(address);
     let conn = rig.accepted();
     rig.driver.start_stream(conn);
@@ -161,7 +188,11 @@ fn a_stop_without_room_keeps_the_rest_for_the_next_start() {
 
 #[test]
 fn an_end_in_the_middle_of_a_fill_is_an_end() {
-    let (mut rig, address) = Rig::tcp(&config());
+    over_both(end_in_a_fill);
+}
+
+fn end_in_a_fill(link: Link) {
+    let (mut rig, address) = Rig::over(link, &config());
     let mut client = connect(address);
     let conn = rig.accepted();
     rig.driver.fill_header(conn, 32);
@@ -173,7 +204,11 @@ fn an_end_in_the_middle_of_a_fill_is_an_end() {
 
 #[test]
 fn a_fill_of_nothing_is_filled() {
-    let (mut rig, address) = Rig::tcp(&config());
+    over_both(fill_of_nothing);
+}
+
+fn fill_of_nothing(link: Link) {
+    let (mut rig, address) = Rig::over(link, &config());
     let _client = connect(address);
     let conn = rig.accepted();
     rig.driver.fill_slot(conn, SlotId(0), 0, 0);

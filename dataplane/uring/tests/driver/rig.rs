@@ -1,5 +1,6 @@
 //! A driver, a memory, and clients on real sockets; events are taken one by one.
 
+use crate::relay;
 use dataplane_core::{
     driver::{ConnId, Driver, Event, Segment},
     memory::{ChunkId, Geometry, Memory, SlotId},
@@ -45,6 +46,22 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// What lies between a client and the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    Plain,
+    /// TLS, through a relay that speaks it for the client.
+    Tls,
+}
+
+/// Runs a scenario over both.
+pub(crate) fn over_both(scenario: fn(Link)) {
+    for link in [Link::Plain, Link::Tls] {
+        eprintln!("over {link:?}");
+        scenario(link);
+    }
+}
+
 /// An event, owned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
@@ -60,6 +77,7 @@ pub(crate) enum Seen {
     WorkerUp(u16, u32),
     WorkerDown(u16),
     Drain,
+    Leave,
 }
 
 pub(crate) struct Rig {
@@ -83,6 +101,27 @@ impl Rig {
     /// A rig that listens on a TCP port of the machine's choice.
     pub(crate) fn tcp(config: &Config) -> (Self, SocketAddr) {
         Self::listening(config, "127.0.0.1:0")
+    }
+
+    /// The same over this kind of link; the address is the relay's where there is one.
+    pub(crate) fn over(link: Link, config: &Config) -> (Self, SocketAddr) {
+        match link {
+            Link::Plain => Self::tcp(config),
+            Link::Tls => {
+                let (rig, address) = Self::under_tls(config);
+                (rig, relay::start(address))
+            }
+        }
+    }
+
+    /// A rig whose port speaks TLS.
+    pub(crate) fn under_tls(config: &Config) -> (Self, SocketAddr) {
+        let tls = Some(config.tls.unwrap_or_default());
+        let mut rig = Self::new(&Config { tls, ..config.clone() });
+        let fd = listen_tcp("127.0.0.1:0".parse().unwrap(), 1_024).unwrap();
+        let address = rustix::net::getsockname(&fd).unwrap().try_into().unwrap();
+        rig.driver.listen_tls(fd, relay::gate()).unwrap();
+        (rig, address)
     }
 
     pub(crate) fn listening(config: &Config, address: &str) -> (Self, SocketAddr) {
@@ -134,6 +173,7 @@ impl Rig {
             Event::WorkerUp { worker, operations } => Seen::WorkerUp(worker.0, operations),
             Event::WorkerDown { worker } => Seen::WorkerDown(worker.0),
             Event::Drain => Seen::Drain,
+            Event::Leave => Seen::Leave,
         };
         Some(seen)
     }
@@ -169,6 +209,25 @@ impl Rig {
         assert_eq!(self.next(), Seen::Sent(conn, len as u32));
     }
 
+    /// Sends all of these, in as many transmits as it takes; no other event may come.
+    pub(crate) fn transmit_all(&mut self, conn: ConnId, mut segments: &[Segment]) {
+        let mut skip = 0;
+        while let Some(first) = segments.first() {
+            let mut parts = segments.to_vec();
+            parts[0] = after(first, skip);
+            self.driver.transmit(conn, &parts);
+            let Seen::Sent(_, mut sent) = self.next() else { panic!("not sent") };
+            while let Some(first) = segments.first()
+                && sent >= first.len() - skip
+            {
+                sent -= first.len() - skip;
+                skip = 0;
+                segments = &segments[1..];
+            }
+            skip += sent;
+        }
+    }
+
     pub(crate) fn close(&mut self, conn: ConnId) {
         self.driver.close(conn);
         assert_eq!(self.next(), Seen::Closed(conn));
@@ -176,6 +235,18 @@ impl Rig {
 
     pub(crate) fn request(&self, slot: SlotId, len: usize) -> &[u8] {
         &self.memory.request(slot)[..len]
+    }
+}
+
+/// What is left of a segment after its first bytes.
+fn after(segment: &Segment, skip: u32) -> Segment {
+    match *segment {
+        Segment::Chunk { chunk, from, len } => {
+            Segment::Chunk { chunk, from: from + skip, len: len - skip }
+        }
+        Segment::Reply { slot, from, len } => {
+            Segment::Reply { slot, from: from + skip, len: len - skip }
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! After its start a driver takes no memory: not for streams, fills, sends, closing or accepting.
 
-use crate::rig::{GEOMETRY, Rig, config, connect, pattern};
+use crate::rig::{GEOMETRY, Link, Rig, config, connect, pattern};
 use dataplane_core::{
     driver::{ConnId, Driver, Event, Segment},
     memory::{ChunkId, Memory, SlotId},
 };
+use dataplane_uring::{Config, TlsSizes};
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
@@ -14,6 +15,7 @@ use std::{
 
 thread_local! {
     static TAKEN: Cell<u64> = const { Cell::new(0) };
+    static HELD: Cell<i64> = const { Cell::new(0) };
 }
 
 /// Allocations of the calling thread so far.
@@ -28,11 +30,13 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         TAKEN.set(TAKEN.get() + 1);
+        HELD.set(HELD.get() + layout.size() as i64);
         // SAFETY: the caller's promise about `layout` is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        HELD.set(HELD.get() - layout.size() as i64);
         // SAFETY: `place` came from `alloc` above, hence from the system's allocator, with this
         // layout.
         unsafe { System.dealloc(place, layout) }
@@ -142,4 +146,61 @@ fn the_steady_state_takes_no_memory() {
     let seen = TAKEN.get();
     drop(pattern(1_000, 1));
     assert!(TAKEN.get() > seen);
+}
+
+/// Small messages and rows, in and out, over connections that stay.
+fn round_under_tls(rig: &mut Rig, clients: &mut [(ConnId, TcpStream)]) {
+    let small = [7; 960];
+    let bulk = [8; 50_000];
+    let mut reply = [0; 960];
+    for (conn, client) in clients.iter_mut() {
+        client.write_all(&small).unwrap();
+        rig.driver.start_stream(*conn);
+        serve(rig, 1);
+        client.read_exact(&mut reply).unwrap();
+        assert_eq!(reply, small);
+        rig.driver.stop_stream(*conn);
+        serve(rig, 1);
+        client.write_all(&bulk).unwrap();
+        serve(rig, 1);
+        client.read_exact(&mut reply[..100]).unwrap();
+    }
+}
+
+/// A connection takes memory when it comes, not more than the printed sum says, and none for its
+/// messages.
+#[test]
+fn the_steady_state_under_tls_takes_no_memory_and_a_connection_what_was_announced() {
+    const CLIENTS: usize = 8;
+    let sizes = TlsSizes { handshakes: 1, ..TlsSizes::default() };
+    let config = Config {
+        accepted: CLIENTS as u32,
+        adopted: 0,
+        buffer_len: 16 << 10,
+        tls: Some(sizes),
+        ..config()
+    };
+    let (mut rig, address) = Rig::over(Link::Tls, &config);
+    let held = HELD.get();
+    let mut clients: Vec<_> = Vec::with_capacity(CLIENTS);
+    for _ in 0..CLIENTS {
+        let client = connect(address);
+        clients.push((rig.accepted(), client));
+    }
+    for _ in 0..3 {
+        round_under_tls(&mut rig, &mut clients);
+    }
+    let before = TAKEN.get();
+    let each = (HELD.get() - held) as u64 / CLIENTS as u64;
+    let announced = config.bytes().map(|(_, bytes)| bytes)[5] / CLIENTS as u64;
+    assert!(each <= announced && each * 2 > announced, "{each} of {announced}");
+    for _ in 0..20 {
+        round_under_tls(&mut rig, &mut clients);
+    }
+    assert_eq!(TAKEN.get() - before, 0);
+    assert_eq!(rig.driver.counters().tls_poured_bytes, 23 * CLIENTS as u64 * 50_000);
+    for (conn, _client) in clients {
+        rig.close(conn);
+    }
+    assert!(HELD.get() - held < 4_096, "all of it goes with the connections");
 }

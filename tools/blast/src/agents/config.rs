@@ -1,8 +1,9 @@
 //! What a run of agents is asked to do, checked as a whole before anything is opened.
 
 use crate::config::{BlastError, CONNECTIONS_MAX, SOURCES_MAX, THREADS_MAX};
-use client::Addr;
+use client::{Addr, Security};
 use fleet::{Fleet, Mix, Rng, World};
+use sign::PublicKey;
 use std::time::Duration;
 use wire::mesh::{CAPABILITIES_MAX, CAPABILITY_LEN_MAX, REGISTRATION_MAX};
 
@@ -78,11 +79,24 @@ pub struct Capability {
     pub share: f64,
 }
 
+/// What agents do with keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// They take up only what the node signed.
+    pub verify: bool,
+    /// Its key; `None` for the one that it names when they register.
+    pub node_key: Option<PublicKey>,
+    /// They have keys, and sign their answers where the node asks for it.
+    pub sign: bool,
+}
+
 /// A whole run of agents.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The node.
     pub addr: Addr,
+    /// Certificates, for an address that needs them.
+    pub security: Option<Security>,
     /// Agents.
     pub count: u32,
     /// Agents on each connection.
@@ -97,6 +111,8 @@ pub struct Config {
     pub capabilities: Vec<Capability>,
     /// How they misbehave.
     pub behaviours: Behaviours,
+    /// What they do with keys.
+    pub proof: Proof,
     /// Heartbeats per second of all agents together, planned ahead; `None` for one of each agent in
     /// five seconds.
     pub beats_per_second: Option<f64>,
@@ -115,6 +131,7 @@ impl Config {
     pub const fn new(addr: Addr, count: u32) -> Self {
         Self {
             addr,
+            security: None,
             count,
             per_connection: 100,
             world: World::Off,
@@ -128,6 +145,7 @@ impl Config {
                 twice: 0.0,
                 vanish: 0.0,
             },
+            proof: Proof { verify: false, node_key: None, sign: false },
             beats_per_second: None,
             duration: None,
             threads: None,
@@ -153,7 +171,7 @@ impl Config {
     pub fn sources(&self) -> u32 {
         match self.addr {
             Addr::Tcp { .. } => self.connections().div_ceil(PER_SOURCE),
-            Addr::Unix(_) => 1,
+            Addr::Unix(_) | Addr::Tls { .. } | Addr::Quic { .. } => 1,
         }
     }
 

@@ -18,19 +18,20 @@ const fn arrows(
 }
 
 /// Every package of the workspace. `benches` may see anything and nothing may see it.
-const ARROWS: [Arrows; 18] = [
+const ARROWS: [Arrows; 21] = [
     arrows("wire", &[], &[]),
     arrows("kernels", &[], &[]),
     arrows("cuda-shim", &["kernels"], &[]),
-    arrows("client", &["wire"], &[]),
+    arrows("client", &["tls", "wire"], &[]),
     arrows("codec", &["kernels", "wire"], &[]),
     arrows("tls", &["wire"], &[]),
     arrows("link", &["wire"], &[]),
+    arrows("sign", &["wire"], &[]),
     // A driver for tests; nothing that is shipped knows it.
     arrows("fake-cuda", &["cuda-shim"], &[]),
     arrows("worker", &["codec", "link", "kernels", "wire"], &["fake-cuda"]),
     arrows("dataplane-core", &["wire"], &[]),
-    arrows("mesh", &["wire"], &["fleet"]),
+    arrows("mesh", &["sign", "wire"], &["fleet"]),
     arrows("fleet", &["wire"], &[]),
     arrows("dataplane-quic", &["dataplane-core", "tls", "wire"], &[]),
     arrows("dataplane-uring", &["dataplane-core", "link", "tls", "wire"], &[]),
@@ -45,6 +46,7 @@ const ARROWS: [Arrows; 18] = [
             "kernels",
             "link",
             "mesh",
+            "sign",
             "tls",
             "wire",
             "worker",
@@ -53,13 +55,19 @@ const ARROWS: [Arrows; 18] = [
         ],
         &["fake-cuda"],
     ),
-    arrows("blast", &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh"], &[]),
-    arrows("sim", &["dataplane-core", "fleet", "kernels", "mesh", "wire"], &[]),
+    arrows(
+        "blast",
+        &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh", "sign"],
+        &[],
+    ),
+    arrows("sim", &["dataplane-core", "fleet", "kernels", "mesh", "sign", "wire"], &[]),
+    arrows("fuzz", &["codec", "dataplane-core", "kernels", "link", "mesh", "wire", "worker"], &[]),
+    arrows("fuzz-libfuzzer", &["fuzz"], &[]),
     arrows("xtask", &[], &[]),
 ];
 
 /// Seen by nobody: they sit at the ends of the arrows.
-const ENDS: [&str; 4] = ["dataplane", "sim", "benches", "xtask"];
+const ENDS: [&str; 6] = ["dataplane", "sim", "fuzz", "fuzz-libfuzzer", "benches", "xtask"];
 
 /// Findings in all manifests.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {

@@ -1,7 +1,14 @@
 //! Who is let in and who is not, with rustls at both ends.
 
 use crate::rig::{World, client, request, server, shake};
-use std::time::{Duration, SystemTime};
+use rustls::{
+    ServerConfig, ServerConnection,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tls::{Error, Files, ca::Authority, peer_identity};
 use wire::Role;
 
@@ -47,9 +54,25 @@ fn only_a_node_s_certificate_serves() {
     let now = SystemTime::now();
     let request = request("localhost", &[Role::Agent, Role::Client], &["localhost"]);
     let liar = world.authority.issue(&request, now, false).unwrap();
-    let (mut left, mut right) = (client(&world.client, "localhost"), server(&liar));
+    let honest = tls::server_config(&liar).unwrap_err();
+    assert!(matches!(&honest, Error::NoNode(name) if name == "localhost"), "{honest}");
+    // Who does not ask our own code is found out by the other end.
+    let (mut left, mut right) = (client(&world.client, "localhost"), liar_server(&liar));
     let error = shake(&mut left, &mut right).unwrap_err();
     assert!(error.starts_with("client: ") && error.contains("server authentication"), "{error}");
+}
+
+/// A plain rustls server that asks nobody for a certificate.
+fn liar_server(files: &Files) -> ServerConnection {
+    let chain = vec![CertificateDer::from_pem_file(&files.cert).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
+    let config = ServerConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    ServerConnection::new(Arc::new(config)).unwrap()
 }
 
 #[test]

@@ -2,4 +2,7 @@
 
 mod authority;
 mod handshake;
+mod hostile;
+mod pair;
+mod records;
 mod rig;
