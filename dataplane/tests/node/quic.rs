@@ -264,7 +264,7 @@ fn trans_06_quic_goes_by_tls_at_a_node_without_quic() {
         pool.request(&request, rows).await.expect("an answer");
         let stats = pool.stats();
         assert_eq!(stats.transport, Some(client::Transport::TlsForQuic));
-        assert_eq!(stats.fallbacks, 1);
+        assert!(stats.fallbacks > 0);
     });
     papers.status(&url);
 }
