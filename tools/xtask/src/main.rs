@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one door to everything that keeps this tree in order.
 #![forbid(unsafe_code)]
 
+mod chaos;
 mod ci;
 mod deny;
 mod kernels;
@@ -18,6 +19,7 @@ cargo xtask <command>
   ci [--only A,B] [--skip A,B] [--list]   every gate, in order, with a table at the end
   tidy                                    reads the sources: sizes, bans, arrows, dead files
   kernels [--check]                       makes the GPU code from its sources, or compares it
+  chaos [--debug] [...]                   real nodes under faults; chaos --help says more
   deny                                    licences and sources of all dependencies, without tools
   help                                    this text
 
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
             [flag] if flag == "--check" => kernels::run(&root(), true),
             _ => refuse("kernels takes --check, or nothing"),
         },
+        "chaos" => chaos::run(&root(), rest),
         "deny" => report("deny", &deny::check(&root())),
         other => refuse(&format!("unknown command `{other}`")),
     }
