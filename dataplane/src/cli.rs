@@ -109,7 +109,7 @@ Examples:
   butterfly serve --listen 127.0.0.1:7171 --listen '[::1]:7171' --uds /run/butterfly.sock
   butterfly serve --config node.toml --workers 4 --poll latency
   butterfly serve --lm-head lm_head.safetensors
-  butterfly serve --handover /run/butterfly.handover     # started again, it takes over without a gap
+  butterfly serve --handover /run/butterfly.handover    # started again, it takes over
 
 Prints `listening tcp ADDR` for every address and then `ready`. SIGTERM or SIGINT drains: new work
 is refused, work under way is finished. A second signal ends at once.

@@ -160,13 +160,9 @@ impl Shard {
             self.freed = true;
             return;
         }
-        let code = match outcome.status {
-            0 if self.is_reply(cx, slot, &tenant, &outcome) => None,
-            0 => Some(None),
-            status => Some(ErrorCode::from_code(status)),
-        };
-        // Neither an answer nor a reason.
-        if code == Some(None) {
+        let reason = ErrorCode::from_code(outcome.status);
+        let answered = outcome.status == 0 && self.is_reply(cx, slot, &tenant, &outcome);
+        if !answered && reason.is_none() {
             self.lie(cx, worker);
             if tenant.tries < LENDINGS_MAX {
                 let again = self.slots.run_again(ready, deadline);
@@ -174,7 +170,7 @@ impl Shard {
                 return;
             }
         }
-        let code = code.map(|code| code.unwrap_or(ErrorCode::WorkerFailed));
+        let code = (!answered).then(|| reason.unwrap_or(ErrorCode::WorkerFailed));
         self.stats.latency.record(cx.now.saturating_sub(tenant.arrived));
         match code {
             None => {

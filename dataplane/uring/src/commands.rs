@@ -25,8 +25,8 @@ pub enum Command {
     WorkerDown(Gone),
     /// Accept connections from this listening socket as well.
     Listen(OwnedFd),
-    /// Serve this connected stream socket as if it had been accepted, from this peer. Where there is
-    /// no room for it, it is closed.
+    /// Serve this connected stream socket as if it had been accepted, from this peer. Where there
+    /// is no room for it, it is closed.
     Adopt(OwnedFd, Caller),
     /// Take no new connections; ask peers to leave and answer them until they have.
     Leave,

@@ -184,7 +184,7 @@ impl Outcome {
         let row = |name: &str, account: &Account| {
             let quantile = |q| account.latency.value_at_quantile(q);
             format!(
-                "{name:<14} answered {:>8}  refused {:>4}  died {:>4}  p50 {:>7} us  p99 {:>7} us\n",
+                "{name:<14} answered {:>8} refused {:>4} died {:>4} p50 {:>7} us p99 {:>7} us\n",
                 account.answered,
                 account.refusals(),
                 account.died,
