@@ -207,12 +207,17 @@ impl Stage {
         Addr::Unix(self.setup.uds.clone())
     }
 
-    /// Kills the node; the supervisor starts another.
+    /// Kills the node, and waits until the supervisor has started another.
     pub(crate) fn kill_node(&self) {
-        let mut node = self.node();
-        self.doomed.store(true, Relaxed);
-        node.signal(rustix::process::Signal::KILL);
-        node.wait(Duration::from_secs(10));
+        let lives = self.restarts.load(Relaxed);
+        {
+            let node = self.node();
+            self.doomed.store(true, Relaxed);
+            node.signal(rustix::process::Signal::KILL);
+        }
+        while self.restarts.load(Relaxed) == lives && !self.over.load(Relaxed) {
+            thread::sleep(LOOK);
+        }
     }
 
     /// Kills the node, and starts another in a world that `between` has changed.
