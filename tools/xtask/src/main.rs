@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one door to everything that keeps this tree in order.
 #![forbid(unsafe_code)]
 
+mod chaos;
 mod ci;
 mod deny;
 mod fuzz;
@@ -19,6 +20,7 @@ cargo xtask <command>
   ci [--only A,B] [--skip A,B] [--list]   every gate, in order, with a table at the end
   tidy                                    reads the sources: sizes, bans, arrows, dead files
   kernels [--check]                       makes the GPU code from its sources, or compares it
+  chaos [--debug] [...]                   real nodes under faults; chaos --help says more
   deny                                    licences and sources of all dependencies, without tools
   fuzz [--seconds N] [--target A,B] [--jobs J] [--keep] [--plain]
                                           hostile bytes through every reader, N seconds each
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
             Ok(options) => fuzz::run(&root(), &options),
             Err(message) => refuse(&message),
         },
+        "chaos" => chaos::run(&root(), rest),
         "deny" => report("deny", &deny::check(&root())),
         other => refuse(&format!("unknown command `{other}`")),
     }

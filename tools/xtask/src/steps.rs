@@ -115,6 +115,17 @@ pub(crate) const STEPS: &[Step] = &[
             ])
         },
     },
+    Step {
+        name: "chaos",
+        question: "does every request have its account while processes and links fail?",
+        work: |_| {
+            calls(&[
+                "cargo build --release --quiet --package dataplane",
+                "cargo run --release --quiet --package chaos -- --seconds 12 --seeds 1..3 --quiet",
+                "cargo run --release --quiet --package chaos -- --seconds 8 --handovers 3",
+            ])
+        },
+    },
     Step { name: "bench", question: "does every bench still run?", work: bench_work },
     Step {
         name: "test",
