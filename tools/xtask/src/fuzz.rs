@@ -22,11 +22,12 @@ const HARNESS: &str = "tools/fuzz/libfuzzer";
 const TREE: &str = "tools/fuzz/corpus";
 /// Coverage for the fuzzer and checks of memory. `sanitizer` is unstable in name only on this
 /// target; the bootstrap variable lets a stable compiler take it.
-const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Ccodegen-units=1 \
+const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address \
     -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
-    -Cllvm-args=-simplifycfg-branch-fold-threshold=0";
+    -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares \
+    -Cllvm-args=-simplifycfg-branch-fold-threshold=0 -Ccodegen-units=1";
 /// One input may take so long; what takes longer hangs.
 const INPUT_SECONDS: u32 = 20;
 /// As a run says how many inputs it took.
@@ -99,8 +100,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
 
 impl Runner {
     fn new(root: &Path, plain_only: bool) -> Result<Self, String> {
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| root.join("target"), |folder| root.join(PathBuf::from(folder)));
+        let target = crate::target();
         let built = Command::new("cargo")
             .args(["build", "--quiet", "--package", "fuzz"])
             .current_dir(root)
