@@ -28,6 +28,9 @@ const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Cllvm-args=-simplifycfg-branch-fold-threshold=0 -Ccodegen-units=1";
+/// What a thread keeps until the process ends is no leak; and memory that was given back is watched
+/// for a while, not for so long that making it again is most of the time.
+pub(crate) const ASAN: &str = "detect_leaks=0:quarantine_size_mb=16:malloc_context_size=4";
 /// One input may take so long; what takes longer hangs.
 const INPUT_SECONDS: u32 = 20;
 /// As a run says how many inputs it took.
@@ -241,8 +244,7 @@ fn under_libfuzzer(harness: &Path, made: &Path, name: &str, seconds: u64) -> Com
     let mut command = Command::new(harness);
     command
         .env("FUZZ_TARGET", name)
-        // What a thread keeps until the process ends is no leak.
-        .env("ASAN_OPTIONS", "detect_leaks=0")
+        .env("ASAN_OPTIONS", ASAN)
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-timeout={INPUT_SECONDS}"))
         .args(["-max_len=16384", "-rss_limit_mb=3072", "-print_final_stats=1"])
