@@ -50,7 +50,7 @@ fn tenant(message_id: u64) -> Tenant {
 /// So many requests in, through batches of 32, out to a worker and back.
 fn pass(slots: &mut SlotTable, batcher: &mut Batcher, requests: u64) -> u64 {
     for id in 0..requests {
-        let slot = slots.receive(false).expect("there are more slots than requests");
+        let slot = slots.receive(false, 0, false).expect("there are more slots than requests");
         let arrived = slots.arrive(slot, tenant(id));
         batcher.add(black_box(id), arrived, &WORK, 0);
     }
@@ -81,7 +81,7 @@ fn main() {
         chunks: 1,
         chunk_len: 4_096,
     };
-    let mut slots = SlotTable::new(geometry);
+    let mut slots = SlotTable::new(geometry, std::sync::Arc::default(), 1);
     let mut batcher = Batcher::new(&Limits::default(), geometry.slots());
     let mut group = criterion.benchmark_group("batch");
     for requests in [1, 32, 1_024] {

@@ -108,6 +108,15 @@ Examples:
   butterfly serve --config node.toml --workers 4 --poll latency
   butterfly serve --lm-head lm_head.safetensors
 
+In the file, [identity.ROLE] (client, worker-host, agent, node, operator), [identity.local] for
+whoever proves nothing, and [[identity.peer]] with a name bound what they may do:
+  max_connections = 8
+  requests_per_second = 1000
+  requests_in_flight = 64
+  bytes_in_flight = \"64MiB\"
+  operations = [\"topk\", \"int8\"]
+  idle_timeout = \"300s\"
+
 Prints `listening tcp ADDR` for every address and then `ready`. SIGTERM or SIGINT drains: new work
 is refused, work under way is finished. A second signal ends at once.
 

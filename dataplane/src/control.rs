@@ -15,7 +15,7 @@ use crate::{
     weights,
     workers::{FirstAnswers, Ready, Team, WorkerStats, supervise},
 };
-use dataplane_core::{NodeStats, Stats, stats::Source};
+use dataplane_core::{Identities, NodeStats, Stats, stats::Source};
 use link::{Segment, SharedFile, door::Door};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
@@ -226,8 +226,10 @@ impl Node {
         let (tell, finished) = unbounded_channel();
         let (links, berths) = Links::new(plan.shard_cpus.len()).map_err(no_doors)?;
         let doors = (&shard_doors[..], &worker_doors[..]);
-        let threads =
-            Threads::start(plan, &segment, doors, &stats, &tell, berths).map_err(Failure::Setup)?;
+        let identity = &plan.identity;
+        let identities = Arc::new(Identities::new(identity.policy.clone(), identity.places));
+        let threads = Threads::start(plan, &segment, doors, &stats, &identities, &tell, berths)
+            .map_err(Failure::Setup)?;
         make_room(plan);
         let mesh = match mesh::start(plan, links) {
             Ok(mesh) => mesh,
@@ -253,6 +255,7 @@ impl Node {
         });
         let mut sources: Vec<Arc<dyn Source>> = vec![Arc::clone(&team.stats) as _];
         sources.push(Arc::clone(&mesh.counters) as _);
+        sources.push(identities as _);
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));

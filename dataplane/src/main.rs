@@ -18,6 +18,7 @@ mod failure;
 mod folder;
 mod gather;
 mod host;
+mod identity;
 mod judge;
 mod listen;
 mod map;

@@ -3,6 +3,7 @@
 
 use crate::{
     host,
+    identity::IdentityPlan,
     settings::{Backend, Poll, Role, Settings, WorkerSandbox},
     units::Bytes,
 };
@@ -33,7 +34,7 @@ const BATCH_CAP: u32 = dataplane_core::limits::BATCH_CAP as u32;
 /// A value outside its bounds, said in one sentence with the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PlanError {
-    key: &'static str,
+    key: String,
     value: String,
     remedy: String,
 }
@@ -44,8 +45,13 @@ impl fmt::Display for PlanError {
     }
 }
 
-fn refuse(key: &'static str, value: impl fmt::Display, remedy: impl Into<String>) -> PlanError {
-    PlanError { key, value: value.to_string(), remedy: remedy.into() }
+/// The refusal of a value.
+pub(crate) fn refuse(
+    key: impl Into<String>,
+    value: impl fmt::Display,
+    remedy: impl Into<String>,
+) -> PlanError {
+    PlanError { key: key.into(), value: value.to_string(), remedy: remedy.into() }
 }
 
 /// Every bound of a running node.
@@ -159,6 +165,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Limits,
     /// Agents.
     pub(crate) mesh: MeshPlan,
+    /// Whom it knows.
+    pub(crate) identity: IdentityPlan,
 }
 
 /// A number within its bounds, or the refusal that names them.
@@ -355,6 +363,7 @@ impl Plan {
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),
             mesh: MeshPlan::from_settings(settings)?,
+            identity: IdentityPlan::new(settings, limits.max_payload)?,
             limits,
         })
     }

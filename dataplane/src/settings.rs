@@ -1,7 +1,10 @@
 //! What a person may set, from flags and from a TOML file: one struct, so that the two can never
 //! drift apart. Nothing is checked or defaulted here; `plan` does that once for both.
 
-use crate::units::{Bytes, Span};
+use crate::{
+    identity::Section,
+    units::{Bytes, Span},
+};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -155,6 +158,20 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     pub(crate) recv_buffer: Option<Bytes>,
 
+    /// Names that the node can know at a time [default: 1024]
+    #[arg(long, value_name = "N", help_heading = "Identities")]
+    pub(crate) max_identities: Option<u32>,
+    /// Frames a second of one client, before what the file says of its name [default: no limit]
+    #[arg(long, value_name = "N", help_heading = "Identities")]
+    pub(crate) client_rate: Option<u32>,
+    /// Clients on whose connection nothing moves for so long are disconnected; 0s: never [default:
+    /// 300s]
+    #[arg(long, value_name = "TIME", help_heading = "Identities")]
+    pub(crate) idle_timeout: Option<Span>,
+    /// What roles and names are allowed; only in the file.
+    #[arg(skip)]
+    pub(crate) identity: Section,
+
     /// Agents that this node's registry has room for [default: 32768]
     #[arg(long, value_name = "N", help_heading = "Mesh")]
     pub(crate) agents: Option<u32>,
@@ -214,6 +231,10 @@ impl Settings {
             bulk_slots: self.bulk_slots.or(file.bulk_slots),
             recv_buffers: self.recv_buffers.or(file.recv_buffers),
             recv_buffer: self.recv_buffer.or(file.recv_buffer),
+            max_identities: self.max_identities.or(file.max_identities),
+            client_rate: self.client_rate.or(file.client_rate),
+            idle_timeout: self.idle_timeout.or(file.idle_timeout),
+            identity: file.identity,
             agents: self.agents.or(file.agents),
             pending_sends: self.pending_sends.or(file.pending_sends),
             parent: self.parent.or(file.parent),

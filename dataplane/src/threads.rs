@@ -10,7 +10,7 @@ use crate::{
     shards::{QUEUE, Shards},
 };
 use dataplane_core::{
-    Limits, NodeStats, Shard, Stats, connection_table,
+    Identities, Limits, NodeStats, Shard, Stats, connection_table,
     stats::{Source, Visit},
 };
 use dataplane_uring::{Commands, Config, DriverCounters, Policy, SharedMemory, UringDriver};
@@ -108,6 +108,7 @@ struct Seed {
     berth: Option<Berth>,
     stats: Arc<Stats>,
     node: Arc<NodeStats>,
+    identities: Arc<Identities>,
     driver_stats: Arc<DriverStats>,
     stop: Arc<AtomicBool>,
     finished: UnboundedSender<u16>,
@@ -206,7 +207,8 @@ fn run(seed: Seed, ready: &mpsc::Sender<Result<(), String>>) {
         }
     };
     let workers = seed.segment.layout().workers;
-    let mut shard = Shard::new(limits(&seed.plan), geometry, workers, seed.stats, seed.node);
+    let mut shard = Shard::new(limits(&seed.plan), geometry, workers, seed.stats, seed.node)
+        .with_identities(seed.identities);
     if let Some(Berth { port, own, mesh }) = seed.berth {
         driver.join_mesh(own, mesh);
         shard = shard.with_mesh(port, seed.plan.mesh.pending_sends);
@@ -239,6 +241,7 @@ impl Threads {
         segment: &Arc<Segment>,
         (shard_doors, worker_doors): (&[Arc<Door>], &[Arc<Door>]),
         node: &Arc<NodeStats>,
+        identities: &Arc<Identities>,
         finished: &UnboundedSender<u16>,
         berths: Vec<Berth>,
     ) -> Result<Self, String> {
@@ -262,6 +265,7 @@ impl Threads {
                 berth: berths.next(),
                 stats: Arc::clone(stats),
                 node: Arc::clone(node),
+                identities: Arc::clone(identities),
                 driver_stats: Arc::clone(&driver_stats),
                 stop: Arc::clone(&stop),
                 finished: finished.clone(),

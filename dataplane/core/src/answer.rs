@@ -1,12 +1,12 @@
 //! Answers: pings, heartbeats, reports, metrics, and the replies that workers wrote.
 
 use crate::{
-    conn::{Intake, Lane},
+    conn::Lane,
     driver::ConnId,
     memory::Memory,
     shard::{Cx, Deferred, Order, Shard},
     slot::Ready,
-    stats::Copy,
+    stats::{CloseCause, Copy},
 };
 use wire::{ErrorCode, HEADER_LEN, Header, Kind, Outcome, error::Refusal, heartbeat::Pulse};
 
@@ -129,12 +129,23 @@ impl Shard {
             ErrorCode::TooManyConnections => u64::from(self.limits.connections),
             _ => 0,
         };
-        let mut frame = [0; wire::error::FRAME_MAX];
         let refusal = Refusal::new(code, kind.code()).over(limit, actual).retry_after(retry_after);
-        let len = wire::error::write_frame(&mut frame, message_id, cx.epoch_ns, &refusal);
+        self.send_report(cx, id, message_id, &refusal)
+    }
+
+    /// Queues the ERROR_REPORT of a refusal. False when no chunk is free.
+    pub(crate) fn send_report<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        message_id: u64,
+        refusal: &Refusal,
+    ) -> bool {
+        let mut frame = [0; wire::error::FRAME_MAX];
+        let len = wire::error::write_frame(&mut frame, message_id, cx.epoch_ns, refusal);
         let sent = self.append(cx, id, len, |out| out.copy_from_slice(&frame[..len]));
         if sent {
-            self.stats.refusal(code);
+            self.stats.refusal(refusal.code);
         }
         sent
     }
@@ -152,13 +163,7 @@ impl Shard {
         if !self.report(cx, id, message_id, Kind::ErrorReport, code, actual) {
             self.defer(id, message_id, code, actual);
         }
-        let Some(conn) = self.conns.open_mut(id) else { return };
-        conn.intake = Intake::Discard;
-        conn.finishing = true;
-        if conn.lane == Lane::Direct {
-            conn.lane = Lane::Stream;
-            self.orders.push_back((id, Order::StartStream));
-        }
+        self.hang_up(id, CloseCause::Fault);
     }
 
     /// Remembers a refusal that found no chunk.

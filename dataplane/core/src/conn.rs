@@ -5,6 +5,7 @@ use crate::{
     driver::{Caller, ConnId, Time},
     egress::Outbox,
     slot::Receiving,
+    stats::CloseCause,
 };
 use wire::{HEADER_LEN, Work};
 
@@ -72,6 +73,18 @@ pub(crate) struct Conn {
     /// Counts the uses of this table entry.
     pub life: u32,
     pub who: Caller,
+    /// Counted among its caller's connections.
+    pub seated: bool,
+    /// The header that is there was let through the gate.
+    pub passed: bool,
+    /// Frames in a row that were refused for who sent them.
+    pub refused: u32,
+    /// When bytes last moved, either way.
+    pub active_at: Time,
+    /// Why it ends, once it does.
+    pub cause: CloseCause,
+    /// Was told that it is too slow, and is closed when that is sent.
+    pub parting: bool,
     pub lane: Lane,
     pub intake: Intake,
     pub head: [u8; HEADER_LEN],
@@ -87,9 +100,9 @@ pub(crate) struct Conn {
     /// The stream stands still, because the driver keeps bytes or was told to stop: only
     /// `start_stream` sets it going again.
     pub paused: bool,
-    /// Waits for room: in the shard's list, or for its own credit.
+    /// Waits: in its identity's line, or for its own credit.
     pub waiting: bool,
-    /// Waits for its own credit, and so is not in the list.
+    /// Waits for its own credit, and so is in no line.
     pub waits_own: bool,
     /// Is in the list of those with something to send.
     pub dirty: bool,
@@ -112,6 +125,12 @@ impl Conn {
             phase: Phase::Free,
             life,
             who: Caller::LOCAL,
+            seated: false,
+            passed: false,
+            refused: 0,
+            active_at: 0,
+            cause: CloseCause::Fault,
+            parting: false,
             lane: Lane::Stream,
             intake: Intake::Header,
             head: [0; HEADER_LEN],

@@ -7,6 +7,7 @@
 use crate::{
     conn::{Intake, Lane},
     driver::ConnId,
+    fair::Need,
     memory::Memory,
     shard::{Cx, Order, Shard, header_payload_len},
     slot::Receiving,
@@ -66,6 +67,9 @@ impl Shard {
             }
         };
         self.stats.bytes_in.add(at as u64);
+        if let Some(conn) = self.conns.open_mut(id).filter(|_| at > 0) {
+            conn.active_at = cx.now;
+        }
         if let Some(wait) = blocked {
             if at < bytes.len()
                 && let Some(conn) = self.conns.open_mut(id)
@@ -103,6 +107,8 @@ impl Shard {
                     let Some(header) = Header::peek(&conn.head) else { return Step::Used(0) };
                     (*header, take)
                 };
+                // Where nothing was used, the same header has waited.
+                conn.passed &= used == 0;
                 match self.begin(cx, id, &header, &bytes[used..]) {
                     Begin::Used(more) => Step::Used(used + more),
                     Begin::Blocked(wait) => {
@@ -130,7 +136,7 @@ impl Shard {
                 }
                 self.body_grew(cx, id, take)
             }
-            Intake::Waiting | Intake::Promote { .. } => Step::Blocked(0, Wait::Shared),
+            Intake::Waiting | Intake::Promote { .. } => Step::Blocked(0, self.waits_for(id)),
             Intake::Discard => Step::Used(bytes.len()),
         }
     }
@@ -150,7 +156,7 @@ impl Shard {
             return if self.finish_body(cx, id) {
                 Step::Used(take)
             } else {
-                Step::Blocked(take, Wait::Shared)
+                Step::Blocked(take, self.waits_for(id))
             };
         }
         if conn.lane == Lane::Stream && bulk {
@@ -168,6 +174,7 @@ impl Shard {
         self.stats.bytes_in.add(u64::from(total - *at));
         *at = total;
         conn.frame_since = 0;
+        conn.active_at = cx.now;
         if total > self.geometry.small_request {
             conn.small_run = 0;
         } else {
@@ -175,7 +182,8 @@ impl Shard {
         }
         self.stats.frames_bulk.add(1);
         if !self.finish_body(cx, id) {
-            self.wait(id, Wait::Shared);
+            let wait = self.waits_for(id);
+            self.wait(id, wait);
         }
     }
 
@@ -194,7 +202,7 @@ impl Shard {
         }
         // Every way on from here may have to answer at once.
         if !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX) {
-            return Begin::Blocked(Wait::Shared);
+            return Begin::Blocked(Wait::For(Need::Room));
         }
         if let Err(fault) = header.check(self.geometry.bulk_request) {
             let actual = match fault.code {
@@ -209,6 +217,9 @@ impl Shard {
             Ok(pair) => pair,
             Err(fault) => return self.skip(cx, id, header, fault.code),
         };
+        if let Some(refused) = self.gate(cx, id, header, kind) {
+            return refused;
+        }
         if header.payload_len() == 0 && header.checksum() != wire::check::crc16(&[]) {
             return self.skip(cx, id, header, ErrorCode::BadChecksum);
         }
@@ -247,7 +258,7 @@ impl Shard {
             }
             (Kind::MetricsUpdate, 0) => {
                 if !self.metrics(cx, id, header.message_id()) {
-                    return Begin::Blocked(Wait::Shared);
+                    return Begin::Blocked(Wait::For(Need::Room));
                 }
                 self.head_done(id);
                 Begin::Used(0)
@@ -255,15 +266,14 @@ impl Shard {
             (Kind::Heartbeat, _) | (Kind::QueryRequest, 0) => {
                 self.skip(cx, id, header, ErrorCode::BadArchive)
             }
-            (Kind::QueryRequest, len) => {
+            (Kind::QueryRequest, _) => {
                 if self.draining {
                     return self.skip(cx, id, header, ErrorCode::Draining);
                 }
                 if conn_over_limit(self, id) {
                     return Begin::Blocked(Wait::Own);
                 }
-                let bulk = len > self.geometry.small_request;
-                self.begin_body(id, header, bulk, compression != Compression::None)
+                self.begin_query(cx, id, header, compression != Compression::None)
             }
             (mesh, _) if mesh.is_mesh() && self.serves_mesh() => {
                 self.begin_mesh(cx, id, header, mesh, compression, rest)
@@ -280,11 +290,13 @@ impl Shard {
         bulk: bool,
         compressed: bool,
     ) -> Begin {
-        let Some(slot) = self.slots.receive(bulk) else { return Begin::Blocked(Wait::Shared) };
-        let spare = if compressed { self.slots.receive(true) } else { None };
+        let Some(slot) = self.slot_for(id, bulk) else {
+            return Begin::Blocked(Wait::For(Need::slot(bulk)));
+        };
+        let spare = if compressed { self.slot_for(id, true) } else { None };
         if compressed && spare.is_none() {
             self.slots.drop_received(slot);
-            return Begin::Blocked(Wait::Shared);
+            return Begin::Blocked(Wait::For(Need::Bulk));
         }
         self.keep_header(id, header);
         let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
@@ -314,6 +326,11 @@ impl Shard {
             _ => 0,
         };
         self.report(cx, id, header.message_id(), kind, code, actual);
+        self.skip_payload(id, header)
+    }
+
+    /// Ignores the payload of a frame that is answered already.
+    pub(crate) fn skip_payload(&mut self, id: ConnId, header: &Header) -> Begin {
         self.stats.frames_small.add(1);
         let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
         conn.head_len = 0;
@@ -433,6 +450,7 @@ impl Shard {
         match wire::pack::restore_into(compression, &from[..len], to) {
             Ok(restored) => {
                 self.stats.copy(Copy::Restore, restored as u64);
+                self.slots.hand_over(&slot, &spare);
                 self.slots.drop_received(slot);
                 self.freed = true;
                 Ok((spare, restored as u32))
@@ -453,10 +471,12 @@ impl Shard {
         let checked = wire::request::work(payload)
             .map(|(request, work)| (work, request.routing_hint.timeout_ms.to_native()))
             .map_err(Refused::from)
-            .and_then(|(work, timeout)| self.serves(&work).map(|()| (work, timeout)));
+            .and_then(|(work, timeout)| self.serves(&work).map(|()| (work, timeout)))
+            .and_then(|all| self.may_run(id, &all.0).map(|()| all).map_err(Refused::from));
         match checked {
             Err(refused) => {
                 self.refuse_received(cx, id, header, slot, None, refused);
+                self.give_up(id);
                 self.next_read(id);
                 true
             }
@@ -496,7 +516,7 @@ impl Shard {
         timeout_ms: u32,
         len: u32,
     ) -> bool {
-        let Some(bulk) = self.slots.receive(true) else {
+        let Some(bulk) = self.slot_for(id, true) else {
             self.keep_header(id, header);
             if let Some(conn) = self.conns.open_mut(id) {
                 conn.intake = Intake::Promote { slot, work, timeout_ms };
@@ -506,6 +526,7 @@ impl Shard {
         let (from, to) = cx.mem.request_pair(slot.id(), bulk.id());
         to[..len as usize].copy_from_slice(&from[..len as usize]);
         self.stats.copy(Copy::Promote, u64::from(len));
+        self.slots.hand_over(&slot, &bulk);
         self.slots.drop_received(slot);
         self.freed = true;
         self.admit(cx, id, header, bulk, work, timeout_ms, len);

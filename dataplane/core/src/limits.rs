@@ -43,6 +43,32 @@ pub const DOWNS_PER_TURN: usize = 64;
 /// Volleys under way at once. One more is refused as a whole.
 pub const VOLLEYS_MAX: usize = 4_096;
 
+/// What may come at once of a rate: that of a quarter of a second.
+pub const RATE_BURST: Time = 250 * MS;
+
+/// Times its usual rate that an identity may send to a busy node (SEC-09).
+pub const SURGE: u64 = 10;
+
+/// Frames in a second that count as usual for anybody, so that who starts to work is not taken for
+/// a flood.
+pub const BASELINE_MIN: u64 = 1_000;
+
+/// Seconds over which the usual rate is averaged, exponentially.
+pub const BASELINE_WEIGHT: u64 = 64;
+
+/// Share of the slots in use from which on a shard is busy, in hundredths.
+pub const BUSY_PERCENT: u32 = 75;
+
+/// Refusals in a row, for what a peer may not do or for being over its rate, after which its
+/// connection is ended: it does not learn.
+pub const REFUSALS_IN_A_ROW: u32 = 1_000;
+
+/// Connections looked over at a time for peers that are too slow or idle: about 20 us.
+pub const SWEPT_AT_A_TIME: u32 = 1_024;
+
+/// Identities looked at for one that holds less than its share, before the first is taken.
+pub const SHARES_LOOKED_AT: usize = 8;
+
 /// Longest batch a shard can be configured for.
 pub const BATCH_CAP: usize = 256;
 
@@ -92,5 +118,6 @@ const _: () = {
     assert!(EVENTS_PER_TURN > 0 && OPEN_BATCHES > 0 && WORKER_DEPTH > 0);
     assert!(FIRES_PER_TURN > 0 && FIRED_CONNECTIONS_PER_TURN > 0 && INSERTS_PER_TURN > 0);
     assert!(DOWNS_PER_TURN > 0);
+    assert!(BASELINE_WEIGHT > 1 && SWEPT_AT_A_TIME > 0 && SHARES_LOOKED_AT > 0);
     assert!(LENDINGS_MAX >= 2, "a request must survive the death of one worker");
 };

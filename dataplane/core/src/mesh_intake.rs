@@ -4,6 +4,7 @@
 use crate::{
     answer::REPORT_MAX,
     driver::ConnId,
+    fair::Need,
     intake::Begin,
     memory::Memory,
     mesh_port::{INLINE_MAX, Inline, Up},
@@ -63,7 +64,7 @@ impl Shard {
             return self.begin_body(id, header, bulk, compressed);
         };
         if !beat && !self.mesh_room(false) {
-            return Begin::Blocked(Wait::Shared);
+            return Begin::Blocked(Wait::For(Need::Room));
         }
         self.head_done(id);
         self.stats.frames_small.add(1);

@@ -10,7 +10,9 @@ use crate::{
     conn::{ConnTable, Intake, Lane, Phase},
     driver::{Caller, ConnId, Event, SEGMENTS_MAX, Segment, Time},
     egress::Egress,
-    limits::{Limits, MS},
+    fair::Need,
+    identity::Identities,
+    limits::Limits,
     memory::{Geometry, Memory, SlotId},
     mesh::Mesh,
     mesh_port::Up,
@@ -21,12 +23,6 @@ use crate::{
 };
 use std::{collections::VecDeque, sync::Arc};
 use wire::{ErrorCode, Kind};
-
-/// How often connections are looked over for peers that are too slow.
-const SWEEP: Time = 1_000 * MS;
-
-/// How long a connection lingers after a fault, so that the peer can read the report.
-const LINGER: Time = 1_000 * MS;
 
 /// What the driver is asked to do for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,12 +79,14 @@ pub struct Shard {
     pub(crate) geometry: Geometry,
     pub(crate) conns: ConnTable,
     pub(crate) slots: SlotTable,
+    pub(crate) identities: Arc<Identities>,
     pub(crate) batcher: Batcher,
     pub(crate) workers: Workers,
     pub(crate) egress: Egress,
     pub(crate) orders: VecDeque<(ConnId, Order)>,
     pub(crate) dirty: VecDeque<ConnId>,
-    pub(crate) waiting: VecDeque<ConnId>,
+    /// Of those who wait, one that stands in line for this is being served.
+    pub(crate) serving: Option<Need>,
     pub(crate) deferred: VecDeque<Deferred>,
     pub(crate) lend_ids: Vec<SlotId>,
     /// Requests admitted so far: their order of arrival.
@@ -99,6 +97,8 @@ pub struct Shard {
     /// Where there is a mesh.
     pub(crate) mesh: Option<Box<Mesh>>,
     pub(crate) next_sweep: Time,
+    /// Where the next sweep goes on.
+    pub(crate) swept: u32,
     pub(crate) stats: Arc<Stats>,
     pub(crate) node: Arc<NodeStats>,
 }
@@ -116,14 +116,16 @@ impl Shard {
     ) -> Self {
         let conns = ConnTable::new(limits.connections);
         let n = conns.len() as usize;
+        let identities = Arc::<Identities>::default();
         Self {
             batcher: Batcher::new(&limits, geometry.slots()),
-            slots: SlotTable::new(geometry),
+            slots: SlotTable::new(geometry, Arc::clone(&identities), conns.len()),
+            identities,
             workers: Workers::new(workers),
             egress: Egress::new(&geometry),
             orders: VecDeque::with_capacity(2 * n),
             dirty: VecDeque::with_capacity(n),
-            waiting: VecDeque::with_capacity(n),
+            serving: None,
             deferred: VecDeque::with_capacity(geometry.slots() as usize),
             lend_ids: Vec::with_capacity(crate::limits::BATCH_CAP),
             admitted: 0,
@@ -131,6 +133,7 @@ impl Shard {
             draining: false,
             mesh: None,
             next_sweep: 0,
+            swept: 0,
             conns,
             limits,
             geometry,
@@ -198,10 +201,7 @@ impl Shard {
         }
         // After those that waited were let in, so that a batch they opened is not a turn late.
         self.batcher.advance(cx.now, self.draining);
-        if cx.now >= self.next_sweep {
-            self.next_sweep = cx.now + SWEEP;
-            self.sweep(cx.now);
-        }
+        self.sweep(cx);
     }
 
     /// The next order for the driver.
@@ -237,7 +237,7 @@ impl Shard {
         if self.conns.open() > 0 {
             next = next.min(self.next_sweep);
         }
-        if self.freed && !(self.waiting.is_empty() && self.deferred.is_empty()) {
+        if self.freed && !(self.slots.fair.nobody_waits() && self.deferred.is_empty()) {
             next = 0;
         }
         if let Some(due) = self.mesh.as_ref().and_then(|mesh| mesh.next_wakeup(self.freed)) {
@@ -254,10 +254,10 @@ impl Shard {
             self.orders.push_back((id, Order::Close));
             return;
         };
-        conn.who = who;
+        conn.active_at = cx.now;
         self.stats.open.set(u64::from(self.conns.open()));
         self.orders.push_back((id, Order::StartStream));
-        if full {
+        if self.seat(cx, id, who) && full {
             self.fault(cx, id, 0, ErrorCode::TooManyConnections, u64::from(self.conns.open()));
         }
     }
@@ -276,7 +276,7 @@ impl Shard {
             return;
         }
         let cause = match conn.intake {
-            Intake::Discard => CloseCause::Fault,
+            Intake::Discard => conn.cause,
             _ if conn.at_boundary() => CloseCause::Peer,
             _ => CloseCause::Truncated,
         };
@@ -303,6 +303,7 @@ impl Shard {
         if conn.phase != Phase::Open {
             return;
         }
+        conn.active_at = cx.now;
         self.stats.bytes_out.add(u64::from(bytes));
         let slots = &mut self.slots;
         let advanced = |slot| slots.drop_sent(slot);
@@ -319,6 +320,11 @@ impl Shard {
             return;
         }
         conn.write_since = 0;
+        if conn.parting {
+            let cause = conn.cause;
+            self.close(id, cause);
+            return;
+        }
         if conn.finishing && conn.settled() && !conn.eof {
             conn.finished_at = cx.now;
             self.orders.push_back((id, Order::Finish));
@@ -331,6 +337,7 @@ impl Shard {
     pub(crate) fn close(&mut self, id: ConnId, cause: CloseCause) {
         let Some(conn) = self.conns.open_mut(id) else { return };
         conn.phase = Phase::Closing;
+        self.slots.fair.leave(id);
         self.stats.close(cause);
         self.orders.push_back((id, Order::Close));
     }
@@ -353,28 +360,13 @@ impl Shard {
             _ => {}
         }
         let (mesh, life) = (conn.mesh, conn.life);
+        self.unseat(id);
         self.conns.end(id);
         if let Some(port) = self.mesh.as_mut().filter(|_| mesh).map(|mesh| &mut mesh.port) {
             port.tell(Up::Gone { conn: id, life });
         }
         self.stats.open.set(u64::from(self.conns.open()));
         self.freed = true;
-    }
-
-    /// Ends connections whose peer is too slow to send a frame, to read its replies, or to go.
-    fn sweep(&mut self, now: Time) {
-        for index in 0..self.conns.len() {
-            let id = ConnId(index);
-            let Some(conn) = self.conns.open_mut(id) else { continue };
-            let older = |since: Time, limit: Time| since != 0 && now >= since + limit;
-            if older(conn.finished_at, LINGER) {
-                self.close(id, CloseCause::Fault);
-            } else if older(conn.write_since, self.limits.write_timeout) {
-                self.close(id, CloseCause::SlowReader);
-            } else if older(conn.frame_since, self.limits.frame_timeout) {
-                self.close(id, CloseCause::SlowSender);
-            }
-        }
     }
 
     fn retry_deferred<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {

@@ -12,8 +12,11 @@
 
 use crate::{
     driver::{ConnId, Time, WorkerId},
+    fair::Fair,
+    identity::Identities,
     memory::{Geometry, SlotId},
 };
+use std::sync::Arc;
 use wire::Work;
 
 macro_rules! token {
@@ -94,10 +97,23 @@ pub struct Tenant {
     pub abandoned: bool,
 }
 
+/// Whose a slot is while it is not free.
+#[derive(Clone, Copy, Debug, Default)]
+struct Holder {
+    /// The place of its identity.
+    place: u32,
+    /// Bytes of the request on that identity's account; `None` for not being there.
+    charge: Option<u32>,
+}
+
 /// All slots of a shard.
 #[derive(Debug)]
 pub struct SlotTable {
     geometry: Geometry,
+    holders: Vec<Holder>,
+    identities: Arc<Identities>,
+    /// Who holds how many, and who waits for one.
+    pub(crate) fair: Fair,
     free_small: Vec<Free>,
     free_bulk: Vec<Free>,
     tenants: Vec<Option<Tenant>>,
@@ -109,13 +125,16 @@ pub struct SlotTable {
 }
 
 impl SlotTable {
-    /// All slots free.
+    /// All slots free, to be held by these identities on so many connections.
     #[must_use]
-    pub fn new(geometry: Geometry) -> Self {
+    pub fn new(geometry: Geometry, identities: Arc<Identities>, connections: u32) -> Self {
         let slots = geometry.slots();
         let token = |i| Free(SlotId(i));
         Self {
             geometry,
+            holders: vec![Holder::default(); slots as usize],
+            fair: Fair::new(&geometry, identities.places(), connections),
+            identities,
             free_small: (0..geometry.small_slots).rev().map(token).collect(),
             free_bulk: (geometry.small_slots..slots).rev().map(token).collect(),
             tenants: (0..slots).map(|_| None).collect(),
@@ -138,12 +157,30 @@ impl SlotTable {
         !if bulk { &self.free_bulk } else { &self.free_small }.is_empty()
     }
 
-    /// Takes a free slot of the class.
-    pub fn receive(&mut self, bulk: bool) -> Option<Receiving> {
+    /// Takes a free slot of the class for the identity at `place`: when it is being `served` in its
+    /// turn, or may go past those who wait.
+    pub fn receive(&mut self, bulk: bool, place: usize, served: bool) -> Option<Receiving> {
+        if !served && !self.fair.may_take(place, bulk) {
+            return None;
+        }
         let free = if bulk { &mut self.free_bulk } else { &mut self.free_small }.pop()?;
+        self.fair.took(place, bulk);
+        self.holders[free.0.0 as usize] = Holder { place: place as u32, charge: None };
         self.ledger.free -= 1;
         self.ledger.receiving += 1;
         Some(Receiving(free.0))
+    }
+
+    /// The request in this slot is on its identity's account with so many bytes, until the slot is
+    /// free again.
+    pub fn charge(&mut self, slot: &Receiving, bytes: u32) {
+        self.holders[slot.0.0 as usize].charge = Some(bytes);
+    }
+
+    /// The request moves from one slot of its identity to another.
+    pub fn hand_over(&mut self, from: &Receiving, to: &Receiving) {
+        let charge = self.holders[from.0.0 as usize].charge.take();
+        self.holders[to.0.0 as usize].charge = charge;
     }
 
     /// The request is complete.
@@ -237,9 +274,13 @@ impl SlotTable {
     fn free(&mut self, slot: SlotId) {
         self.ledger.free += 1;
         self.tenants[slot.0 as usize] = None;
-        let list =
-            if self.geometry.is_small(slot) { &mut self.free_small } else { &mut self.free_bulk };
-        list.push(Free(slot));
+        let small = self.geometry.is_small(slot);
+        let holder = core::mem::take(&mut self.holders[slot.0 as usize]);
+        self.fair.freed(holder.place as usize, !small);
+        if let Some(bytes) = holder.charge {
+            self.identities.give(holder.place as usize, bytes);
+        }
+        if small { &mut self.free_small } else { &mut self.free_bulk }.push(Free(slot));
     }
 
     /// Who the slot works for.
@@ -330,8 +371,8 @@ mod tests {
 
     #[test]
     fn a_slot_goes_round_and_the_ledger_adds_up() {
-        let mut table = SlotTable::new(geometry());
-        let received = table.receive(false).expect("a small slot is free");
+        let mut table = SlotTable::new(geometry(), Arc::default(), 1);
+        let received = table.receive(false, 0, false).expect("a small slot is free");
         let id = received.id();
         let arrived = table.arrive(received, tenant());
         let lending = table.lend(arrived, WorkerId(3), 0);
@@ -344,8 +385,8 @@ mod tests {
 
     #[test]
     fn only_the_holder_with_the_right_lending_gives_back() {
-        let mut table = SlotTable::new(geometry());
-        let received = table.receive(true).expect("a bulk slot is free");
+        let mut table = SlotTable::new(geometry(), Arc::default(), 1);
+        let received = table.receive(true, 0, false).expect("a bulk slot is free");
         let id = received.id();
         let arrived = table.arrive(received, tenant());
         let lending = table.lend(arrived, WorkerId(1), 0);
@@ -360,8 +401,8 @@ mod tests {
 
     #[test]
     fn a_reclaimed_slot_is_lent_under_a_new_number() {
-        let mut table = SlotTable::new(geometry());
-        let received = table.receive(false).expect("a small slot is free");
+        let mut table = SlotTable::new(geometry(), Arc::default(), 1);
+        let received = table.receive(false, 0, false).expect("a small slot is free");
         let id = received.id();
         let arrived = table.arrive(received, tenant());
         let first = table.lend(arrived, WorkerId(0), 0);

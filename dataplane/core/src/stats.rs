@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
-use wire::{ErrorCode, Kind, Operation};
+use wire::{ErrorCode, Kind, Operation, Role, Roles};
 
 /// A counter with a single writer: an increment is a plain load, add, store.
 #[derive(Debug, Default)]
@@ -170,11 +170,15 @@ pub enum CloseCause {
     Full,
     /// The mesh had it ended.
     Mesh,
+    /// Nothing moved for as long as its peer may be idle.
+    Idle,
+    /// Its peer went on with what it may not do, or past its rate.
+    Refused,
 }
 
 impl CloseCause {
     /// Every cause, in the order of the counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Peer,
         Self::Truncated,
         Self::Io,
@@ -183,6 +187,8 @@ impl CloseCause {
         Self::SlowReader,
         Self::Full,
         Self::Mesh,
+        Self::Idle,
+        Self::Refused,
     ];
 
     /// Label value.
@@ -197,6 +203,8 @@ impl CloseCause {
             Self::SlowReader => "slow_reader",
             Self::Full => "full",
             Self::Mesh => "mesh",
+            Self::Idle => "idle",
+            Self::Refused => "refused",
         }
     }
 }
@@ -287,6 +295,8 @@ pub struct Stats {
     worker_busy_ns: Box<[Counter]>,
     closes: [Counter; CloseCause::ALL.len()],
     mesh_frames: [Counter; MESH_KINDS],
+    /// By role; then whoever has several (the local ones do), then whoever has none.
+    turned_down: [Counter; Role::ALL.len() + 2],
     /// Requests in all closed batches.
     pub batched: Counter,
     /// Requests answered by a worker.
@@ -455,6 +465,17 @@ impl Stats {
         self.mesh_frames.get(usize::from(kind.code() & 0xFF)).map_or(0, Counter::get)
     }
 
+    /// Somebody was refused for who it is, not for what the frame says.
+    pub fn turned_down(&self, roles: Roles) {
+        let mut each = roles.iter();
+        let index = match (each.next(), each.next()) {
+            (Some(role), None) => role as usize,
+            (Some(_), Some(_)) => Role::ALL.len(),
+            (None, _) => Role::ALL.len() + 1,
+        };
+        self.turned_down[index].add(1);
+    }
+
     /// A connection ended.
     pub fn close(&self, cause: CloseCause) {
         self.closes[cause as usize].add(1);
@@ -475,6 +496,10 @@ impl Source for Stats {
         }
         for code in ErrorCode::ALL {
             visit("butterfly_refusals_total", "reason", code.name(), self.refusals(*code));
+        }
+        let roles = Role::ALL.iter().map(|role| role.name()).chain(["several", "none"]);
+        for (role, counter) in roles.zip(&self.turned_down) {
+            visit("butterfly_role_refusals_total", "role", role, counter.get());
         }
         for reason in CloseReason::ALL {
             visit("butterfly_batches_total", "closed_by", reason.name(), self.batches(reason));

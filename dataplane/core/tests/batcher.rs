@@ -155,7 +155,7 @@ impl Pair {
         Self {
             batcher: Batcher::new(&limits, SLOTS),
             model: Model::default(),
-            table: SlotTable::new(geometry(SLOTS, 1, 64)),
+            table: SlotTable::new(geometry(SLOTS, 1, 64), std::sync::Arc::default(), 1),
             works: vec![work(Operation::Echo, 4); SLOTS as usize],
             taken: Vec::new(),
             now: MS,

@@ -99,7 +99,7 @@ impl Pair {
         let geometry = geometry(SLOTS, CHUNKS, CHUNK_LEN);
         Self {
             egress: Egress::new(&geometry),
-            table: SlotTable::new(geometry),
+            table: SlotTable::new(geometry, std::sync::Arc::default(), 1),
             mem: Bytes {
                 geometry,
                 chunks: vec![vec![0; CHUNK_LEN as usize]; CHUNKS as usize],

@@ -5,6 +5,7 @@ mod codecs;
 mod compress;
 mod cuda;
 mod demo;
+mod identities;
 mod mesh;
 mod rig;
 mod sandbox;

@@ -5,6 +5,7 @@ use crate::{
     script::Step,
     world::{Due, World},
 };
+use dataplane_core::limits::MS;
 
 impl World {
     /// Has a client go on with its script in this moment.
@@ -25,7 +26,7 @@ impl World {
                     self.clients[client].script.pop_front();
                 }
                 if !self.connect(client) {
-                    let pause = self.plan.pause_max + 1;
+                    let pause = self.plan.pause_max.max(MS);
                     self.clients[client].scheduled = true;
                     self.after(pause, Due::Client(client));
                     return;

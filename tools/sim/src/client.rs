@@ -2,14 +2,18 @@
 
 use crate::{
     memory::aligned,
+    plan::Plan,
     request::{Expect, Message, checked},
     script::Step,
     worker,
 };
-use dataplane_core::{driver::Time, limits::MS};
+use dataplane_core::{
+    driver::Time,
+    limits::{MS, REFUSALS_IN_A_ROW},
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use wire::{
-    ErrorCode, HEADER_LEN, Header, Kind,
+    ErrorCode, HEADER_LEN, Header, Kind, Operation, Role, Roles,
     payload::{self, ErrorReport, Heartbeat, MetricsUpdate, TensorWork},
     reply::Chunk,
     response::{self, Response},
@@ -42,8 +46,10 @@ pub struct Allowed {
     pub worker_failed: bool,
     /// The node is told to drain.
     pub draining: bool,
-    /// The node takes fewer connections than there are clients.
+    /// The node takes fewer connections than there are clients, or than it has.
     pub crowded: bool,
+    /// Its rate, its requests or its bytes are bounded.
+    pub limited: bool,
 }
 
 /// An answer as it came.
@@ -57,6 +63,17 @@ pub struct Answer {
     pub code: Option<ErrorCode>,
     /// When it was read.
     pub at: Time,
+}
+
+/// What a refusal said besides its reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// When to try again; 0: no advice.
+    pub retry_after_ms: u32,
+    /// The bound that was passed, or 0.
+    pub limit: u64,
+    /// What passed it, or 0.
+    pub actual: u64,
 }
 
 /// A simulated client.
@@ -76,6 +93,16 @@ pub struct Client {
     pub scheduled: bool,
     /// Everything that was answered, over all its connections.
     pub answers: Vec<Answer>,
+    /// What the refusals among them said.
+    pub reports: Vec<Report>,
+    /// The node has answered it on this connection, and not to say that there is no room.
+    pub seated: bool,
+    /// What it may be.
+    pub roles: Roles,
+    /// What it may ask for.
+    operations: u32,
+    /// Answers in a row that refuse it for who it is.
+    refused: u32,
     /// Messages sent and not answered, of this connection.
     pub pending: BTreeMap<u64, Pending>,
     asked: BTreeSet<u64>,
@@ -85,10 +112,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client with this script.
+    /// Client number `number` of this plan, with this script.
     #[must_use]
-    pub fn new(script: Vec<Step>) -> Self {
-        Self { script: script.into(), ..Self::default() }
+    pub fn of(script: Vec<Step>, plan: &Plan, number: usize) -> Self {
+        let roles = plan.name(number).map_or(Roles::ALL, |(_, roles)| *roles);
+        let operations = plan.allowance(number).operations;
+        Self { script: script.into(), roles, operations, ..Self::default() }
     }
 
     /// Nothing left to do.
@@ -102,6 +131,8 @@ impl Client {
         self.socket = Some(socket);
         self.doom = None;
         self.fin_sent = false;
+        self.seated = false;
+        self.refused = 0;
         self.pending.clear();
         self.asked.clear();
         self.cut = None;
@@ -117,9 +148,45 @@ impl Client {
             self.doom = Some(Doom::Fatal);
         }
         let is_query = message.frame[6..8] == Kind::QueryRequest.code().to_be_bytes();
-        let (expect, timeout_ms) = (message.expect.clone(), message.timeout_ms);
+        let expect = self.rightful(message);
+        let timeout_ms = message.timeout_ms;
         self.asked.insert(message.id);
         self.pending.insert(message.id, Pending { expect, asked: now, timeout_ms, is_query });
+    }
+
+    /// Too many refusals in a row for who it is, and the node gives up on it.
+    fn count_refusals(&mut self, code: Option<ErrorCode>) {
+        match code {
+            Some(ErrorCode::Forbidden | ErrorCode::RateLimited) => self.refused += 1,
+            _ => self.refused = 0,
+        }
+        if self.refused >= REFUSALS_IN_A_ROW {
+            self.doom = Some(Doom::Broken);
+        }
+    }
+
+    /// What this client must be answered with: what anybody is, where it may ask at all.
+    fn rightful(&self, message: &Message) -> Expect {
+        let code = u16::from_be_bytes([message.frame[6], message.frame[7]]);
+        let forbidden = Expect::Refusal(ErrorCode::Forbidden);
+        match (&message.expect, Kind::from_code(code)) {
+            // Said of the header, before anybody is asked for.
+            (Expect::Fatal(_) | Expect::Refusal(ErrorCode::UnknownCompression), _) | (_, None) => {
+                message.expect.clone()
+            }
+            (_, Some(kind)) if !may_send(kind, self.roles) => forbidden,
+            // Where the request itself is sound.
+            (Expect::Reply { work, .. }, _) if self.operations & (1 << work.operation) == 0 => {
+                forbidden
+            }
+            // Only a worker finds the damage.
+            (Expect::Refusal(ErrorCode::BadCheck), _)
+                if self.operations & (1 << Operation::Echo as u32) == 0 =>
+            {
+                forbidden
+            }
+            (expect, _) => expect.clone(),
+        }
     }
 
     /// Bytes leave that make no whole frame.
@@ -188,6 +255,11 @@ impl Client {
             let report = payload::open::<ErrorReport>(payload).map_err(|f| f.to_string())?;
             let code = ErrorCode::from_code(report.code.to_native()).ok_or("an unknown code")?;
             answer.code = Some(code);
+            self.reports.push(Report {
+                retry_after_ms: report.retry_after_ms.to_native(),
+                limit: report.limit.to_native(),
+                actual: report.actual.to_native(),
+            });
         }
         self.answers.push(answer.clone());
         if answer.code == Some(ErrorCode::TooManyConnections) && allowed.crowded && id == 0 {
@@ -195,6 +267,13 @@ impl Client {
             self.pending.clear();
             return Ok(());
         }
+        if answer.code == Some(ErrorCode::PeerTooSlow) {
+            // It is about the connection: a part of a frame, or nothing, is all that it had sent.
+            self.doom = Some(Doom::Broken);
+            return if self.pending.is_empty() { Ok(()) } else { Err("something waits".into()) };
+        }
+        self.seated = true;
+        self.count_refusals(answer.code);
         if self.cut == Some(id) && answer.code.is_some() {
             self.cut = None;
             return Ok(());
@@ -214,11 +293,31 @@ impl Client {
     }
 }
 
+/// Whether somebody in these roles may send such a message to a node (W79), as far as clients of
+/// this simulator do.
+const fn may_send(kind: Kind, roles: Roles) -> bool {
+    match kind {
+        Kind::QueryRequest => roles.has(Role::Client),
+        Kind::MetricsUpdate => roles.has(Role::Client) || roles.has(Role::Operator),
+        _ => !roles.is_empty(),
+    }
+}
+
 /// Whether this refusal may come now.
 fn refusal(now: Time, pending: &Pending, code: ErrorCode, allowed: Allowed) -> Result<(), String> {
     let deadline = pending.asked + Time::from(pending.timeout_ms) * MS;
     let fine = match (&pending.expect, code) {
         (Expect::Refusal(expected) | Expect::Fatal(expected), code) if *expected == code => true,
+        // Who may not ask at all is not paced, nor is what is wrong with the header.
+        (Expect::Refusal(ErrorCode::Forbidden), ErrorCode::RateLimited) => {
+            allowed.limited && pending.is_query
+        }
+        (
+            Expect::Fatal(_)
+            | Expect::Refusal(ErrorCode::UnknownType | ErrorCode::UnknownCompression),
+            ErrorCode::RateLimited,
+        ) => false,
+        (_, ErrorCode::RateLimited) => allowed.limited,
         (_, ErrorCode::Draining) => allowed.draining && pending.is_query,
         (Expect::Reply { .. } | Expect::Refusal(ErrorCode::BadCheck), code) => match code {
             ErrorCode::DeadlineExceeded if pending.timeout_ms == 0 => false,

@@ -20,7 +20,7 @@ pub const EPOCH_NS: u64 = 1_700_000_000_000_000_000;
 /// An event on its way to the shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Queued {
-    Accepted(ConnId),
+    Accepted(ConnId, Caller),
     Readable(ConnId),
     Header(ConnId, Vec<u8>),
     Stopped(ConnId),
@@ -107,10 +107,10 @@ impl SimDriver {
         }
     }
 
-    /// A peer has connected under this id.
-    pub fn accept(&mut self, conn: ConnId) {
+    /// A peer has connected under this id, and this is who it is.
+    pub fn accept(&mut self, conn: ConnId, who: Caller) {
         self.port(conn).phase = Phase::Open;
-        self.events.push_back(Queued::Accepted(conn));
+        self.events.push_back(Queued::Accepted(conn, who));
     }
 
     pub(crate) fn port(&mut self, conn: ConnId) -> &mut Port {
@@ -217,7 +217,7 @@ impl SimDriver {
                 self.learned.push(Learned::Down(*worker));
             }
             Queued::Drain => self.learned.push(Learned::Drain),
-            Queued::Accepted(conn)
+            Queued::Accepted(conn, _)
             | Queued::Stopped(conn)
             | Queued::Eof(conn)
             | Queued::Failed(conn)
@@ -260,7 +260,7 @@ impl Driver for SimDriver {
             Queued::Readable(conn) | Queued::Header(conn, _) => {
                 Event::Bytes { conn, bytes: &self.current }
             }
-            Queued::Accepted(conn) => Event::Accepted { conn, who: Caller::LOCAL },
+            Queued::Accepted(conn, who) => Event::Accepted { conn, who },
             Queued::Stopped(conn) => Event::StreamStopped { conn },
             Queued::Filled(conn, _) => Event::Filled { conn },
             Queued::Eof(conn) => Event::Eof { conn },

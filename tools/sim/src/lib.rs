@@ -6,6 +6,7 @@
 //! on.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 mod actor;
 pub mod checks;
 pub mod client;

@@ -7,7 +7,7 @@ use crate::{
     world::{Due, World},
 };
 use dataplane_core::{
-    driver::{ConnId, Segment, Time},
+    driver::{Caller, ConnId, Segment, Time},
     memory::SlotId,
 };
 use std::collections::VecDeque;
@@ -72,13 +72,18 @@ impl Socket {
 }
 
 impl World {
-    /// A client connects. False when the node's table has no place.
+    /// A client connects. False when the node's table has no place, for its connection or its name.
     pub(crate) fn connect(&mut self, client: usize) -> bool {
+        let who = match self.plan.name(client) {
+            Some((name, roles)) => self.identities.identify(name, *roles),
+            None => Some(Caller::LOCAL),
+        };
+        let Some(who) = who else { return false };
         let Some(conn) = self.driver.free.pop() else { return false };
         let socket = self.sockets.len();
         self.sockets.push(Socket::new(client, conn));
         self.driver.port(conn).socket = Some(socket);
-        self.driver.accept(conn);
+        self.driver.accept(conn, who);
         self.clients[client].connected(socket);
         true
     }
@@ -390,8 +395,11 @@ impl World {
         from.down_len -= bytes.len();
         let end = from.node_end.filter(|_| from.down.is_empty());
         if !bytes.is_empty() {
-            let read = self.clients[client].read(self.now, &bytes, self.allowed);
+            let allowed = self.allowed(client);
+            let read = self.clients[client].read(self.now, &bytes, allowed);
             self.judge(client, read);
+            let seats = self.accounts.seats(&self.plan, &self.clients, &self.sockets);
+            self.judge(client, seats);
             self.after(0, Due::Take(socket));
         }
         if let Some(orderly) = end {

@@ -3,8 +3,13 @@
 //! go right first.
 
 use crate::rng::Rng;
-use dataplane_core::{Geometry, Limits, driver::Time, limits::MS};
-use wire::Operation;
+use dataplane_core::{
+    Geometry, Limits, Policy,
+    driver::Time,
+    limits::MS,
+    policy::{Allowance, Terms},
+};
+use wire::{Operation, Role, Roles};
 
 /// How the network behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +101,13 @@ pub struct Plan {
     pub faults: Faults,
     /// What is asked for.
     pub mix: Mix,
+    /// What the node allows whom.
+    pub policy: Policy,
+    /// Places in its table of identities.
+    pub places: u32,
+    /// Who the clients are, by number and round again: name and roles. Where nobody is named, all
+    /// are local.
+    pub names: Vec<(String, Roles)>,
 }
 
 /// Operations that simulated workers serve.
@@ -168,6 +180,24 @@ impl Plan {
                 tensors: 1,
                 compressed: 0,
             },
+            policy: Policy::default(),
+            places: 1,
+            names: Vec::new(),
+        }
+    }
+
+    /// Who a client is; `None` for local.
+    #[must_use]
+    pub fn name(&self, client: usize) -> Option<&(String, Roles)> {
+        (!self.names.is_empty()).then(|| &self.names[client % self.names.len()])
+    }
+
+    /// What a client is allowed.
+    #[must_use]
+    pub fn allowance(&self, client: usize) -> Allowance {
+        match self.name(client) {
+            Some((name, roles)) => self.policy.allowance(name, *roles),
+            None => self.policy.local,
         }
     }
 
@@ -196,10 +226,41 @@ impl Plan {
         plan.network = draw_network(&mut rng);
         plan.mix = draw_mix(&mut rng);
         plan.faults = draw_faults(&mut rng);
+        if rng.chance(60) {
+            draw_identities(&mut rng, &mut plan);
+        }
         if plan.faults.crowd {
             plan.limits.connections = (plan.clients as u32 / 2).max(1);
         }
         plan
+    }
+}
+
+/// Up to four names, the last of which may find no place, with roles and bounds of all sorts.
+fn draw_identities(rng: &mut Rng, plan: &mut Plan) {
+    let names = rng.range(1, 4) as usize;
+    for n in 0..names {
+        let roles = match rng.below(4) {
+            0 => Roles::of(rng.pick(Role::ALL)),
+            1 => Role::ALL.iter().copied().filter(|_| rng.chance(40)).collect(),
+            // Most of them have something to ask for.
+            _ => Roles::of(Role::Client),
+        };
+        plan.names.push((format!("name-{n}"), roles));
+    }
+    plan.places = 1 + rng.range((names as u64 - 1).max(1), names as u64) as u32;
+    for (name, _) in &plan.names {
+        let mut some = |of: &[u32]| rng.chance(30).then(|| rng.pick(of));
+        let terms = Terms {
+            connections: some(&[1, 2]),
+            requests_per_second: some(&[20, 1_000]),
+            requests: some(&[1, 3]),
+            bytes: some(&[3_000, 70_000]).map(u64::from),
+            operations: some(&[0, 1 << Operation::Echo as u32, u32::MAX]),
+            // Beyond any pause of a client.
+            idle: some(&[400]).map(|ms| Time::from(ms) * MS),
+        };
+        plan.policy.peers.insert(name.clone(), terms);
     }
 }
 

@@ -2,6 +2,7 @@
 //! clock.
 
 use crate::{
+    accounts::Accounts,
     checks::Checks,
     client::{Allowed, Client},
     custody::Custody,
@@ -15,7 +16,7 @@ use crate::{
     worker::SimWorker,
 };
 use dataplane_core::{
-    NodeStats, Shard, Stats,
+    Identities, NodeStats, Shard, Stats,
     driver::{Time, WorkerId},
     limits::MS,
     turn,
@@ -80,6 +81,9 @@ pub struct World {
     pub clients: Vec<Client>,
     /// What judges the run.
     pub checks: Checks,
+    /// Whom the node knows.
+    pub identities: Arc<Identities>,
+    pub(crate) accounts: Accounts,
     /// What happened.
     pub trace: Rc<RefCell<Trace>>,
     pub(crate) custody: Rc<Custody>,
@@ -109,11 +113,13 @@ impl World {
         let custody = Rc::new(Custody::new(plan.geometry.slots()));
         let trace = Rc::new(RefCell::new(Trace::new(lines)));
         let table = dataplane_core::connection_table(plan.limits.connections);
+        let identities = Arc::new(Identities::new(plan.policy.clone(), plan.places));
         let faults = &plan.faults;
         let allowed = Allowed {
             worker_failed: faults.crashes > 0 || faults.bad_outcomes > 0,
             draining: faults.drain_at.is_some(),
             crowded: faults.crowd,
+            limited: false,
         };
         let mut world = Self {
             now: MS,
@@ -123,7 +129,10 @@ impl World {
                 plan.workers,
                 stats.clone(),
                 node,
-            ),
+            )
+            .with_identities(Arc::clone(&identities)),
+            identities,
+            accounts: Accounts::default(),
             mem: SimMemory::new(plan.geometry, custody.clone()),
             driver: SimDriver::new(table, plan.geometry, custody.clone(), trace.clone()),
             checks: Checks::new(&plan, stats.clone()),
@@ -167,7 +176,7 @@ impl World {
     /// One more client; returns its number.
     pub fn add_client(&mut self, script: Vec<Step>) -> usize {
         let client = self.clients.len();
-        self.clients.push(Client::new(script));
+        self.clients.push(Client::of(script, &self.plan, client));
         self.clients[client].scheduled = true;
         let delay = self.rng.below(self.plan.pause_max + 1);
         self.after(delay, Due::Client(client));
@@ -197,6 +206,11 @@ impl World {
         self.after(0, Due::Drain);
     }
 
+    /// From now on, clients may be refused for being over their usual rate.
+    pub fn expect_limited(&mut self, limited: bool) {
+        self.allowed.limited = limited;
+    }
+
     pub(crate) fn after(&mut self, delay: Time, due: Due) {
         self.at(self.now + delay, due);
     }
@@ -208,6 +222,20 @@ impl World {
 
     pub(crate) fn note(&self, what: Arguments<'_>) {
         self.trace.borrow_mut().note(self.now, what);
+    }
+
+    /// Refusals that this client may get.
+    pub(crate) fn allowed(&self, client: usize) -> Allowed {
+        let bounds = self.plan.allowance(client);
+        // Where names outnumber places, one may lose its place before its connection is seen.
+        let short_of_places = self.plan.names.len() >= self.plan.places as usize;
+        let few =
+            bounds.connections != u32::MAX || (short_of_places && self.plan.name(client).is_some());
+        let limited = self.allowed.limited
+            || bounds.requests_per_second != u32::MAX
+            || bounds.requests != u32::MAX
+            || bounds.bytes != u64::MAX;
+        Allowed { crowded: self.allowed.crowded || few, limited, ..self.allowed }
     }
 
     /// Notes what a client found wrong.
@@ -256,6 +284,11 @@ impl World {
         self.pump();
         self.driver.now = self.now;
         let events = turn(&mut self.shard, &mut self.mem, &mut self.driver);
+        if let Err(what) =
+            self.accounts.after_turn(&self.plan, &self.clients, &self.mem, &self.driver)
+        {
+            self.fail(what);
+        }
         if let Err(what) =
             self.checks.after_turn(self.now, &self.shard, &self.mem, &mut self.driver)
         {
@@ -344,6 +377,7 @@ impl World {
         if self.clients.iter().any(|client| !client.is_done()) {
             return Err(format!("some wait for ever: {}", self.unrest()));
         }
+        self.accounts.at_rest(&self.plan, &self.identities)?;
         self.checks.at_rest(&self.shard, self.driver.lies_told, self.bad_outcomes)
     }
 }

@@ -82,10 +82,11 @@ fn a_slow_sender_is_closed_and_its_slot_is_free_again() {
     let mut rig = Rig::new(plan);
     let mut part = echo(1, 9_000).frame;
     part.truncate(5_000);
-    rig.client(vec![Step::Raw(part)]);
+    let client = rig.client(vec![Step::Raw(part)]);
     rig.until(|world| world.shard.ledger().receiving == 1);
     let world = at_rest(rig);
     assert_eq!(world.stats.closes(CloseCause::SlowSender), 1);
+    assert_eq!(codes(&world, client), [(1, Some(ErrorCode::PeerTooSlow))], "it is told");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The judges themselves: each must notice what it is there for.
 
 use dataplane_core::{
-    driver::{ConnId, Driver, Event, Segment, WorkerId},
+    driver::{Caller, ConnId, Driver, Event, Segment, WorkerId},
     memory::{ChunkId, Memory, SlotId},
 };
 use sim::{
+    Plan,
     client::{Allowed, Client},
     custody::{Custody, Holder},
     driver::SimDriver,
@@ -15,6 +16,7 @@ use sim::{
     trace::{Lines, Trace},
 };
 use std::{cell::RefCell, rc::Rc};
+use wire::{Role, Roles};
 
 const CONN: ConnId = ConnId(0);
 
@@ -23,7 +25,7 @@ fn driver() -> (SimDriver, Rc<Custody>) {
     let custody = Rc::new(Custody::new(tiny().slots()));
     let trace = Rc::new(RefCell::new(Trace::new(Lines::Hashed)));
     let mut driver = SimDriver::new(2, tiny(), custody.clone(), trace);
-    driver.accept(CONN);
+    driver.accept(CONN, Caller::LOCAL);
     assert!(matches!(driver.next_event(), Some(Event::Accepted { .. })));
     (driver, custody)
 }
@@ -117,7 +119,7 @@ fn a_copied_reply_is_gone() {
 #[test]
 fn a_client_notices_wrong_answers() {
     let client = |sent: &[Message]| {
-        let mut client = Client::new(vec![]);
+        let mut client = Client::of(vec![], &Plan::quiet(1), 0);
         client.connected(0);
         sent.iter().for_each(|message| client.sent(0, message));
         client
@@ -134,4 +136,18 @@ fn a_client_notices_wrong_answers() {
     waiting.fin_sent = true;
     assert!(waiting.ended(true).is_err(), "ended without an answer");
     assert!(client(&[]).ended(true).is_err(), "closed for no reason");
+}
+
+#[test]
+fn a_client_notices_an_answer_to_what_it_may_not_ask() {
+    let mut plan = Plan::quiet(1);
+    plan.names = vec![("ann".to_owned(), Roles::of(Role::WorkerHost))];
+    let mut client = Client::of(vec![], &plan, 0);
+    client.connected(0);
+    client.sent(0, &Message::metrics(1));
+    let update = wire::payload::MetricsUpdate::default();
+    let mut answer = Vec::new();
+    wire::frame::append(&mut answer, &update, 1, 1).expect("it fits");
+    let read = client.read(5, &answer, Allowed::default());
+    assert!(read.is_err_and(|what| what.contains("Forbidden")));
 }

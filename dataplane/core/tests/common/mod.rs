@@ -44,7 +44,7 @@ pub(crate) const fn work(operation: Operation, len: u32) -> Work {
 
 /// A request that waits for a worker. `None` when no slot is free.
 pub(crate) fn arrived(table: &mut SlotTable, work: Work) -> Option<Arrived> {
-    let slot = table.receive(false)?;
+    let slot = table.receive(false, 0, false)?;
     let tenant = Tenant {
         conn: ConnId(0),
         conn_life: 0,

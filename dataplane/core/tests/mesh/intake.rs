@@ -3,14 +3,14 @@
 use crate::desk::{Aligned, Desk, Sizes, ack, beat, compressed, frame, seen};
 use dataplane_core::{
     Limits, NodeStats, Shard, Stats,
-    driver::{ConnId, Event},
+    driver::{Caller, ConnId, Event},
     mesh_port::{LONG_MAX, Up},
     stats::Copy,
 };
 use wire::{
-    Compression, ErrorCode, HEADER_LEN, Header, Kind,
+    Compression, ErrorCode, HEADER_LEN, Header, Kind, Role, Roles,
     mesh::BEAT_LEN,
-    payload::mesh::{Ack, AgentHeartbeat, AgentRecord, AgentRegistration},
+    payload::mesh::{Ack, AgentHeartbeat, AgentRecord, AgentRegistration, Gather, NodeJoin},
 };
 
 /// A registration of so many agents.
@@ -30,6 +30,36 @@ fn without_a_mesh_its_frames_are_unserved() {
     desk.receive(conn, &[beat(1, 5), ack(2)].concat());
     assert_eq!(stats.refusals(ErrorCode::UnservedType), 2);
     assert!(desk.ups().is_empty());
+}
+
+#[test]
+fn each_role_reaches_the_mesh_with_its_own_frames_only() {
+    let mut desk = Desk::new(Sizes::default());
+    let join = frame(&NodeJoin::default(), 3);
+    let gather = frame(&Gather::default(), 4);
+    let all = [beat(1, 5), ack(2), join, gather].concat();
+    let passes = [
+        (Role::Client, vec![]),
+        (Role::WorkerHost, vec![]),
+        (Role::Agent, vec![Kind::AgentHeartbeat, Kind::Ack]),
+        (Role::Node, vec![Kind::AgentHeartbeat, Kind::NodeJoin]),
+        (Role::Operator, vec![Kind::Gather]),
+    ];
+    let mut forbidden = 0;
+    for (at, (role, expected)) in passes.into_iter().enumerate() {
+        let conn = ConnId(at as u32);
+        let who = Caller { identity: 0, roles: Roles::of(role) };
+        desk.event(Event::Accepted { conn, who });
+        desk.receive(conn, &all);
+        let kind = |up: &Up| match up {
+            Up::Frame { kind, .. } => Some(*kind),
+            _ => None,
+        };
+        let kinds: Vec<Kind> = desk.ups().iter().filter_map(kind).collect();
+        assert_eq!(kinds, expected, "{role}");
+        forbidden += 4 - expected.len() as u64;
+        assert_eq!(desk.stats.refusals(ErrorCode::Forbidden), forbidden);
+    }
 }
 
 #[test]
