@@ -95,7 +95,7 @@ impl World {
             6 => {
                 let honest = self.volleys.pop();
                 let (number, shard, sent) =
-                    honest.unwrap_or((input.word(), u16::from(input.byte()), input.word()));
+                    honest.unwrap_or_else(|| (input.word(), input.byte().into(), input.word()));
                 let report = VolleyReport { number, shard, sent, ..VolleyReport::default() };
                 self.call(|mesh, now, out| mesh.volley_done(now, &report, out));
             }
