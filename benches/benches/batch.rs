@@ -43,6 +43,7 @@ fn tenant(message_id: u64) -> Tenant {
         tries: 0,
         worker: WorkerId(0),
         batch: 0,
+        lent_at: 0,
         abandoned: false,
     }
 }

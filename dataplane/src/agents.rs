@@ -1,9 +1,10 @@
 //! `butterfly agents`: who is there, where, and how each fares.
 
-use crate::{arrivals::duration, cli::AgentsArgs, failure::Failure, say, say::grouped, table};
-use client::{Addr, Agent, Client, Listing, Options};
+use crate::{
+    arrivals::duration, cli::AgentsArgs, failure::Failure, reach::Reach, say, say::grouped, table,
+};
+use client::{Agent, Listing};
 use serde_json::{Value, json};
-use std::time::Duration;
 use wire::{
     mesh::{CAPABILITY_LEN_MAX, id_text},
     payload::{
@@ -12,13 +13,9 @@ use wire::{
     },
 };
 
-/// A person waits.
-pub(crate) const PATIENCE: Options =
-    Options { io_timeout: Some(Duration::from_secs(10)), ..Options::DEFAULT };
-
 /// Runs the command.
 pub(crate) fn run(args: &AgentsArgs) -> Result<(), Failure> {
-    let addr: Addr = args.addr.parse().map_err(Failure::setup)?;
+    let reach = Reach::new(&args.addr, &args.security)?;
     let capability = args.capability.clone().unwrap_or_default();
     if capability.len() > CAPABILITY_LEN_MAX {
         return Err(Failure::setup(format!("--capability: at most {CAPABILITY_LEN_MAX} bytes")));
@@ -30,9 +27,7 @@ pub(crate) fn run(args: &AgentsArgs) -> Result<(), Failure> {
         sort: args.sort.code(),
         ..MeshQuery::default()
     };
-    let listing = Client::connect(&addr, PATIENCE)
-        .and_then(|mut client| client.agents(&query))
-        .map_err(Failure::run)?;
+    let listing = reach.ask(|node| node.agents(&query))?;
     if args.json {
         say::out(format!("{:#}", as_json(&listing)));
     } else {

@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// The process that computes; started by serve, never by hand
     #[command(hide = true)]
     Worker(WorkerArgs),
+    /// Reads a file of kept state whole; started by serve, never by hand
+    #[command(hide = true)]
+    ProveState(ProveArgs),
 }
 
 const DEMO: &str = "\
@@ -107,6 +110,7 @@ Examples:
   butterfly serve --listen 127.0.0.1:7171 --listen '[::1]:7171' --uds /run/butterfly.sock
   butterfly serve --config node.toml --workers 4 --poll latency
   butterfly serve --lm-head lm_head.safetensors
+  butterfly serve --handover /run/butterfly.handover     # started again, it takes over without a gap
 
 In the file, [identity.ROLE] (client, worker-host, agent, node, operator), [identity.local] for
 whoever proves nothing, and [[identity.peer]] with a name bound what they may do:
@@ -173,6 +177,13 @@ fn named<T: Copy, const N: usize>(
     all.into_iter().find(|one| name(*one) == text).ok_or_else(|| format!("one of {}", names()))
 }
 
+/// Arguments of `prove-state`.
+#[derive(Args, Debug)]
+pub(crate) struct ProveArgs {
+    /// The file.
+    pub(crate) file: PathBuf,
+}
+
 const STATUS: &str = "\
 Examples:
   butterfly status --addr 127.0.0.1:7171
@@ -183,9 +194,12 @@ Exit codes: 0 shown, 1 no answer";
 /// Arguments of `status`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// Print one JSON object instead of tables
     #[arg(long)]
     pub(crate) json: bool,

@@ -15,12 +15,13 @@ use crate::{
     cli::CompressArgs,
     coded::{CodedWriter, Label},
     failure::Failure,
-    progress, say, table,
+    progress,
+    reach::Reach,
+    say, table,
     tensors::{Rows, TensorFile, Writer},
     units::Bytes,
 };
 use ask::{Ask, Coded, Wish};
-use client::Addr;
 use codec::{Coding, basis::Basis};
 use indicatif::ProgressBar;
 use outcome::{Outcome, Output};
@@ -31,7 +32,7 @@ use wire::Dtype;
 /// What a run needs besides the connection.
 pub(crate) struct Setup<'a> {
     args: &'a CompressArgs,
-    addr: Addr,
+    reach: Reach,
     ask: Ask,
     tensor: Rows<'a>,
     per_request: u32,
@@ -41,7 +42,7 @@ pub(crate) struct Setup<'a> {
 /// Runs the command.
 pub(crate) fn run(args: &CompressArgs) -> Result<(), Failure> {
     let wish = Wish::from_args(args).map_err(Failure::setup)?;
-    let addr: Addr = args.addr.parse().map_err(Failure::setup)?;
+    let reach = Reach::new(&args.addr, &args.security)?;
     let file = TensorFile::open(&args.input).map_err(Failure::setup)?;
     let tensor = file.rows(&args.tensor).map_err(Failure::setup)?;
     if args.depth == 0 {
@@ -49,8 +50,8 @@ pub(crate) fn run(args: &CompressArgs) -> Result<(), Failure> {
     }
     let local = args.basis.as_deref().map(basis::read).transpose().map_err(Failure::Setup)?;
     // The node says what it accepts, so that no request is refused for its length.
-    let facts = exchange::facts(&addr, args.patience.0)?;
-    let basis = obtain(args, &wish, &addr, facts.basis, local)?;
+    let facts = exchange::facts(&reach, args.patience.0)?;
+    let basis = obtain(args, &wish, &reach, facts.basis, local)?;
     if let Some(basis) = &basis {
         suits(basis, &tensor, &wish).map_err(Failure::Setup)?;
     }
@@ -66,7 +67,7 @@ pub(crate) fn run(args: &CompressArgs) -> Result<(), Failure> {
         .map_err(Failure::setup)?;
     let output = create(args, &ask, &tensor)?;
     let progress = progress::rows(tensor.rows, args.json);
-    let setup = Setup { args, addr, ask, tensor, per_request, progress };
+    let setup = Setup { args, reach, ask, tensor, per_request, progress };
     let started = Instant::now();
     let mut outcome = Outcome::new(&setup, output, basis.as_ref());
     exchange::run(&setup, &mut outcome)?;
@@ -114,7 +115,7 @@ fn prefix(coding: Coding, basis: Option<&Basis>) -> [u8; 8] {
 fn obtain(
     args: &CompressArgs,
     wish: &Wish,
-    addr: &Addr,
+    reach: &Reach,
     known: Known,
     local: Option<Basis>,
 ) -> Result<Option<Basis>, Failure> {
@@ -137,18 +138,18 @@ fn obtain(
                 }
             };
             Err(Failure::Setup(format!(
-                "the node at {addr} has no basis, so it cannot code with {what}: start it with \
+                "the node at {reach} has no basis, so it cannot code with {what}: start it with \
                  `butterfly serve --basis {way_out}` (`butterfly calibrate` makes one)"
             )))
         }
         (Known::Id(id), Some(basis)) if basis.id() != id => Err(Failure::Setup(format!(
-            "{file} is basis {}, but the node at {addr} codes with {}: leave --basis out to fetch \
+            "{file} is basis {}, but the node at {reach} codes with {}: leave --basis out to fetch \
              that one, or start the node with `butterfly serve --basis {file}`",
             basis.id().short(),
             id.short()
         ))),
         (_, Some(basis)) => Ok(Some(basis)),
-        (_, None) => basis::fetch(addr, args.patience.0).map(Some),
+        (_, None) => basis::fetch(reach, args.patience.0).map(Some),
     }
 }
 

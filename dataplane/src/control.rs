@@ -4,6 +4,7 @@
 use crate::{
     basis,
     failure::Failure,
+    handover::{self, Door as HandoverDoor, Event as Handover, Inherited},
     host,
     listen::Bound,
     memory,
@@ -22,7 +23,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{
-        mpsc::{UnboundedReceiver, unbounded_channel},
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
         watch,
     },
     task::JoinHandle,
@@ -34,10 +35,34 @@ const LOOK: Duration = Duration::from_millis(2);
 /// After the last answer of a drain has left, how long its bytes may take to reach their readers.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// The signals that end a node.
+/// How often a process that was succeeded looks whether its last peer has left.
+const LEFT: Duration = Duration::from_millis(10);
+/// The signal of a file that grew over its limit, which would end the process where a failed write
+/// is enough.
+const FILE_TOO_LARGE: i32 = 25;
+
+/// The signals that end a node, and one that must not.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Only to be caught: the write that caused it fails.
+    _file_too_large: Signal,
+}
+
+/// Why a node that serves ends.
+enum Ending {
+    /// A signal of this name.
+    Told(&'static str),
+    /// Another process serves in its place.
+    Succeeded,
+}
+
+/// What a node has to do with the processes before and after it.
+struct Line {
+    /// The socket on which the next one asks.
+    door: Option<HandoverDoor>,
+    tell: UnboundedSender<Handover>,
+    told: UnboundedReceiver<Handover>,
 }
 
 impl Signals {
@@ -46,6 +71,7 @@ impl Signals {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            _file_too_large: listen(SignalKind::from_raw(FILE_TOO_LARGE))?,
         })
     }
 
@@ -84,7 +110,10 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 
 async fn serve(plan: &Plan) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    let mut bound = Bound::new(plan).map_err(Failure::Setup)?;
+    let before = plan.handover.as_deref().map(handover::ask).transpose();
+    let mut before = before.map_err(Failure::Setup)?.flatten();
+    let inherited = before.as_mut().map(|it| std::mem::take(&mut it.sockets)).unwrap_or_default();
+    let mut bound = Bound::new(plan, inherited).map_err(Failure::Setup)?;
     announce(plan, &bound)?;
     let weights = match &plan.lm_head {
         None => None,
@@ -118,14 +147,21 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     let workers = say::count(plan.workers, "worker");
     say::out(format!("ready: {shards}, {workers}, {}", ready.text));
 
-    let name = signals.next().await;
-    say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
-    let deadline = Instant::now() + plan.limits.drain_timeout;
-    let drained = tokio::select! {
-        drained = node.drain(deadline) => drained,
-        name = signals.next() => {
-            say::note(format!("{name} again: ending at once"));
-            false
+    let mut line = Line::new();
+    line.succeed(plan, before);
+    let ending = line.until_end(&node, &bound, &mut signals).await;
+    let drained = match ending {
+        Ending::Told(name) => {
+            bound.close();
+            say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
+            node.drain_or_signal(plan.limits.drain_timeout, &mut signals).await
+        }
+        Ending::Succeeded => {
+            bound.give_away();
+            say::out(
+                "succeeded: another process serves here; answering until the last peer has left",
+            );
+            node.leave_or_signal(plan.limits.drain_timeout, &mut signals).await
         }
     };
     node.end().await;
@@ -134,6 +170,62 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::run("the drain was cut off: requests under way got no answer"))
+    }
+}
+
+impl Line {
+    fn new() -> Self {
+        let (tell, told) = unbounded_channel();
+        Self { door: None, tell, told }
+    }
+
+    /// Tells the process before, where there is one, that this one serves, and opens the door for
+    /// the next.
+    fn succeed(&mut self, plan: &Plan, before: Option<Inherited>) {
+        let Some(path) = &plan.handover else { return };
+        if let Some(before) = before {
+            match before.ready() {
+                Ok(()) => say::out("took over"),
+                // It will find out by itself, or is gone: this one serves in any case.
+                Err(error) => say::note(format!("handover: the process before: {error}")),
+            }
+        }
+        match handover::offer(path, self.tell.clone()) {
+            Ok(door) => self.door = Some(door),
+            Err(why) => say::note(format!("no handover to the next process: {why}")),
+        }
+    }
+
+    /// Serves until a signal, or until another process serves.
+    async fn until_end(&mut self, node: &Node, bound: &Bound, signals: &mut Signals) -> Ending {
+        loop {
+            let event = tokio::select! {
+                name = signals.next() => return Ending::Told(name),
+                event = self.told.recv() => event,
+            };
+            match event {
+                Some(Handover::Asked(reply)) => {
+                    say::out("handover: another process starts");
+                    node.mesh.release().await;
+                    // Without sockets it cannot come up, and says so.
+                    let _ = reply.send(bound.share().unwrap_or_default());
+                }
+                Some(Handover::Kept(why)) => {
+                    say::note(format!("handover: {why}; serving on"));
+                    node.mesh.resume();
+                }
+                Some(Handover::Taken(closed)) => {
+                    if let Some(door) = &mut self.door {
+                        door.replaced();
+                    }
+                    node.threads.shards.leave();
+                    let _ = closed.send(());
+                    return Ending::Succeeded;
+                }
+                // This end holds a sender, so it does not come to that.
+                None => return Ending::Told("the end"),
+            }
+        }
     }
 }
 
@@ -248,6 +340,7 @@ impl Node {
             limits: plan.limits.clone(),
             backend: plan.backend,
             devices: plan.devices,
+            program: plan.worker_program.clone(),
             poll: plan.poll,
             sandbox: plan.worker_sandbox,
             stats: Arc::new(WorkerStats::default()),
@@ -299,6 +392,42 @@ impl Node {
         }
         sleep(SETTLE).await;
         true
+    }
+
+    /// The same, unless another signal comes.
+    async fn drain_or_signal(&mut self, limit: Duration, signals: &mut Signals) -> bool {
+        let deadline = Instant::now() + limit;
+        tokio::select! {
+            drained = self.drain(deadline) => drained,
+            name = signals.next() => {
+                say::note(format!("{name} again: ending at once"));
+                false
+            }
+        }
+    }
+
+    /// Answers until the last peer has left or the time is over, then drains what is left.
+    async fn leave_or_signal(&mut self, limit: Duration, signals: &mut Signals) -> bool {
+        let deadline = Instant::now() + limit;
+        let mut alone_since: Option<Instant> = None;
+        while Instant::now() < deadline {
+            let open = self.stats.shards().iter().any(|shard| shard.open.get() > 0);
+            match (open, alone_since) {
+                (true, _) => alone_since = None,
+                (false, None) => alone_since = Some(Instant::now()),
+                // A connection that was accepted at the last moment has shown itself by now.
+                (false, Some(since)) if since.elapsed() >= SETTLE => break,
+                (false, Some(_)) => {}
+            }
+            tokio::select! {
+                () = sleep(LEFT) => {}
+                name = signals.next() => {
+                    say::note(format!("{name}: not waiting for the last peers"));
+                    break;
+                }
+            }
+        }
+        self.drain_or_signal(limit, signals).await
     }
 
     /// Ends shards, then workers: those may only go once nobody lends to them any more.

@@ -10,11 +10,12 @@ use crate::{
     },
     failure::Failure,
     judge::Judge,
-    progress, say, table,
+    progress,
+    reach::Reach,
+    say, table,
     tensors::{Column, Rows, TensorFile, Writer},
     units::Bytes,
 };
-use client::Addr;
 use codec::basis::{Basis, BasisId};
 use safetensors::Dtype as FileDtype;
 use serde_json::{Value, json};
@@ -162,8 +163,8 @@ fn obtain(args: &DecompressArgs, label: &Label) -> Result<Option<Basis>, Failure
     let (found, whose) = match (&args.basis, &args.addr) {
         (Some(path), _) => (basis::read(path).map_err(Failure::Setup)?, path.display().to_string()),
         (None, Some(addr)) => {
-            let parsed: Addr = addr.parse().map_err(Failure::setup)?;
-            (basis::fetch(&parsed, PATIENCE)?, format!("the node at {addr}"))
+            let reach = Reach::new(addr, &args.security)?;
+            (basis::fetch(&reach, PATIENCE)?, format!("the node at {addr}"))
         }
         (None, None) => {
             return Err(Failure::Setup(format!(

@@ -7,8 +7,8 @@ mod targets;
 pub(crate) use at::At;
 pub(crate) use show::as_json;
 
-use crate::{cli::GatherArgs, failure::Failure, progress, say};
-use client::{Addr, Client, Options, Report};
+use crate::{cli::GatherArgs, failure::Failure, progress, reach::Reach, say};
+use client::Report;
 use std::{
     fs::File,
     hash::{BuildHasher as _, RandomState},
@@ -27,13 +27,13 @@ pub(crate) const EXIT_OTHER: u8 = 3;
 
 /// Runs the command.
 pub(crate) fn run(args: &GatherArgs) -> Result<Decision, Failure> {
-    let addr: Addr = args.addr.parse().map_err(Failure::setup)?;
+    let reach = Reach::new(&args.addr, &args.security)?;
     let targets = Targets::read(&args.targets)?;
     let payload = match &args.payload {
         None => Vec::new(),
         Some(path) => payload(path)?,
     };
-    let mut client = Client::connect(&addr, Options::default()).map_err(Failure::run)?;
+    let mut client = reach.connect().map_err(Failure::run)?;
     let mut ask = question(args, payload, epoch_ns());
     targets.choose(&mut client, &mut ask)?;
     let bar = progress::answers(args.json);

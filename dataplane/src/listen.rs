@@ -17,10 +17,17 @@ use std::{
         unix::{fs::FileTypeExt, net::UnixStream},
     },
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Connections that the OS holds until a shard accepts them.
 const BACKLOG: i32 = 4096;
+/// How long an address in use is tried again. A node that was killed holds its sockets until the
+/// kernel has torn down its rings, which is a moment after its end.
+const RELEASE_MAX: Duration = Duration::from_secs(1);
+/// Between two of these attempts.
+const RELEASE_STEP: Duration = Duration::from_millis(10);
 
 /// Where a socket is bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +36,17 @@ pub(crate) enum Place {
     Tcp(SocketAddr),
     /// A path.
     Unix(PathBuf),
+}
+
+impl Place {
+    /// Reads what [`Display`](fmt::Display) writes.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text.split_once(' ')? {
+            ("tcp", address) => address.parse().ok().map(Self::Tcp),
+            ("unix", path) => Some(Self::Unix(path.into())),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Place {
@@ -40,13 +58,19 @@ impl fmt::Display for Place {
     }
 }
 
-/// All sockets of a node, bound. Unix sockets disappear from the file system with it.
+/// A listening socket and where it is bound.
+pub(crate) type Bearing = (Place, OwnedFd);
+
+/// All sockets of a node, bound. Unix sockets disappear from the file system with it, unless
+/// another process has them as well.
 #[derive(Debug)]
 pub(crate) struct Bound {
     places: Vec<Place>,
-    /// Sockets by shard. TCP sockets are one per shard and address, so that the OS spreads
-    /// connections; a Unix socket cannot be, and is shared.
-    sockets: Vec<Vec<OwnedFd>>,
+    /// With the index of their place. TCP sockets are one per shard and address, so that the OS
+    /// spreads connections; a Unix socket cannot be, and is shared.
+    sockets: Vec<(usize, OwnedFd)>,
+    shards: usize,
+    given_away: bool,
 }
 
 /// Says which address cannot be had and what to do.
@@ -83,6 +107,17 @@ fn bound_address(socket: &OwnedFd) -> Result<SocketAddr, Errno> {
     SocketAddr::try_from(getsockname(socket)?).map_err(|_| Errno::AFNOSUPPORT)
 }
 
+/// Tries until the address is free, for a bounded time.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    let deadline = Instant::now() + RELEASE_MAX;
+    loop {
+        match attempt() {
+            Err(Errno::ADDRINUSE) if Instant::now() < deadline => thread::sleep(RELEASE_STEP),
+            done => return done,
+        }
+    }
+}
+
 /// One socket per shard on the same port.
 fn tcp_for_shards(address: SocketAddr, shards: usize) -> Result<(Place, Vec<OwnedFd>), String> {
     let attempt = || -> Result<(SocketAddr, Vec<OwnedFd>), Errno> {
@@ -97,7 +132,7 @@ fn tcp_for_shards(address: SocketAddr, shards: usize) -> Result<(Place, Vec<Owne
         let sockets = (0..shards).map(|_| tcp(real, true)).collect::<Result<_, _>>()?;
         Ok((real, sockets))
     };
-    attempt()
+    patiently(attempt)
         .map(|(real, sockets)| (Place::Tcp(real), sockets))
         .map_err(|error| explain(&Place::Tcp(address), error))
 }
@@ -120,35 +155,50 @@ fn unix(path: &Path) -> Result<OwnedFd, String> {
         bind(&socket, &SocketAddrUnix::new(path)?)?;
         Ok(socket)
     };
-    attempt().map_err(|error| explain(&Place::Unix(path.to_owned()), error))
+    patiently(attempt).map_err(|error| explain(&Place::Unix(path.to_owned()), error))
+}
+
+/// Takes the inherited sockets that serve a place that the plan names; port 0 stands for any.
+fn claim(wanted: &Place, inherited: &mut Vec<Bearing>) -> Option<(Place, Vec<OwnedFd>)> {
+    let fits = |place: &Place| match (wanted, place) {
+        (Place::Tcp(wanted), Place::Tcp(have)) if wanted.port() == 0 => wanted.ip() == have.ip(),
+        _ => wanted == place,
+    };
+    let place = inherited.iter().map(|(place, _)| place).find(|place| fits(place))?.clone();
+    let (taken, rest) = inherited.drain(..).partition(|(other, _)| *other == place);
+    *inherited = rest;
+    Some((place, Vec::into_iter(taken).map(|(_, socket)| socket).collect()))
 }
 
 impl Bound {
-    /// Binds everything the plan names.
+    /// Binds everything the plan names, with inherited sockets where they fit. Inherited ones that
+    /// the plan does not name are closed.
     ///
     /// # Errors
     /// The first address that cannot be had, with the way out.
-    pub(crate) fn new(plan: &Plan) -> Result<Self, String> {
+    pub(crate) fn new(plan: &Plan, mut inherited: Vec<Bearing>) -> Result<Self, String> {
         let shards = plan.shard_cpus.len();
-        let mut bound =
-            Self { places: Vec::new(), sockets: (0..shards).map(|_| Vec::new()).collect() };
+        let mut bound = Self { places: Vec::new(), sockets: Vec::new(), shards, given_away: false };
         for address in &plan.listen {
-            let (place, sockets) = tcp_for_shards(*address, shards)?;
-            bound.places.push(place);
-            for (of_shard, socket) in bound.sockets.iter_mut().zip(sockets) {
-                of_shard.push(socket);
-            }
+            let had = claim(&Place::Tcp(*address), &mut inherited);
+            let (place, sockets) = had.map_or_else(|| tcp_for_shards(*address, shards), Ok)?;
+            bound.add(place, sockets);
         }
         if let Some(path) = &plan.uds {
-            let socket = unix(path)?;
-            bound.places.push(Place::Unix(path.clone()));
-            for of_shard in &mut bound.sockets {
-                of_shard.push(
-                    socket.try_clone().map_err(|error| format!("{}: {error}", path.display()))?,
-                );
-            }
+            let place = Place::Unix(path.clone());
+            let sockets = match claim(&place, &mut inherited) {
+                Some((_, sockets)) => sockets,
+                None => vec![unix(path)?],
+            };
+            bound.add(place, sockets);
         }
         Ok(bound)
+    }
+
+    fn add(&mut self, place: Place, sockets: Vec<OwnedFd>) {
+        let at = self.places.len();
+        self.places.push(place);
+        self.sockets.extend(sockets.into_iter().map(|socket| (at, socket)));
     }
 
     /// Where, in the order of the plan.
@@ -156,23 +206,53 @@ impl Bound {
         &self.places
     }
 
-    /// Opens all sockets to peers and hands them over, by shard.
+    /// Opens all sockets to peers; copies of them by shard. Each shard has one of each place, and
+    /// each socket at least one shard.
     ///
     /// # Errors
-    /// An address that was taken since it was bound.
-    pub(crate) fn open(&mut self) -> Result<Vec<Vec<OwnedFd>>, String> {
-        for of_shard in &self.sockets {
-            for (socket, place) in of_shard.iter().zip(&self.places) {
+    /// An address that was taken since it was bound, or too few descriptors.
+    pub(crate) fn open(&self) -> Result<Vec<Vec<OwnedFd>>, String> {
+        let mut by_shard: Vec<Vec<OwnedFd>> = (0..self.shards).map(|_| Vec::new()).collect();
+        for (at, place) in self.places.iter().enumerate() {
+            let of_place = self.sockets.iter().filter(|(index, _)| *index == at);
+            let sockets: Vec<&OwnedFd> = of_place.map(|(_, socket)| socket).collect();
+            for socket in &sockets {
                 listen(socket, BACKLOG).map_err(|error| explain(place, error))?;
             }
+            for turn in 0..sockets.len().max(self.shards) {
+                let copy = sockets[turn % sockets.len()].try_clone();
+                by_shard[turn % self.shards]
+                    .push(copy.map_err(|error| format!("{place}: {error}"))?);
+            }
         }
-        Ok(std::mem::take(&mut self.sockets))
+        Ok(by_shard)
+    }
+
+    /// Copies of all sockets, for the process that takes over.
+    ///
+    /// # Errors
+    /// The OS's: too few descriptors.
+    pub(crate) fn share(&self) -> io::Result<Vec<Bearing>> {
+        let copy =
+            |(at, socket): &(usize, OwnedFd)| Ok((self.places[*at].clone(), socket.try_clone()?));
+        self.sockets.iter().map(copy).collect()
+    }
+
+    /// Closes this end of all sockets: connections that nobody has accepted end, unless another
+    /// process has the sockets as well.
+    pub(crate) fn close(&mut self) {
+        self.sockets.clear();
+    }
+
+    /// Another process serves the places from now on.
+    pub(crate) fn give_away(mut self) {
+        self.given_away = true;
     }
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        for place in &self.places {
+        for place in self.places.iter().filter(|_| !self.given_away) {
             if let Place::Unix(path) = place {
                 // Left behind, it would be cleared as stale by the next start.
                 let _ = fs::remove_file(path);
@@ -202,7 +282,7 @@ mod tests {
 
     #[test]
     fn port_zero_becomes_a_real_port_that_all_shards_share() {
-        let mut bound = Bound::new(&plan(&["127.0.0.1:0", "[::1]:0"], 3)).expect("binds");
+        let bound = Bound::new(&plan(&["127.0.0.1:0", "[::1]:0"], 3), Vec::new()).expect("binds");
         let address = port(&bound);
         assert_ne!(address.port(), 0);
         let sockets = bound.open().expect("opens");
@@ -213,11 +293,11 @@ mod tests {
     #[test]
     fn a_taken_port_is_named_with_the_way_out_even_by_a_sharing_node() {
         for shards in [1, 2] {
-            let mut first = Bound::new(&plan(&["127.0.0.1:0"], shards)).expect("binds");
+            let first = Bound::new(&plan(&["127.0.0.1:0"], shards), Vec::new()).expect("binds");
             let address = port(&first).to_string();
             let _sockets = first.open().expect("opens");
             for others in [1, 2] {
-                let error = Bound::new(&plan(&[&address], others)).expect_err("taken");
+                let error = Bound::new(&plan(&[&address], others), Vec::new()).expect_err("taken");
                 assert!(error.contains(&address) && error.contains("--listen"), "{error}");
             }
         }
@@ -231,14 +311,31 @@ mod tests {
         plan.uds = Some(path.clone());
         drop(std::os::unix::net::UnixListener::bind(&path).expect("binds"));
         assert!(path.exists(), "stale file");
-        let mut first = Bound::new(&plan).expect("replaces the stale file");
+        let first = Bound::new(&plan, Vec::new()).expect("replaces the stale file");
         let _sockets = first.open().expect("opens");
-        assert!(Bound::new(&plan).expect_err("in use").contains("--uds"));
+        assert!(Bound::new(&plan, Vec::new()).expect_err("in use").contains("--uds"));
         drop(first);
         assert!(!path.exists());
         fs::write(&path, b"precious").expect("writes");
-        assert!(Bound::new(&plan).is_err());
+        assert!(Bound::new(&plan, Vec::new()).is_err());
         assert_eq!(fs::read(&path).expect("still there"), b"precious");
         fs::remove_file(&path).expect("removes");
+    }
+
+    #[test]
+    fn a_successor_takes_the_sockets_that_its_plan_names_whatever_its_shards() {
+        for (before, after) in [(1, 3), (3, 1), (2, 2)] {
+            let first = Bound::new(&plan(&["127.0.0.1:0"], before), Vec::new()).expect("binds");
+            let place = first.places()[0].clone();
+            let _sockets = first.open().expect("opens");
+            let second = plan(&["127.0.0.1:0", "[::1]:0"], after);
+            let second = Bound::new(&second, first.share().expect("shares")).expect("inherits");
+            assert_eq!(second.places()[0], place, "port 0 takes what the predecessor has");
+            let by_shard = second.open().expect("opens");
+            let inherited: usize = by_shard.iter().map(Vec::len).sum::<usize>() - after as usize;
+            assert_eq!(inherited, before.max(after) as usize, "each in use, each shard served");
+            drop(first);
+            TcpStream::connect(port(&second)).expect("still open");
+        }
     }
 }

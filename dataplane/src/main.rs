@@ -17,6 +17,7 @@ mod failure;
 #[cfg(test)]
 mod folder;
 mod gather;
+mod handover;
 mod host;
 mod identity;
 mod judge;
@@ -28,6 +29,7 @@ mod orders;
 mod plan;
 mod process;
 mod progress;
+mod reach;
 mod say;
 mod serve;
 mod settings;
@@ -68,6 +70,13 @@ fn main() -> ExitCode {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
             Err(failure) => Err(failure),
+        },
+        Command::ProveState(args) => match mesh::store::prove_here(&args.file) {
+            Ok(()) => Ok(()),
+            Err((code, failure)) => {
+                say::note(failure.text());
+                return ExitCode::from(code);
+            }
         },
         Command::Demo(args) => demo::run(&args),
         Command::Worker(args) => return process::run(&args),

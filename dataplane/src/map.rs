@@ -1,15 +1,10 @@
 //! `butterfly map`: the sectors and clusters of a node's agents, and how each fares.
 
 use crate::{
-    agents::{PATIENCE, real},
-    arrivals::duration,
-    cli::MapArgs,
-    failure::Failure,
-    say,
-    say::grouped,
-    table,
+    agents::real, arrivals::duration, cli::MapArgs, failure::Failure, reach::Reach, say,
+    say::grouped, table,
 };
-use client::{Addr, Client, Cluster, Global, Map, Sector};
+use client::{Cluster, Global, Map, Sector};
 use serde_json::{Value, json};
 use std::{fmt::Write as _, io::IsTerminal as _};
 
@@ -21,10 +16,7 @@ const STRIP: usize = 50;
 
 /// Runs the command.
 pub(crate) fn run(args: &MapArgs) -> Result<(), Failure> {
-    let addr: Addr = args.addr.parse().map_err(Failure::setup)?;
-    let map = Client::connect(&addr, PATIENCE)
-        .and_then(|mut client| client.map(args.sector))
-        .map_err(Failure::run)?;
+    let map = Reach::new(&args.addr, &args.security)?.ask(|node| node.map(args.sector))?;
     if args.json {
         say::out(format!("{:#}", as_json(&map)));
     } else {

@@ -1,9 +1,10 @@
 //! The mesh of a node: the thread that runs it, its links to the shards and to the node above, what
 //! it keeps.
 
+mod keeper;
 pub(crate) mod link;
 mod parent;
-mod store;
+pub(crate) mod store;
 mod thread;
 
 use crate::{plan::Plan, say};
@@ -14,6 +15,8 @@ use ::mesh::{
     plan,
     predict::Predictor,
 };
+use crossbeam_channel::{Sender, unbounded};
+use keeper::Keeper;
 use link::Links;
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -23,8 +26,7 @@ use std::{
     },
     thread::{Builder, JoinHandle},
 };
-use store::Keeper;
-use thread::{Published, Seat, node_time};
+use thread::{Published, Request, Seat, node_time};
 use wire::mesh::{Role, message_id};
 
 /// How often the registry is written down.
@@ -43,6 +45,7 @@ pub(crate) struct Running {
     /// The machine's counters.
     pub(crate) counters: Arc<Published>,
     stop: Arc<AtomicBool>,
+    requests: Sender<Request>,
     door: Arc<::link::door::Door>,
     thread: JoinHandle<()>,
 }
@@ -88,7 +91,7 @@ pub(crate) fn start(plan: &Plan, links: Links) -> Result<Running, String> {
     let (keeper, snapshot) = match &plan.mesh.state {
         None => (None, None),
         Some(dir) => {
-            let (keeper, snapshot) = Keeper::open(dir)?;
+            let (keeper, snapshot) = Keeper::open(dir, store::prove)?;
             (Some(keeper), snapshot)
         }
     };
@@ -97,15 +100,17 @@ pub(crate) fn start(plan: &Plan, links: Links) -> Result<Running, String> {
     let door = links.door();
     let parent = match &plan.mesh.parent {
         None => None,
-        Some(addr) => Some(parent::keep(addr.clone(), Arc::clone(&door), node_time)?),
+        Some(addr) => Some(parent::keep(addr.clone(), None, Arc::clone(&door), node_time)?),
     };
     let stop = Arc::new(AtomicBool::new(false));
+    let (requests, asked) = unbounded();
     let counters = Arc::new(Published::default());
     let seat = Seat {
         mesh,
         links,
         parent,
         keeper,
+        requests: asked,
         stop: Arc::clone(&stop),
         counters: Arc::clone(&counters),
     };
@@ -113,10 +118,29 @@ pub(crate) fn start(plan: &Plan, links: Links) -> Result<Running, String> {
         .name("mesh".to_owned())
         .spawn(move || thread::run(seat))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    Ok(Running { counters, stop, door, thread })
+    Ok(Running { counters, stop, requests, door, thread })
 }
 
 impl Running {
+    /// Lets go of the state directory, for the process that takes over; returns once it is free.
+    pub(crate) async fn release(&self) {
+        let (done, told) = crossbeam_channel::bounded(1);
+        self.ask(Request::Release(done));
+        // Ends also where the thread has ended.
+        let _ = tokio::task::spawn_blocking(move || told.recv()).await;
+    }
+
+    /// Takes the state directory again: the other process did not come up.
+    pub(crate) fn resume(&self) {
+        self.ask(Request::Resume);
+    }
+
+    fn ask(&self, request: Request) {
+        // A thread that has ended holds nothing.
+        let _ = self.requests.send(request);
+        self.door.ring();
+    }
+
     /// Ends the thread, which keeps the registry one last time.
     pub(crate) fn stop(self) {
         self.stop.store(true, Relaxed);

@@ -1,13 +1,12 @@
 //! `butterfly circuit` and `butterfly freeze`: orders about parts of the mesh.
 
 use crate::{
-    agents::PATIENCE,
     cli::{CircuitArgs, FreezeArgs},
     failure::Failure,
     gather::{epoch_ns, random},
+    reach::Reach,
     say,
 };
-use client::{Addr, Client};
 use wire::{
     mesh::{Scope, Selection, message_id},
     payload::{
@@ -18,7 +17,7 @@ use wire::{
 
 /// Runs `circuit`.
 pub(crate) fn circuit(args: &CircuitArgs) -> Result<(), Failure> {
-    let addr: Addr = args.addr.parse().map_err(Failure::setup)?;
+    let node = Reach::new(&args.addr, &args.security)?;
     let (scope, sector, cluster) = reach(&args.scope)?;
     let now = epoch_ns();
     let order = Circuit {
@@ -31,16 +30,14 @@ pub(crate) fn circuit(args: &CircuitArgs) -> Result<(), Failure> {
         scope: scope.code(),
         ..Circuit::default()
     };
-    Client::connect(&addr, PATIENCE)
-        .and_then(|mut client| client.circuit(&order))
-        .map_err(Failure::run)?;
+    node.connect_in_person().and_then(|mut client| client.circuit(&order)).map_err(Failure::run)?;
     say::out(format!("{}: {}", args.scope, args.action.name().replace('_', "-")));
     Ok(())
 }
 
 /// Runs `freeze`.
 pub(crate) fn freeze(args: &FreezeArgs) -> Result<(), Failure> {
-    let addr: Addr = args.addr.parse().map_err(Failure::setup)?;
+    let node = Reach::new(&args.addr, &args.security)?;
     let (scope, sector, cluster) = reach(&args.scope)?;
     let now = epoch_ns();
     let order = Freeze {
@@ -53,9 +50,7 @@ pub(crate) fn freeze(args: &FreezeArgs) -> Result<(), Failure> {
         thaw: args.thaw,
         ..Freeze::default()
     };
-    Client::connect(&addr, PATIENCE)
-        .and_then(|mut client| client.freeze(&order))
-        .map_err(Failure::run)?;
+    node.connect_in_person().and_then(|mut client| client.freeze(&order)).map_err(Failure::run)?;
     say::out(format!("{}: {}", args.scope, if args.thaw { "thawed" } else { "frozen" }));
     Ok(())
 }

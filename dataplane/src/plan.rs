@@ -77,6 +77,8 @@ pub(crate) struct Limits {
     pub(crate) batch_wait: Duration,
     /// Longest silence of a worker with work.
     pub(crate) worker_timeout: Duration,
+    /// Longest that a worker may keep one request.
+    pub(crate) worker_patience: Duration,
     /// Longest stall of a peer inside a frame or before reading.
     pub(crate) peer_timeout: Duration,
     /// Longest drain.
@@ -143,6 +145,8 @@ pub(crate) struct Plan {
     pub(crate) listen: Vec<SocketAddr>,
     /// Unix socket.
     pub(crate) uds: Option<PathBuf>,
+    /// Where the next process takes over.
+    pub(crate) handover: Option<PathBuf>,
     /// True where plaintext on other addresses than loopback was asked for.
     pub(crate) insecure: bool,
     /// CPU of every shard, as the OS numbers them.
@@ -151,6 +155,8 @@ pub(crate) struct Plan {
     pub(crate) workers: u32,
     /// CUDA devices that they share; 0 where none is used.
     pub(crate) devices: u16,
+    /// Their program; `None` for this one.
+    pub(crate) worker_program: Option<PathBuf>,
     /// Where they compute.
     pub(crate) backend: Backend,
     /// What they give up.
@@ -299,6 +305,12 @@ impl Limits {
                 ms(5_000),
                 ms(100)..=ms(600_000),
             )?,
+            worker_patience: timed(
+                "worker_patience",
+                settings.worker_patience,
+                ms(60_000),
+                ms(1_000)..=ms(3_600_000),
+            )?,
             peer_timeout: timed(
                 "peer_timeout",
                 settings.peer_timeout,
@@ -353,10 +365,12 @@ impl Plan {
         Ok(Self {
             listen,
             uds: settings.uds.clone(),
+            handover: settings.handover.clone(),
             insecure,
             shard_cpus,
             workers,
             devices,
+            worker_program: settings.worker_program.clone(),
             backend,
             worker_sandbox: settings.worker_sandbox.unwrap_or(WorkerSandbox::Auto),
             poll: settings.poll.unwrap_or(Poll::Balanced),

@@ -108,6 +108,10 @@ pub(crate) struct Settings {
     /// Unix socket to listen on as well
     #[arg(long, value_name = "PATH", help_heading = "Where")]
     pub(crate) uds: Option<PathBuf>,
+    /// Unix socket on which the next process takes over: it gets the listening sockets from the one
+    /// that runs, which then answers what it has and ends
+    #[arg(long, value_name = "PATH", help_heading = "Where")]
+    pub(crate) handover: Option<PathBuf>,
     /// Allow plaintext on addresses other than loopback: anyone on the way can read and change it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           require_equals = true, help_heading = "Where")]
@@ -200,6 +204,9 @@ pub(crate) struct Settings {
     /// A worker that holds work and makes no progress for this long is replaced [default: 5s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) worker_timeout: Option<Span>,
+    /// A worker that keeps one request for this long is replaced, whatever it says [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
+    pub(crate) worker_patience: Option<Span>,
     /// A peer that stalls inside a frame, or does not read, for this long is disconnected [default:
     /// 10s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
@@ -207,6 +214,10 @@ pub(crate) struct Settings {
     /// How long a drain waits for work under way [default: 10s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) drain_timeout: Option<Span>,
+
+    /// Program that is started as worker in place of this one: for fault injection
+    #[arg(long, value_name = "PROGRAM", hide = true)]
+    pub(crate) worker_program: Option<PathBuf>,
 }
 
 impl Settings {
@@ -216,6 +227,7 @@ impl Settings {
         Self {
             listen: if self.listen.is_empty() { file.listen } else { self.listen },
             uds: self.uds.or(file.uds),
+            handover: self.handover.or(file.handover),
             insecure: self.insecure.or(file.insecure),
             shards: self.shards.or(file.shards),
             workers: self.workers.or(file.workers),
@@ -244,8 +256,10 @@ impl Settings {
             batch_size: self.batch_size.or(file.batch_size),
             batch_wait: self.batch_wait.or(file.batch_wait),
             worker_timeout: self.worker_timeout.or(file.worker_timeout),
+            worker_patience: self.worker_patience.or(file.worker_patience),
             peer_timeout: self.peer_timeout.or(file.peer_timeout),
             drain_timeout: self.drain_timeout.or(file.drain_timeout),
+            worker_program: self.worker_program.or(file.worker_program),
         }
     }
 

@@ -45,6 +45,11 @@ impl Shards {
         }
     }
 
+    /// No new connections; peers are asked to leave, and answered until they have.
+    pub(crate) fn leave(&self) {
+        self.tell_all(|| Command::Leave);
+    }
+
     /// No new connections, no new work. Also wakes every shard.
     pub(crate) fn drain(&self) {
         self.tell_all(|| Command::Drain);

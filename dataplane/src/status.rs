@@ -1,9 +1,9 @@
 //! `butterfly status`: a node's counters, grouped for people or as JSON for programs.
 
-use crate::{cli::StatusArgs, failure::Failure, say, table, units::Bytes};
-use client::{Addr, Client, Metrics, Options};
+use crate::{cli::StatusArgs, failure::Failure, reach::Reach, say, table, units::Bytes};
+use client::{Metrics, Pool};
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 use wire::payload::Number;
 
 /// The pseudo-counter whose labels are the node's facts.
@@ -11,12 +11,7 @@ const INFO: &str = "butterfly_info";
 
 /// Runs the command.
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let addr: Addr = args.addr.parse().map_err(Failure::setup)?;
-    // A person waits.
-    let options = Options { io_timeout: Some(Duration::from_secs(10)), ..Options::default() };
-    let metrics = Client::connect(&addr, options)
-        .and_then(|mut client| client.metrics())
-        .map_err(Failure::run)?;
+    let metrics = Reach::new(&args.addr, &args.security)?.ask(Pool::metrics)?;
     if args.json {
         say::out(format!("{:#}", as_json(&metrics)));
     } else {

@@ -139,6 +139,7 @@ fn limits(plan: &Plan) -> Limits {
         batch_wait: nanoseconds(limits.batch_wait),
         frame_timeout: nanoseconds(limits.peer_timeout),
         write_timeout: nanoseconds(limits.peer_timeout),
+        hold_timeout: nanoseconds(limits.worker_patience),
         operations: operations(plan),
         ..Limits::default()
     }

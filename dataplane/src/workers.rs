@@ -27,6 +27,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::{net::UnixStream as StdUnixStream, process::ExitStatusExt},
     },
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     rc::Rc,
     sync::{
@@ -50,6 +51,8 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// Pause before the second start in a row; doubles up to the maximum.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Longest pause while no worker serves at all: whoever asks is waiting.
+const BACKOFF_ALONE: Duration = Duration::from_millis(500);
 /// A worker that lived this long starts its successor's back-off from the beginning.
 const SETTLED: Duration = Duration::from_secs(10);
 /// A sleeping worker moves its pulse four times a second; less patience than this would kill
@@ -160,6 +163,8 @@ pub(crate) struct Team {
     pub(crate) shards: Shards,
     /// Bounds.
     pub(crate) limits: Limits,
+    /// What is started; `None` for this program.
+    pub(crate) program: Option<PathBuf>,
     /// Where to compute.
     pub(crate) backend: Backend,
     /// CUDA devices of this machine, shared out among the workers; 0 where none is used.
@@ -189,7 +194,11 @@ impl Team {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let control = UnixStream::from_std(ours)?;
-        let child = Command::new(std::env::current_exe()?)
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()?,
+        };
+        let child = Command::new(program)
             .arg("worker")
             .args(["--backend", self.backend.name(), "--poll", self.poll.name()])
             .args(["--sandbox", self.sandbox.name()])
@@ -398,7 +407,9 @@ pub(crate) async fn supervise(
             backoff = BACKOFF_MIN;
             continue;
         }
-        let _ = timeout(backoff, stop.wait_for(|stop| *stop)).await;
+        let alone = team.stats.ready.load(Relaxed) == 0;
+        let pause = if alone { backoff.min(BACKOFF_ALONE) } else { backoff };
+        let _ = timeout(pause, stop.wait_for(|stop| *stop)).await;
         backoff = (backoff * 2).min(BACKOFF_MAX);
     }
 }

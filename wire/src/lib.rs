@@ -31,7 +31,7 @@ pub use order::{Order, Outcome};
 pub use pack::PackFault;
 pub use payload::{Full, Payload, PayloadFault};
 pub use role::{Role, Roles};
-pub use work::{Dtype, Operation, Source, Work};
+pub use work::{Dtype, Operation, Priority, Source, Work};
 
 // Tensors are read and written where they lie, and the format is little-endian.
 #[cfg(not(target_endian = "little"))]

@@ -2,7 +2,7 @@
 
 use crate::{
     CHECKED_PAYLOAD_MIN, Coding, DATA_ALIGN, Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation,
-    Source, Work, check, frame,
+    Priority, Source, Work, check, frame,
     payload::{
         self, ArchivedQueryRequest, Full, Part, Payload, PayloadFault, QueryRequest, Sink, encode,
     },
@@ -32,6 +32,9 @@ pub fn work(payload: &[u8]) -> Result<(&ArchivedQueryRequest, Work), ErrorCode> 
     // The archive check has shown that the rows lie inside the payload.
     let offset = root.data.as_ptr().addr() - payload.as_ptr().addr();
     if !offset.is_multiple_of(DATA_ALIGN) && !root.data.is_empty() {
+        return Err(ErrorCode::BadRequest);
+    }
+    if Priority::from_code(root.priority).is_none() {
         return Err(ErrorCode::BadRequest);
     }
     let fields = &root.work;
@@ -76,6 +79,16 @@ pub fn query_id(payload: &[u8]) -> [u8; 16] {
     const FROM_END: usize = ROOT_LEN - core::mem::offset_of!(ArchivedQueryRequest, query_id);
     let at = payload.len().checked_sub(FROM_END);
     at.and_then(|at| payload.get(at..)?.first_chunk()).copied().unwrap_or_default()
+}
+
+/// The priority that a payload states, wherever it lies and whatever else is wrong with it; normal
+/// where it states none. For whoever has to choose before there is room to check it.
+#[must_use]
+pub fn priority(payload: &[u8]) -> Priority {
+    const FROM_END: usize = ROOT_LEN - core::mem::offset_of!(ArchivedQueryRequest, priority);
+    let at = payload.len().checked_sub(FROM_END);
+    let stated = at.and_then(|at| payload.get(at)).copied();
+    stated.and_then(Priority::from_code).unwrap_or(Priority::Normal)
 }
 
 /// First eight bytes of the id of the basis that a payload asks for, which [`work`] has accepted;

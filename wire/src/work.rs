@@ -47,6 +47,20 @@ registry! {
     }
 }
 
+registry! {
+    /// What goes first where there is more to do than time.
+    pub enum Priority: u8 {
+        /// Whatever is left over.
+        Background = 0, "background";
+        /// What nobody said anything else about.
+        Normal = 1, "normal";
+        /// Ahead of what is normal.
+        High = 2, "high";
+        /// Ahead of everything, and refused last.
+        Critical = 3, "critical";
+    }
+}
+
 impl Dtype {
     /// Bytes of one element.
     #[must_use]

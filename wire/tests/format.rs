@@ -9,8 +9,8 @@ mod mesh_golden;
 use rkyv::util::AlignedVec;
 use std::collections::BTreeMap;
 use wire::{
-    Coding, Compression, Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation, Source, error,
-    flags, frame, pack, payload, reply, request, response, tokens,
+    Coding, Compression, Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation, Priority, Source,
+    error, flags, frame, pack, payload, reply, request, response, tokens,
 };
 
 const FORMAT: &str = include_str!("../FORMAT.md");
@@ -69,7 +69,7 @@ fn the_roots_of_the_query_path_are_laid_out_as_documented() {
         routing_hint.preferred_capabilities, routing_hint.exclude_workers, routing_hint.timeout_ms,
         work.k, work.rows, work.cols, work.operation, work.dtype, work.values, work.coding,
         work.quality, work.source, work.reserved, work.basis,
-        streaming, reserved, seal.check, seal.reserved, seal.schema),
+        streaming, priority, attempt, reserved, seal.check, seal.reserved, seal.schema),
     );
     same_layout(
         "#### Root of QUERY_RESPONSE, 336 bytes",
@@ -189,6 +189,11 @@ fn types_01_to_12_the_registries_are_the_documented_ones() {
         .map(|source| vec![source.code().to_string(), source.name().to_owned()])
         .collect();
     assert_eq!(firsts(table("### Sources"), 2), sources);
+    let priorities: Vec<_> = Priority::ALL
+        .iter()
+        .map(|priority| vec![priority.code().to_string(), priority.name().to_owned()])
+        .collect();
+    assert_eq!(firsts(table("### Priorities"), 2), priorities);
     let bits: Vec<_> = [
         (flags::NAN, "NAN"),
         (flags::SHORT, "SHORT"),
@@ -292,6 +297,8 @@ fn golden_request_value() -> payload::QueryRequest {
         query_id: QUERY_ID,
         routing_hint: payload::RoutingHint { timeout_ms: 250, ..Default::default() },
         work: payload::TensorWork::topk(Dtype::F32, 1, 4, 2, Dtype::F16),
+        priority: Priority::High.code(),
+        attempt: 1,
         ..Default::default()
     }
 }
@@ -306,6 +313,8 @@ fn golden_query_request() {
     let (root, work) = request::work(&payload).expect("valid");
     assert_eq!(root.query_id, QUERY_ID);
     assert_eq!(root.routing_hint.timeout_ms, 250);
+    assert_eq!((root.priority, root.attempt), (2, 1));
+    assert_eq!(request::priority(&payload), Priority::High);
     assert_eq!((work.rows, work.cols, work.k), (1, 4, 2));
     assert_eq!(request::rows(&payload, &work), Some(&row_bytes()[..]));
 }

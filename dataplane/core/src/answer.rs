@@ -150,6 +150,20 @@ impl Shard {
         sent
     }
 
+    /// Asks a peer to leave for the process that takes new connections now: `draining` about no
+    /// message. False when no chunk is free.
+    pub(crate) fn notice<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId) -> bool {
+        let mut frame = [0; wire::error::FRAME_MAX];
+        let notice = Refusal::new(ErrorCode::Draining, 0);
+        let len = wire::error::write_frame(&mut frame, 0, cx.epoch_ns, &notice);
+        let sent = self.append(cx, id, len, |out| out.copy_from_slice(&frame[..len]));
+        if let Some(conn) = self.conns.open_mut(id).filter(|_| sent) {
+            conn.asked_to_leave = true;
+            self.stats.asked_to_leave.add(1);
+        }
+        sent
+    }
+
     /// Reports a fault after which the stream cannot be followed, then lets the connection end:
     /// what was admitted is still answered, what still comes is ignored.
     pub(crate) fn fault<M: Memory>(

@@ -110,6 +110,8 @@ pub(crate) struct Conn {
     pub sending: bool,
     /// Requests admitted and not answered.
     pub inflight: u32,
+    /// Was told that another process takes new connections.
+    pub asked_to_leave: bool,
     /// Has sent frames of the mesh, which is to be told of the end.
     pub mesh: bool,
     pub outbox: Outbox,
@@ -145,6 +147,7 @@ impl Conn {
             dirty: false,
             sending: false,
             inflight: 0,
+            asked_to_leave: false,
             mesh: false,
             outbox: Outbox::default(),
             frame_since: 0,

@@ -10,7 +10,7 @@ use crate::{
     slot::{Arrived, Receiving, Tenant},
     stats::{Copy, Place},
 };
-use wire::{ErrorCode, HEADER_LEN, Header, Kind, Order, Work};
+use wire::{ErrorCode, HEADER_LEN, Header, Kind, Order, Outcome, Work};
 
 impl Shard {
     /// A complete, checked request gets its place in a batch.
@@ -51,6 +51,7 @@ impl Shard {
             tries: 0,
             worker: WorkerId(u16::MAX),
             batch: 0,
+            lent_at: 0,
             abandoned: false,
         };
         let arrived = self.slots.arrive(slot, tenant);
@@ -85,7 +86,8 @@ impl Shard {
             for slot in slots.drain(..) {
                 let id = slot.id();
                 let lending = self.slots.lend(slot, worker, number);
-                if let Some(t) = self.slots.tenant(id) {
+                if let Some(t) = self.slots.tenant_mut(id) {
+                    t.lent_at = cx.now;
                     let order = Order::new(
                         &t.work,
                         t.message_id,
@@ -126,12 +128,13 @@ impl Shard {
         slot: SlotId,
     ) {
         if slot.0 >= self.geometry.slots() {
-            self.stats.link_faults.add(1);
+            self.lie(cx, worker);
             return;
         }
         let outcome = cx.mem.outcome(slot);
+        let deadline = self.slots.tenant(slot).map_or(0, |tenant| tenant.deadline);
         let Some(ready) = self.slots.give_back(slot, worker, outcome.lending) else {
-            self.stats.link_faults.add(1);
+            self.lie(cx, worker);
             return;
         };
         let Some(tenant) = self.slots.tenant(slot).copied() else {
@@ -157,16 +160,21 @@ impl Shard {
             self.freed = true;
             return;
         }
-        let code = if outcome.status != 0 {
-            Some(ErrorCode::from_code(outcome.status).unwrap_or(ErrorCode::WorkerFailed))
-        } else if (outcome.reply_len as usize) < HEADER_LEN
-            || outcome.reply_len > self.geometry.reply_cap(slot)
-        {
-            self.stats.link_faults.add(1);
-            Some(ErrorCode::WorkerFailed)
-        } else {
-            None
+        let code = match outcome.status {
+            0 if self.is_reply(cx, slot, &tenant, &outcome) => None,
+            0 => Some(None),
+            status => Some(ErrorCode::from_code(status)),
         };
+        // Neither an answer nor a reason.
+        if code == Some(None) {
+            self.lie(cx, worker);
+            if tenant.tries < LENDINGS_MAX {
+                let again = self.slots.run_again(ready, deadline);
+                self.batcher.retry(std::iter::once((again, tenant.work)));
+                return;
+            }
+        }
+        let code = code.map(|code| code.unwrap_or(ErrorCode::WorkerFailed));
         self.stats.latency.record(cx.now.saturating_sub(tenant.arrived));
         match code {
             None => {
@@ -181,6 +189,56 @@ impl Shard {
                     self.stats.expire(Place::Worker);
                 }
                 self.refuse_tenant(cx, &tenant, code);
+            }
+        }
+    }
+
+    /// A worker said what cannot be true. Nothing it says is worth much from now on.
+    fn lie<M: Memory>(&mut self, cx: &mut Cx<'_, M>, worker: WorkerId) {
+        self.stats.link_faults.add(1);
+        cx.mem.accuse(worker);
+    }
+
+    /// Whether what a worker left can be an answer to this tenant: it lies inside the slot, and its
+    /// first frame is a response to this very question. What is in the frame is sealed by the
+    /// worker and judged by the reader.
+    fn is_reply<M: Memory>(
+        &self,
+        cx: &Cx<'_, M>,
+        slot: SlotId,
+        tenant: &Tenant,
+        outcome: &Outcome,
+    ) -> bool {
+        let len = outcome.reply_len;
+        if (len as usize) < HEADER_LEN || len > self.geometry.reply_cap(slot) {
+            return false;
+        }
+        let room = len - HEADER_LEN as u32;
+        Header::peek(cx.mem.reply(slot)).is_some_and(|header| {
+            header.check(room).is_ok()
+                && header.kind() == Ok(Kind::QueryResponse)
+                && header.message_id() == tenant.message_id
+                && (outcome.frames != 1 || header.payload_len() == room)
+        })
+    }
+
+    /// Reports workers that keep a request for too long: they may beat their pulse for ever.
+    pub(crate) fn find_overdue<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
+        if self.slots.ledger().lent == 0 {
+            return;
+        }
+        let limit = self.limits.hold_timeout;
+        for index in 0..self.geometry.slots() {
+            let id = SlotId(index);
+            if !self.slots.is_lent(id) {
+                continue;
+            }
+            let Some(tenant) = self.slots.tenant_mut(id) else { continue };
+            if cx.now >= tenant.lent_at.saturating_add(limit) {
+                // Once per patience: its supervisor needs a moment.
+                tenant.lent_at = cx.now;
+                self.stats.overdue.add(1);
+                cx.mem.accuse(tenant.worker);
             }
         }
     }

@@ -117,6 +117,8 @@ pub enum Event<'a> {
     },
     /// Take no new work; close when all is answered.
     Drain,
+    /// Another process takes new connections: peers are asked to leave, and answered until then.
+    Leave,
 }
 
 /// A stretch of bytes to send.

@@ -91,6 +91,8 @@ pub struct Limits {
     pub frame_timeout: Time,
     /// A peer must take some bytes of its replies within this time.
     pub write_timeout: Time,
+    /// A worker that keeps a request for longer is reported, whatever its pulse says.
+    pub hold_timeout: Time,
     /// Operations that workers of this node serve (bit = operation code).
     pub operations: u32,
     /// Hint in refusals: try again after this many milliseconds.
@@ -108,6 +110,7 @@ impl Default for Limits {
             batch_bytes: 16 << 20,
             frame_timeout: 10_000 * MS,
             write_timeout: 10_000 * MS,
+            hold_timeout: 60_000 * MS,
             operations: 0,
             retry_after_ms: 50,
         }

@@ -1,5 +1,6 @@
 //! The memory a shard works on: request slots shared with workers, and private egress chunks.
 
+use crate::driver::WorkerId;
 use wire::{Order, Outcome};
 
 /// Index of a slot within its shard. Slots `0..small` are small, the rest are bulk.
@@ -83,4 +84,7 @@ pub trait Memory {
     fn chunk_mut(&mut self, chunk: ChunkId) -> &mut [u8];
     /// Copies from a slot's reply area into a chunk: one memory copy, `len` bytes.
     fn copy_reply(&mut self, slot: SlotId, from: u32, chunk: ChunkId, to: u32, len: u32);
+    /// Tells whoever watches over the workers that this one broke its word, so that it is replaced.
+    /// Memory without processes behind it has nobody to tell.
+    fn accuse(&mut self, _worker: WorkerId) {}
 }

@@ -7,7 +7,7 @@
 
 use crate::{
     batch::Batcher,
-    conn::{ConnTable, Intake, Lane, Phase},
+    conn::{Conn, ConnTable, Intake, Lane, Phase},
     driver::{Caller, ConnId, Event, SEGMENTS_MAX, Segment, Time},
     egress::Egress,
     fair::Need,
@@ -94,6 +94,8 @@ pub struct Shard {
     /// Something was freed since the waiting were last looked at.
     pub(crate) freed: bool,
     pub(crate) draining: bool,
+    /// Peers are being asked to leave: the next connection that is to be told.
+    pub(crate) leaving: Option<u32>,
     /// Where there is a mesh.
     pub(crate) mesh: Option<Box<Mesh>>,
     pub(crate) next_sweep: Time,
@@ -131,6 +133,7 @@ impl Shard {
             admitted: 0,
             freed: false,
             draining: false,
+            leaving: None,
             mesh: None,
             next_sweep: 0,
             swept: 0,
@@ -183,6 +186,7 @@ impl Shard {
                 self.stats.workers_up.set(self.workers.count_up() as u64);
             }
             Event::WorkerDown { worker } => self.worker_down(cx, worker),
+            Event::Leave => self.leaving = Some(0),
             Event::Drain => self.draining = true,
         }
     }
@@ -199,6 +203,7 @@ impl Shard {
             self.retry_deferred(cx);
             self.retry_waiting(cx);
         }
+        self.ask_to_leave(cx);
         // After those that waited were let in, so that a batch they opened is not a turn late.
         self.batcher.advance(cx.now, self.draining);
         self.sweep(cx);
@@ -234,7 +239,7 @@ impl Shard {
     pub fn next_wakeup(&self) -> Option<Time> {
         let mut next = self.batcher.next_wakeup().unwrap_or(Time::MAX);
         next = next.min(self.slots.deadline_min());
-        if self.conns.open() > 0 {
+        if self.conns.open() > 0 || self.slots.ledger().lent > 0 {
             next = next.min(self.next_sweep);
         }
         if self.freed && !(self.slots.fair.nobody_waits() && self.deferred.is_empty()) {
@@ -259,7 +264,25 @@ impl Shard {
         self.orders.push_back((id, Order::StartStream));
         if self.seat(cx, id, who) && full {
             self.fault(cx, id, 0, ErrorCode::TooManyConnections, u64::from(self.conns.open()));
+        } else if let Some(told) = self.leaving {
+            // Accepted while the doors closed: it is told like the others.
+            self.leaving = Some(told.min(id.0));
         }
+    }
+
+    /// Tells every peer that another process takes new connections: this one answers on, and waits
+    /// to be left. What finds no room now is told in a later turn.
+    fn ask_to_leave<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
+        let Some(mut next) = self.leaving else { return };
+        while next < self.conns.len() {
+            let id = ConnId(next);
+            let untold = |conn: &mut Conn| !(conn.asked_to_leave || conn.finishing || conn.eof);
+            if self.conns.open_mut(id).is_some_and(untold) && !self.notice(cx, id) {
+                break;
+            }
+            next += 1;
+        }
+        self.leaving = Some(next);
     }
 
     fn end_of_stream(&mut self, id: ConnId) {

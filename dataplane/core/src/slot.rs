@@ -93,6 +93,8 @@ pub struct Tenant {
     pub worker: WorkerId,
     /// Which of that worker's batches it belongs to.
     pub batch: u8,
+    /// Since when, while lent.
+    pub lent_at: Time,
     /// Already answered (its deadline passed while lent): what the worker says is dropped.
     pub abandoned: bool,
 }
@@ -226,6 +228,20 @@ impl SlotTable {
         self.ledger.lent -= 1;
         self.ledger.ready += 1;
         Some(Ready(lent.0))
+    }
+
+    /// What a worker gave back is no answer: the request is to be run again, with the deadline it
+    /// had.
+    pub fn run_again(&mut self, slot: Ready, deadline: Time) -> Arrived {
+        self.ledger.ready -= 1;
+        self.ledger.arrived += 1;
+        if let Some(tenant) = &mut self.tenants[slot.0.0 as usize] {
+            tenant.deadline = deadline;
+            if deadline != 0 {
+                self.deadline_min = self.deadline_min.min(deadline);
+            }
+        }
+        Arrived(slot.0)
     }
 
     /// Takes one slot back from a worker that is gone, to be lent again.
@@ -365,6 +381,7 @@ mod tests {
             tries: 0,
             worker: WorkerId(0),
             batch: 0,
+            lent_at: 0,
             abandoned: false,
         }
     }

@@ -331,6 +331,10 @@ pub struct Stats {
     pub orphaned: Counter,
     /// Completions that no lending matches.
     pub link_faults: Counter,
+    /// Requests that a worker kept for too long.
+    pub overdue: Counter,
+    /// Peers that were asked to leave for another process.
+    pub asked_to_leave: Counter,
     /// Turns of the loop.
     pub turns: Counter,
     /// Workers that are up, as this shard knows.
@@ -537,6 +541,8 @@ impl Source for Stats {
             ("butterfly_reclaimed_total", &self.reclaimed),
             ("butterfly_orphaned_replies_total", &self.orphaned),
             ("butterfly_link_faults_total", &self.link_faults),
+            ("butterfly_overdue_total", &self.overdue),
+            ("butterfly_asked_to_leave_total", &self.asked_to_leave),
             ("butterfly_turns_total", &self.turns),
             ("butterfly_rows_total", &self.rows_out),
             ("butterfly_row_bytes_total", &self.row_bytes),

@@ -30,6 +30,10 @@ impl Shard {
             let id = ConnId(self.swept);
             self.swept = if self.swept + 1 < all { self.swept + 1 } else { 0 };
             self.look_at(cx, id);
+            if self.swept == 0 {
+                // Once a round, that is once a second.
+                self.find_overdue(cx);
+            }
         }
     }
 

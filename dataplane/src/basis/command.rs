@@ -1,8 +1,9 @@
 //! `butterfly basis`.
 
 use super::{fetch, read};
-use crate::{cli::BasisArgs, failure::Failure, say, table, tensors::PartFile, units::Bytes};
-use client::Addr;
+use crate::{
+    cli::BasisArgs, failure::Failure, reach::Reach, say, table, tensors::PartFile, units::Bytes,
+};
 use codec::basis::Basis;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -15,8 +16,7 @@ pub(crate) fn run(args: &BasisArgs) -> Result<(), Failure> {
     let (basis, file) = match (&args.input, &args.addr, &args.out) {
         (Some(input), _, _) => (read(input).map_err(Failure::Setup)?, input),
         (None, Some(addr), Some(out)) => {
-            let addr: Addr = addr.parse().map_err(Failure::setup)?;
-            let basis = fetch(&addr, PATIENCE)?;
+            let basis = fetch(&Reach::new(addr, &args.security)?, PATIENCE)?;
             PartFile::write_whole(out, basis.as_bytes()).map_err(Failure::run)?;
             (basis, out)
         }

@@ -1,7 +1,7 @@
 //! A node's basis, in pieces, checked against its name.
 
-use crate::{coded::from_hex, failure::Failure};
-use client::{Addr, Client, ClientError, Metrics, Options};
+use crate::{coded::from_hex, failure::Failure, reach::Reach};
+use client::{ClientError, Metrics};
 use codec::basis::{Basis, BasisId, WIDTH_MAX};
 use std::{
     thread,
@@ -41,16 +41,16 @@ pub(crate) fn known(metrics: &Metrics) -> Known {
 ///
 /// # Errors
 /// [`Failure::Run`]: no answer within `patience`, no basis, or one that is not what it is named.
-pub(crate) fn fetch(addr: &Addr, patience: Duration) -> Result<Basis, Failure> {
+pub(crate) fn fetch(node: &Reach, patience: Duration) -> Result<Basis, Failure> {
     let started = Instant::now();
     loop {
-        let why = match attempt(addr) {
+        let why = match attempt(node) {
             Ok(basis) => return Ok(basis),
             Err(Attempt::Final(failure)) => return Err(failure),
             Err(Attempt::Passing(why)) => why,
         };
         if started.elapsed() > patience {
-            return Err(Failure::run(format!("cannot fetch the basis of {addr}: {why}")));
+            return Err(Failure::run(format!("cannot fetch the basis of {node}: {why}")));
         }
         thread::sleep(PAUSE);
     }
@@ -75,13 +75,13 @@ impl From<ClientError> for Attempt {
     }
 }
 
-fn attempt(addr: &Addr) -> Result<Basis, Attempt> {
+fn attempt(node: &Reach) -> Result<Basis, Attempt> {
     let fail = |why: String| Attempt::Final(Failure::run(why));
-    let mut client = Client::connect(addr, Options::default())?;
+    let mut client = node.connect()?;
     let known = known(&client.metrics()?);
     if known == Known::None {
         return Err(fail(format!(
-            "the node at {addr} has no basis: make one with `butterfly calibrate` and start the \
+            "the node at {node} has no basis: make one with `butterfly calibrate` and start the \
              node with `butterfly serve --basis FILE`"
         )));
     }
@@ -93,7 +93,7 @@ fn attempt(addr: &Addr) -> Result<Basis, Attempt> {
         let part = response.echo.map_or(&[][..], |echo| echo.data);
         bytes.extend_from_slice(part);
         if bytes.len() > LEN_MAX {
-            return Err(fail(format!("the basis of {addr} is longer than any basis can be")));
+            return Err(fail(format!("the basis of {node} is longer than any basis can be")));
         }
         if part.len() < FETCH_PIECE as usize {
             break;
@@ -104,10 +104,10 @@ fn attempt(addr: &Addr) -> Result<Basis, Attempt> {
         && id != found
     {
         return Err(fail(format!(
-            "the basis of {addr} is not what it is named: {} came, {} was announced",
+            "the basis of {node} is not what it is named: {} came, {} was announced",
             found.short(),
             id.short()
         )));
     }
-    Basis::from_bytes(&bytes).map_err(|error| fail(format!("the basis of {addr}: {error}")))
+    Basis::from_bytes(&bytes).map_err(|error| fail(format!("the basis of {node}: {error}")))
 }

@@ -28,9 +28,12 @@ pub(crate) struct DecompressArgs {
     /// The basis that the rows were coded with
     #[arg(long, value_name = "FILE")]
     pub(crate) basis: Option<PathBuf>,
-    /// A node that has the basis: HOST:PORT or unix:///PATH
+    /// A node that has the basis: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, conflicts_with = "basis")]
     pub(crate) addr: Option<String>,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// The file that was compressed, to judge what was kept
     #[arg(long, value_name = "FILE")]
     pub(crate) original: Option<PathBuf>,
@@ -87,9 +90,12 @@ Exit codes: 0 done, 1 the node has none or did not answer, 2 bad arguments or fi
 /// Arguments of `basis`.
 #[derive(Args, Debug)]
 pub(crate) struct BasisArgs {
-    /// Node to fetch from: HOST:PORT or unix:///PATH
+    /// Node to fetch from: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, requires = "out", required_unless_present = "input", conflicts_with = "input")]
     pub(crate) addr: Option<String>,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// File to write it to
     #[arg(long, value_name = "FILE", requires = "addr", conflicts_with = "input")]
     pub(crate) out: Option<PathBuf>,

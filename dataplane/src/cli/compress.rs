@@ -83,9 +83,12 @@ impl ValueEnum for Codec {
 /// Arguments of `compress`.
 #[derive(Args, Debug)]
 pub(crate) struct CompressArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// safetensors file to read
     #[arg(long = "in", value_name = "FILE")]
     pub(crate) input: PathBuf,

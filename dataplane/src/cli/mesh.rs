@@ -19,9 +19,12 @@ Exit codes: 0 the decision is PROCEED, 3 it is another one, 1 failed on the way,
 /// Arguments of `gather`.
 #[derive(Args, Debug)]
 pub(crate) struct GatherArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// all, class=D, sector=7, cluster=7/4, capability=NAME, or a file of ids and names
     #[arg(long, default_value = "all", value_name = "WHOM")]
     pub(crate) targets: String,
@@ -77,9 +80,12 @@ Exit codes: 0 shown, 1 no answer, 2 bad arguments";
 /// Arguments of `agents`.
 #[derive(Args, Debug)]
 pub(crate) struct AgentsArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// name, impedance, reliability or drift; the worst first
     #[arg(long, default_value = "name", value_parser = sort)]
     pub(crate) sort: SortBy,
@@ -108,9 +114,12 @@ Exit codes: 0 shown, 1 no answer, 2 bad arguments";
 /// Arguments of `map`.
 #[derive(Args, Debug)]
 pub(crate) struct MapArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// Only this sector
     #[arg(long, value_name = "N")]
     pub(crate) sector: Option<u16>,
@@ -139,9 +148,12 @@ pub(crate) struct CircuitArgs {
     /// open, half-open or close
     #[arg(value_parser = action)]
     pub(crate) action: CircuitAction,
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// all, sector=7 or cluster=7/4
     #[arg(long, value_parser = scope)]
     pub(crate) scope: Selection,
@@ -162,9 +174,12 @@ Exit codes: 0 it holds, 1 failed, 2 bad arguments";
 /// Arguments of `freeze`.
 #[derive(Args, Debug)]
 pub(crate) struct FreezeArgs {
-    /// The node: HOST:PORT or unix:///PATH
+    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
     #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
+    /// Certificates.
+    #[command(flatten)]
+    pub(crate) security: client::SecurityArgs,
     /// all, sector=7 or cluster=7/4
     #[arg(long, value_parser = scope)]
     pub(crate) scope: Selection,

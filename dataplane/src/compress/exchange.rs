@@ -5,8 +5,8 @@ use super::{
     job::{self, Job},
     outcome::Outcome,
 };
-use crate::{basis, failure::Failure, plan::Limits};
-use client::{Addr, Client, ClientError, Options, Receiver, Refusal, Sender};
+use crate::{basis, failure::Failure, plan::Limits, reach::Reach};
+use client::{Client, ClientError, Receiver, Refusal, Sender};
 use std::{
     collections::{HashMap, VecDeque},
     sync::mpsc,
@@ -61,11 +61,10 @@ pub(super) struct Facts {
 }
 
 /// Asks the node. A refusal that may pass is waited out.
-pub(super) fn facts(addr: &Addr, patience: Duration) -> Result<Facts, Failure> {
+pub(super) fn facts(reach: &Reach, patience: Duration) -> Result<Facts, Failure> {
     let started = Instant::now();
     loop {
-        let asked =
-            Client::connect(addr, Options::default()).and_then(|mut client| client.metrics());
+        let asked = reach.connect().and_then(|mut client| client.metrics());
         match asked {
             Ok(metrics) => {
                 let limit = metrics.fact("max_payload").and_then(|text| text.parse().ok());
@@ -96,7 +95,7 @@ pub(super) fn run(setup: &Setup<'_>, outcome: &mut Outcome<'_>) -> Result<(), Fa
         last_progress: Instant::now(),
     };
     loop {
-        let end = match Client::connect(&setup.addr, Options::default()) {
+        let end = match setup.reach.connect() {
             Ok(client) => connection(setup, client, &mut ledger, outcome)?,
             Err(error) => End::Again(PAUSE_MAX, error.to_string()),
         };

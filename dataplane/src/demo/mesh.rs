@@ -2,13 +2,12 @@
 //! and beside it what a plain broadcast would have given the same agents.
 
 use crate::{
-    agents::PATIENCE,
     arrivals::{self, Arrivals, duration},
     failure::Failure,
     gather::{epoch_ns, random},
     say::grouped,
 };
-use client::{Addr, Client, Report};
+use client::{Addr, Client, Options, Report};
 use serde_json::{Value, json};
 use std::{
     fmt::Write as _,
@@ -73,7 +72,7 @@ pub(crate) fn land<F: Fleet>(
 ) -> Result<Landing, Failure> {
     tell(&format!("{} simulated agents register", grouped(agents.into())));
     let fleet = F::start(addr, agents)?;
-    let mut client = Client::connect(addr, PATIENCE).map_err(Failure::run)?;
+    let mut client = Client::connect(addr, Options::default()).map_err(Failure::run)?;
     let here = wait_for(&mut client, &fleet, agents)?;
     for warmup in 1..=warmups {
         tell(&format!("message {warmup} of {warmups}: the node learns"));

@@ -1,7 +1,9 @@
 //! The way to the node above: a connection that is made again whenever it ends, on two threads of
 //! its own, so that a slow parent never holds up the mesh.
 
-use client::{Addr, Buffer, Client, ClientError, Options, Receiver as Frames, Sender as Writer};
+use client::{
+    Addr, Buffer, Client, ClientError, Options, Receiver as Frames, Security, Sender as Writer,
+};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use link::door::Door;
 use std::{
@@ -72,19 +74,25 @@ impl Drop for Parent {
 ///
 /// # Errors
 /// The OS's: no more threads.
-pub(crate) fn keep(addr: Addr, door: Arc<Door>, now: fn() -> u64) -> Result<Parent, String> {
+pub(crate) fn keep(
+    addr: Addr,
+    security: Option<Security>,
+    door: Arc<Door>,
+    now: fn() -> u64,
+) -> Result<Parent, String> {
     let (tell, events) = bounded(QUEUE);
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     thread::Builder::new()
         .name("mesh-parent".to_owned())
-        .spawn(move || Caller { addr, tell, door, stop: stopped, now, life: 0 }.run())
+        .spawn(move || Caller { addr, security, tell, door, stop: stopped, now, life: 0 }.run())
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     Ok(Parent { events, stop })
 }
 
 struct Caller {
     addr: Addr,
+    security: Option<Security>,
     tell: Sender<Above>,
     door: Arc<Door>,
     stop: Arc<AtomicBool>,
@@ -98,11 +106,12 @@ impl Caller {
             connect_timeout: PAUSE.1,
             io_timeout: Some(SILENCE),
             payload_max: PAYLOAD_MAX,
+            security: self.security.clone(),
         };
         let mut pause = PAUSE.0;
         let mut said = false;
         while !self.stop.load(Relaxed) {
-            match Client::connect(&self.addr, options) {
+            match Client::connect(&self.addr, options.clone()) {
                 Ok(client) => {
                     (pause, said) = (PAUSE.0, false);
                     self.life += 1;

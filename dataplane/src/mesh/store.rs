@@ -1,12 +1,20 @@
-//! What of the mesh outlives the process: the registry's snapshot and the history of the map, in
-//! one file, written by a thread of its own.
+//! The file that keeps what of the mesh outlives the process: the registry's snapshot, the history of
+//! the map, and the results of gathers. Every record carries a checksum of its own.
+//!
+//! A file that was torn by a crash is repaired by the database: what was committed is there. One
+//! whose bytes are damaged is another matter, and no library reads every such file without a panic;
+//! so the file is proved in a process of its own ([`prove`]) before this one opens it.
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
+use crate::failure::Failure;
+use redb::{
+    Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, StorageError, TableDefinition, TableError,
+};
 use std::{
-    path::Path,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    thread::{self, JoinHandle},
+    fmt, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::SystemTime,
 };
 
 const SNAPSHOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("snapshot");
@@ -20,8 +28,6 @@ const LATEST: &str = "latest";
 const HISTORY_MAX: u64 = 8_640;
 /// Results of gathers that are kept.
 const GATHERS_MAX: u64 = 10_000;
-/// Writes that may wait for the disk; more are dropped and counted, the next one makes up for them.
-const QUEUE: usize = 64;
 
 /// What to write.
 #[derive(Debug)]
@@ -44,47 +50,170 @@ pub(crate) enum Write {
     },
 }
 
-/// The file.
+/// The file's name in its directory.
+const NAME: &str = "mesh.redb";
+/// Bytes of a record's checksum, in front of it.
+const SEAL: usize = 4;
+
+/// Exit codes of a proof, beside success.
+const DAMAGED: u8 = 1;
+const IN_USE: u8 = 3;
+const UNUSABLE: u8 = 4;
+
+/// What a proof says of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// It can be opened, and every record is what was written.
+    Sound,
+    /// It is not what was written.
+    Damaged(String),
+    /// Another process has it.
+    InUse,
+    /// The disk does not let it be written.
+    Unusable(String),
+}
+
+/// The file, open.
 #[derive(Debug)]
-struct Store {
+pub(crate) struct Store {
     db: Database,
 }
 
+/// A record with its checksum in front.
+fn sealed(record: &[u8]) -> Vec<u8> {
+    [&wire::check::crc32c(record).to_le_bytes(), record].concat()
+}
+
+/// The record, if it is what was sealed.
+fn unsealed(bytes: &[u8]) -> Option<&[u8]> {
+    let (seal, record) = bytes.split_at_checked(SEAL)?;
+    (wire::check::crc32c(record).to_le_bytes() == seal).then_some(record)
+}
+
+/// Where a directory has the file.
+pub(crate) fn file(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
+/// The disk is at fault, and may be better later.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    let kinds = [FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+    kinds.contains(&error.kind())
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// What an error at opening means.
+fn meaning(error: &DatabaseError) -> Proof {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => Proof::InUse,
+        DatabaseError::Storage(StorageError::Io(fault)) if is_of_the_disk(fault) => {
+            Proof::Unusable(fault.to_string())
+        }
+        other => Proof::Damaged(other.to_string()),
+    }
+}
+
+/// Opens and reads all of a file: what the proving process does (`butterfly worker`'s kind of
+/// command: never by hand). The process ends with the code of what it found.
+///
+/// # Errors
+/// What [`prove`] turns into its verdict.
+pub(crate) fn prove_here(file: &Path) -> Result<(), (u8, Failure)> {
+    let code = |proof: Proof| match proof {
+        Proof::InUse => (IN_USE, Failure::run("another process has it")),
+        Proof::Unusable(why) => (UNUSABLE, Failure::run(why)),
+        Proof::Damaged(why) => (DAMAGED, Failure::run(why)),
+        Proof::Sound => (DAMAGED, Failure::run("nothing")),
+    };
+    let mut db = Database::open(file).map_err(|error| code(meaning(&error)))?;
+    match db.check_integrity() {
+        // Not clean, and repaired to the last state that is.
+        Ok(true | false) => {}
+        Err(error) => return Err(code(meaning(&error))),
+    }
+    let spoilt = || (DAMAGED, Failure::run("a record is not what was written"));
+    let store = Store { db };
+    if store.is_whole() { Ok(()) } else { Err(spoilt()) }
+}
+
+/// Proves a file in a process of its own, which may die of it.
+pub(crate) fn prove(file: &Path) -> Proof {
+    let run = || -> io::Result<Proof> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("prove-state").arg(file).stdin(Stdio::null()).stdout(Stdio::null());
+        let output = command.output()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let last = text.lines().last().unwrap_or_default().to_owned();
+        Ok(match output.status.code().map(u8::try_from) {
+            Some(Ok(0)) => Proof::Sound,
+            Some(Ok(IN_USE)) => Proof::InUse,
+            Some(Ok(UNUSABLE)) => Proof::Unusable(last),
+            _ => Proof::Damaged(last),
+        })
+    };
+    run().unwrap_or_else(|error| Proof::Unusable(format!("it cannot be proved: {error}")))
+}
+
+/// Moves a damaged file out of the way, and keeps it for whoever wants to look.
+///
+/// # Errors
+/// The OS's.
+pub(crate) fn set_aside(file: &Path) -> io::Result<PathBuf> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut name = file.as_os_str().to_owned();
+    name.push(format!(".damaged-{}", since.as_secs()));
+    std::fs::rename(file, &name)?;
+    Ok(name.into())
+}
+
+/// The last snapshot of a file that cannot be written, where it can be read.
+pub(crate) fn snapshot_of(file: &Path) -> Option<Vec<u8>> {
+    snapshot_in(&ReadOnlyDatabase::open(file).ok()?)
+}
+
+fn snapshot_in(db: &impl ReadableDatabase) -> Option<Vec<u8>> {
+    let table = db.begin_read().ok()?.open_table(SNAPSHOT).ok()?;
+    let sealed = table.get(LATEST).ok()??;
+    unsealed(sealed.value()).map(<[u8]>::to_vec)
+}
+
 impl Store {
-    /// Opens or creates `mesh.redb` in a directory.
-    fn open(dir: &Path) -> Result<Self, String> {
-        let say = |error: &dyn std::fmt::Display| {
-            format!("cannot keep the mesh's state in {}: {error}", dir.display())
-        };
-        std::fs::create_dir_all(dir).map_err(|error| say(&error))?;
-        let db = Database::create(dir.join("mesh.redb")).map_err(|error| {
-            say(&format!("{error}; another node may use this directory, or the file is damaged"))
-        })?;
-        Ok(Self { db })
+    /// Opens or creates the file. To be proved before, where there is one.
+    ///
+    /// # Errors
+    /// What is the matter with it.
+    pub(crate) fn open(file: &Path) -> Result<Self, Proof> {
+        Database::create(file).map(|db| Self { db }).map_err(|error| meaning(&error))
     }
 
-    fn snapshot(&self) -> Option<Vec<u8>> {
-        let read = self.db.begin_read().ok()?;
-        let table = read.open_table(SNAPSHOT).ok()?;
-        table.get(LATEST).ok()?.map(|bytes| bytes.value().to_vec())
+    /// The last snapshot.
+    pub(crate) fn snapshot(&self) -> Option<Vec<u8>> {
+        snapshot_in(&self.db)
     }
 
-    fn write(&self, write: &Write) -> Result<(), redb::Error> {
+    /// Writes, and returns once it lasts.
+    ///
+    /// # Errors
+    /// The disk's. The store is of no use then: open it again.
+    pub(crate) fn write(&self, write: &Write) -> Result<(), redb::Error> {
         let transaction = self.db.begin_write()?;
         match write {
             Write::Snapshot(bytes) => {
-                transaction.open_table(SNAPSHOT)?.insert(LATEST, bytes.as_slice())?;
+                transaction.open_table(SNAPSHOT)?.insert(LATEST, sealed(bytes).as_slice())?;
             }
             Write::History { at, point } => {
                 let mut table = transaction.open_table(HISTORY)?;
-                table.insert(at, point.as_slice())?;
+                table.insert(at, sealed(point).as_slice())?;
                 for _ in HISTORY_MAX..table.len()? {
                     table.pop_first()?;
                 }
             }
             Write::Gather { id, report } => {
                 let mut table = transaction.open_table(GATHERS)?;
-                table.insert(id, report.as_slice())?;
+                table.insert(id, sealed(report).as_slice())?;
                 for _ in GATHERS_MAX..table.len()? {
                     table.pop_first()?;
                 }
@@ -94,69 +223,44 @@ impl Store {
         Ok(())
     }
 
+    /// Every record of every table can be read and is what was written.
+    fn is_whole(&self) -> bool {
+        let Ok(read) = self.db.begin_read() else { return false };
+        holds(read.open_table(SNAPSHOT))
+            && holds(read.open_table(HISTORY))
+            && holds(read.open_table(GATHERS))
+    }
+
     /// The points since a moment, oldest first.
     #[cfg(test)]
     fn history(&self, since: u64) -> Vec<(u64, Vec<u8>)> {
         let Ok(read) = self.db.begin_read() else { return Vec::new() };
         let Ok(table) = read.open_table(HISTORY) else { return Vec::new() };
         let Ok(rows) = table.range(since..) else { return Vec::new() };
-        rows.flatten().map(|(at, point)| (at.value(), point.value().to_vec())).collect()
+        let point = |bytes: &[u8]| unsealed(bytes).expect("whole").to_vec();
+        rows.flatten().map(|(at, bytes)| (at.value(), point(bytes.value()))).collect()
     }
 }
 
-/// The mesh's end of the store.
-#[derive(Debug)]
-pub(crate) struct Keeper {
-    queue: Option<Sender<Write>>,
-    thread: Option<JoinHandle<()>>,
-    /// Writes that found the queue full or failed.
-    pub(crate) lost: AtomicU64,
-}
-
-impl Keeper {
-    /// Opens the file and gives the last snapshot, where there is one.
-    ///
-    /// # Errors
-    /// Why the directory cannot be used.
-    pub(crate) fn open(dir: &Path) -> Result<(Self, Option<Vec<u8>>), String> {
-        let store = Store::open(dir)?;
-        let snapshot = store.snapshot();
-        let (queue, writes) = bounded(QUEUE);
-        let thread = thread::Builder::new()
-            .name("mesh-store".to_owned())
-            .spawn(move || keep(&store, &writes))
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
-        let keeper = Self { queue: Some(queue), thread: Some(thread), lost: AtomicU64::new(0) };
-        Ok((keeper, snapshot))
-    }
-
-    /// Queues a write. Never waits.
-    pub(crate) fn write(&self, write: Write) {
-        let Some(queue) = &self.queue else { return };
-        match queue.try_send(write) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.lost.fetch_add(1, Relaxed);
-            }
-        }
-    }
-
-    /// Writes one last time, however long the disk takes, and closes the file.
-    pub(crate) fn close(mut self, last: Write) {
-        if let Some(queue) = self.queue.take() {
-            let _ = queue.send(last);
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+/// A table that nobody has written to yet holds as well.
+fn holds<K: redb::Key + 'static>(
+    table: Result<redb::ReadOnlyTable<K, &'static [u8]>, TableError>,
+) -> bool {
+    match table {
+        Err(TableError::TableDoesNotExist(_)) => true,
+        Err(_) => false,
+        Ok(table) => table.iter().is_ok_and(|mut rows| {
+            rows.all(|row| row.is_ok_and(|(_, bytes)| unsealed(bytes.value()).is_some()))
+        }),
     }
 }
 
-/// The thread: until the other end is dropped.
-fn keep(store: &Store, writes: &Receiver<Write>) {
-    for write in writes {
-        if let Err(error) = store.write(&write) {
-            crate::say::note(format!("the mesh's state could not be written: {error}"));
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sound => f.write_str("sound"),
+            Self::InUse => f.write_str("another node uses it"),
+            Self::Damaged(why) | Self::Unusable(why) => f.write_str(why),
         }
     }
 }
@@ -167,31 +271,15 @@ mod tests {
     use crate::folder::Folder;
 
     #[test]
-    fn imped_13_snapshot_and_history_outlive_the_process() {
-        let folder = Folder::new("mesh-store");
-        let (keeper, before) = Keeper::open(folder.0.as_path()).expect("opens");
-        assert_eq!(before, None);
-        keeper.write(Write::History { at: 5, point: vec![1, 2] });
-        keeper.close(Write::Snapshot(vec![7; 1000]));
-        let (keeper, after) = Keeper::open(folder.0.as_path()).expect("opens again");
-        assert_eq!(after, Some(vec![7; 1000]));
-        keeper.close(Write::Snapshot(vec![8]));
-        let store = Store::open(folder.0.as_path()).expect("opens");
-        assert_eq!(store.history(0), [(5, vec![1, 2])]);
-        assert_eq!(store.history(6), []);
-        assert_eq!(store.snapshot(), Some(vec![8]));
-    }
-
-    #[test]
     fn history_is_bounded() {
         let folder = Folder::new("mesh-history");
-        let store = Store::open(folder.0.as_path()).expect("opens");
+        let store = Store::open(&file(&folder.0)).expect("opens");
         {
             let write = store.db.begin_write().expect("begins");
             {
                 let mut table = write.open_table(HISTORY).expect("opens");
                 for at in 0..HISTORY_MAX {
-                    table.insert(at, &[0_u8][..]).expect("inserts");
+                    table.insert(at, sealed(&[0]).as_slice()).expect("inserts");
                 }
             }
             write.commit().expect("commits");
@@ -200,16 +288,23 @@ mod tests {
         let all = store.history(0);
         assert_eq!(all.len() as u64, HISTORY_MAX);
         assert_eq!((all[0].0, all[all.len() - 1].1.clone()), (1, vec![9]));
+        assert_eq!(store.history(HISTORY_MAX + 1), []);
+        assert!(store.is_whole());
     }
 
     #[test]
-    fn a_directory_that_cannot_be_used_is_named() {
-        let folder = Folder::new("mesh-damaged");
-        std::fs::write(folder.0.as_path().join("mesh.redb"), vec![3; 4096]).expect("writes");
-        let error = Keeper::open(folder.0.as_path()).expect_err("not a store");
-        assert!(error.contains(&folder.0.as_path().display().to_string()), "{error}");
-        let file = folder.0.as_path().join("file");
-        std::fs::write(&file, b"x").expect("writes");
-        assert!(Keeper::open(&file).is_err());
+    fn a_record_that_is_not_what_was_written_is_found() {
+        assert_eq!(unsealed(&sealed(b"kept")), Some(&b"kept"[..]));
+        let mut spoilt = sealed(b"kept");
+        spoilt[5] ^= 1;
+        assert_eq!((unsealed(&spoilt), unsealed(b"x"), unsealed(b"")), (None, None, None));
+        let folder = Folder::new("mesh-spoilt");
+        let store = Store::open(&file(&folder.0)).expect("opens");
+        store.write(&Write::Gather { id: [1; 16], report: vec![2] }).expect("writes");
+        assert!(store.is_whole());
+        let write = store.db.begin_write().expect("begins");
+        write.open_table(GATHERS).expect("opens").insert([3; 16], &spoilt[..]).expect("inserts");
+        write.commit().expect("commits");
+        assert!(!store.is_whole());
     }
 }

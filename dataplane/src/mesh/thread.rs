@@ -2,12 +2,13 @@
 //! carries out what it wants.
 
 use super::{
+    keeper::Keeper,
     link::Links,
     parent::{Above, Parent},
-    store::{Keeper, Write},
+    store::Write,
 };
 use client::Buffer;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use dataplane_core::{
     driver::ConnId,
     mesh_port::{Down, Up},
@@ -44,8 +45,19 @@ pub(crate) struct Seat {
     pub(crate) links: Links,
     pub(crate) parent: Option<Parent>,
     pub(crate) keeper: Option<Keeper>,
+    /// What the control thread wants.
+    pub(crate) requests: Receiver<Request>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) counters: Arc<Published>,
+}
+
+/// What the control thread may ask of the mesh.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Let go of the state directory, and say so.
+    Release(Sender<()>),
+    /// Take it again.
+    Resume,
 }
 
 /// The machine's counters as readers see them.
@@ -128,6 +140,10 @@ impl Seat {
             busy = true;
             self.hear(now, event, work);
         }
+        while let Ok(request) = self.requests.try_recv() {
+            busy = true;
+            self.grant(request);
+        }
         self.mesh.advance(now, &mut work.effects);
         busy |= !work.effects.is_empty();
         self.carry_out(work);
@@ -163,6 +179,17 @@ impl Seat {
                 };
                 self.mesh.volley_done(now, &report, effects);
             }
+        }
+    }
+
+    fn grant(&self, request: Request) {
+        match (&self.keeper, request) {
+            (Some(keeper), Request::Release(done)) => {
+                keeper.release(Write::Snapshot(self.mesh.registry().snapshot(node_time())), done);
+            }
+            (Some(keeper), Request::Resume) => keeper.resume(),
+            // Nothing is held: the other end of `done` is told by its drop.
+            (None, _) => {}
         }
     }
 
@@ -243,8 +270,9 @@ impl Seat {
             all.push((name, label, value.to_owned(), n));
         });
         if let Some(keeper) = &self.keeper {
-            let lost = keeper.lost.load(Relaxed);
-            all.push(("butterfly_mesh_lost_writes_total", "", String::new(), lost));
+            keeper.stats.visit(&mut |name, label, value, n| {
+                all.push((name, label, value.to_owned(), n));
+            });
         }
         *self.counters.0.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }

@@ -2,7 +2,7 @@
 //!
 //! Nothing here depends on how fast a machine is: counts, names and decisions only.
 
-mod crowd;
+pub(crate) mod crowd;
 mod faults;
 mod frames;
 mod kept;

@@ -28,6 +28,8 @@ pub enum Command {
     /// Serve this connected stream socket as if it had been accepted, from this peer. Where there is
     /// no room for it, it is closed.
     Adopt(OwnedFd, Caller),
+    /// Take no new connections; ask peers to leave and answer them until they have.
+    Leave,
     /// Take no new connections and no new work; close when all is answered.
     Drain,
 }

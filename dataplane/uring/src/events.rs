@@ -35,6 +35,7 @@ pub(crate) enum Told {
     WorkerUp(WorkerId, u32),
     WorkerDown(WorkerId),
     Drain,
+    Leave,
 }
 
 impl UringDriver {
@@ -128,6 +129,10 @@ impl UringDriver {
                 self.table.get_mut(index)?.who = who;
                 Some(Told::Accepted(index))
             }
+            Command::Leave => {
+                self.unlisten();
+                Some(Told::Leave)
+            }
             Command::Drain => {
                 self.unlisten();
                 Some(Told::Drain)
@@ -188,6 +193,7 @@ impl UringDriver {
             Told::WorkerUp(worker, operations) => Event::WorkerUp { worker, operations },
             Told::WorkerDown(worker) => Event::WorkerDown { worker },
             Told::Drain => Event::Drain,
+            Told::Leave => Event::Leave,
         }
     }
 }

@@ -9,7 +9,10 @@ use crate::{
     memory::{Chunks, Places, within},
     workers::Workers,
 };
-use dataplane_core::memory::{ChunkId, Geometry, Memory, SlotId};
+use dataplane_core::{
+    driver::WorkerId,
+    memory::{ChunkId, Geometry, Memory, SlotId},
+};
 use link::{Layout, ShardSide};
 use std::{cell::RefCell, fmt, io, ptr::NonNull, rc::Rc, slice, sync::Arc};
 use wire::{Order, Outcome};
@@ -161,5 +164,9 @@ impl Memory for SharedMemory {
         let source = unsafe { slice::from_raw_parts(source.as_ptr(), len as usize) };
         let target = &mut self.chunks.bytes_mut(chunk)[to as usize..][..len as usize];
         target.copy_from_slice(source);
+    }
+
+    fn accuse(&mut self, worker: WorkerId) {
+        self.side.borrow_mut().distrust(worker.0);
     }
 }

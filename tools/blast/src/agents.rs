@@ -55,7 +55,7 @@ pub fn observe(config: Config, stop: &Arc<AtomicBool>) -> Result<(Report, Truth)
     config.check()?;
     let config = Arc::new(config);
     let fleet = Arc::new(config.fleet());
-    let connector = Connector::to(&config.addr, config.sources())?;
+    let connector = Connector::to(&config.addr, config.security.as_ref(), config.sources())?;
     let mut crew = Crew::muster(&config, &fleet, &connector, stop)?;
     let started = monotonic();
     crew.start();

@@ -42,7 +42,7 @@ Exit status: 0 all answered and right (refusals allowed), 1 errors or lost reque
 or no connection.";
 
 pub(crate) const ADDR_HELP: &str =
-    "The node: 127.0.0.1:7171, [::1]:7171, host:7171 or unix:///path";
+    "The node: host:7171, [::1]:7171, tls://host:7171, quic://host:7171 or unix:///path";
 
 /// Options of `blast run`.
 #[derive(Args, Debug)]
@@ -51,6 +51,9 @@ pub struct RunArgs {
     /// The node
     #[arg(long, value_name = "ADDR", help = ADDR_HELP)]
     pub addr: Addr,
+    /// Certificates.
+    #[command(flatten)]
+    pub security: client::SecurityArgs,
     /// What each request asks for
     #[arg(long, value_enum)]
     pub op: OpArg,
@@ -195,6 +198,7 @@ impl RunArgs {
     pub fn config(&self) -> Result<Config, BlastError> {
         let pace = if self.closed { Pace::Closed } else { Pace::Open { rate: self.rate } };
         let config = Config {
+            security: self.security.load(&self.addr).map_err(BlastError::usage)?,
             pace,
             connections: self.connections,
             depth: self.depth,

@@ -1,6 +1,6 @@
 //! What a run is asked to do, checked as a whole before anything is opened.
 
-use client::Addr;
+use client::{Addr, Security};
 use dataplane_uring::Policy;
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use wire::{Dtype, Operation, work};
@@ -69,6 +69,8 @@ impl FromStr for TensorRef {
 pub struct Config {
     /// The node.
     pub addr: Addr,
+    /// Certificates, for an address that needs them.
+    pub security: Option<Security>,
     /// What to ask for.
     pub op: Op,
     /// When to ask.
@@ -113,6 +115,7 @@ impl Config {
     pub fn new(addr: Addr, op: Op) -> Self {
         Self {
             addr,
+            security: None,
             op,
             pace: Pace::Open { rate: 10_000.0 },
             connections: 1,
@@ -225,8 +228,8 @@ pub enum BlastError {
 }
 
 impl BlastError {
-    pub(crate) fn usage(what: impl Into<String>) -> Self {
-        Self::Usage(what.into())
+    pub(crate) fn usage(what: impl ToString) -> Self {
+        Self::Usage(what.to_string())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sockets for a thread: connected one by one before the run, and anew while it lasts.
 
 use crate::config::{BlastError, Config};
-use client::{Addr, ClientError};
+use client::{Addr, ClientError, Security};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use std::{
     io,
@@ -21,6 +21,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     addr: Addr,
+    security: Option<Security>,
     /// The node's address and the number of local addresses, where there are several.
     spread: Option<(SocketAddrV4, u32)>,
 }
@@ -31,30 +32,36 @@ impl Connector {
     /// # Errors
     /// [`BlastError::Usage`] for several sources to a node that is not at 127.x.x.x.
     pub(crate) fn new(config: &Config) -> Result<Self, BlastError> {
-        Self::to(&config.addr, config.sources)
+        Self::to(&config.addr, config.security.as_ref(), config.sources)
     }
 
     /// Connects to `addr` from so many local addresses.
     ///
     /// # Errors
     /// As [`Connector::new`].
-    pub(crate) fn to(addr: &Addr, sources: u32) -> Result<Self, BlastError> {
-        let addr = addr.clone();
+    pub(crate) fn to(
+        addr: &Addr,
+        security: Option<&Security>,
+        sources: u32,
+    ) -> Result<Self, BlastError> {
+        let (addr, security) = (addr.clone(), security.cloned());
         if sources == 1 {
-            return Ok(Self { addr, spread: None });
+            return Ok(Self { addr, security, spread: None });
         }
         let target = match &addr {
             Addr::Tcp { host, port } => (host.as_str(), *port)
                 .to_socket_addrs()
                 .ok()
                 .and_then(|mut all| all.find(|address| address.ip().is_loopback())),
-            Addr::Unix(_) => None,
+            Addr::Unix(_) | Addr::Tls { .. } | Addr::Quic { .. } => None,
         };
         match target {
-            Some(SocketAddr::V4(target)) => Ok(Self { addr, spread: Some((target, sources)) }),
+            Some(SocketAddr::V4(target)) => {
+                Ok(Self { addr, security, spread: Some((target, sources)) })
+            }
             _ => Err(BlastError::usage(format!(
-                "several local addresses need a node at 127.0.0.1 (TCP), not at {addr}: use fewer \
-                 --sources, or fewer connections"
+                "several local addresses need a node at 127.0.0.1 (plain TCP), not at {addr}: use \
+                 fewer --sources, or fewer connections"
             ))),
         }
     }
@@ -65,7 +72,7 @@ impl Connector {
     /// [`ClientError::Connect`].
     pub(crate) fn connect(&self, index: usize) -> Result<OwnedFd, ClientError> {
         match self.spread {
-            None => client::connect_socket(&self.addr, TIMEOUT),
+            None => client::connect_socket(&self.addr, self.security.as_ref(), TIMEOUT),
             Some((target, sources)) => from_source(target, index as u32 % sources)
                 .map_err(|source| ClientError::Connect { addr: self.addr.clone(), source }),
         }

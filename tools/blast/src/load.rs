@@ -21,7 +21,7 @@ use dataplane_core::{
     memory::Memory,
 };
 use std::collections::VecDeque;
-use wire::Header;
+use wire::{ErrorCode, Header};
 
 /// Events handled before sends are looked at again.
 const EVENTS_PER_TURN: usize = 256;
@@ -293,12 +293,13 @@ impl Load {
                     Verdict::Bad(fault) => self.tally.fault(fault),
                 }
             }
-            // A refusal of the connection as a whole answers no request; its end follows.
+            // A word about the connection as a whole answers no request.
             Landing::Unknown if header.message_id() == 0 => {
-                if let Some(code) = self.checker.refusal(header, payload) {
-                    self.tally.refuse(code);
-                } else {
-                    self.tally.fault(Fault::UnknownId);
+                match self.checker.refusal(header, payload) {
+                    // Asked to leave (W79): answered for as long as it stays.
+                    Some(ErrorCode::Draining) => {}
+                    Some(code) => self.tally.refuse(code),
+                    None => self.tally.fault(Fault::UnknownId),
                 }
             }
             Landing::Unknown => self.tally.fault(Fault::UnknownId),

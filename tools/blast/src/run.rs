@@ -41,7 +41,8 @@ pub fn run(config: Config) -> Result<Report, BlastError> {
     let config = Arc::new(config);
     let requests: Arc<[Request]> = requests(&config)?.into();
     let connector = Connector::new(&config)?;
-    let mut client = Client::connect(&config.addr, Options::default())?;
+    let options = Options { security: config.security.clone(), ..Options::default() };
+    let mut client = Client::connect(&config.addr, options.clone())?;
     client.ping()?;
     let crew = Crew::muster(&config, &requests, &connector)?;
     let before = server::look(&mut client);
@@ -49,7 +50,7 @@ pub fn run(config: Config) -> Result<Report, BlastError> {
     let tallies = crew.watch(&config, phases);
     // The first connection, unless it died meanwhile: the node may have no room for another.
     let after = server::look(&mut client).or_else(|| {
-        let mut client = Client::connect(&config.addr, Options::default()).ok()?;
+        let mut client = Client::connect(&config.addr, options).ok()?;
         server::look(&mut client)
     });
     let mut sum = Tally::default();

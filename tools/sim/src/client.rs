@@ -46,6 +46,8 @@ pub struct Allowed {
     pub worker_failed: bool,
     /// The node is told to drain.
     pub draining: bool,
+    /// Another process takes over from the node.
+    pub leaving: bool,
     /// The node takes fewer connections than there are clients, or than it has.
     pub crowded: bool,
     /// Its rate, its requests or its bytes are bounded.
@@ -265,6 +267,9 @@ impl Client {
         if answer.code == Some(ErrorCode::TooManyConnections) && allowed.crowded && id == 0 {
             self.doom = Some(Doom::Crowded);
             self.pending.clear();
+            return Ok(());
+        }
+        if answer.code == Some(ErrorCode::Draining) && allowed.leaving && id == 0 {
             return Ok(());
         }
         if answer.code == Some(ErrorCode::PeerTooSlow) {

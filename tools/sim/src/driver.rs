@@ -33,6 +33,7 @@ pub(crate) enum Queued {
     Up(WorkerId, u32),
     Down(WorkerId),
     Drain,
+    Leave,
 }
 
 /// An order that the world carries out between turns.
@@ -217,6 +218,7 @@ impl SimDriver {
                 self.learned.push(Learned::Down(*worker));
             }
             Queued::Drain => self.learned.push(Learned::Drain),
+            Queued::Leave => {}
             Queued::Accepted(conn, _)
             | Queued::Stopped(conn)
             | Queued::Eof(conn)
@@ -271,6 +273,7 @@ impl Driver for SimDriver {
             Queued::Up(worker, operations) => Event::WorkerUp { worker, operations },
             Queued::Down(worker) => Event::WorkerDown { worker },
             Queued::Drain => Event::Drain,
+            Queued::Leave => Event::Leave,
         })
     }
 

@@ -232,8 +232,10 @@ impl World {
                 }
                 break;
             }
-            self.state_outcome(worker, *slot);
-            self.mem.poison_request(*slot);
+            // What is no answer is run again, from the same bytes.
+            if self.state_outcome(worker, *slot) {
+                self.mem.poison_request(*slot);
+            }
             self.driver.events.push_back(Queued::Completed(worker, *slot));
         }
         if dies {
@@ -246,8 +248,8 @@ impl World {
         self.worker_next(worker);
     }
 
-    /// Computes one slot and states the outcome.
-    fn state_outcome(&mut self, worker: WorkerId, slot: SlotId) {
+    /// Computes one slot and states the outcome; false for one that cannot be.
+    fn state_outcome(&mut self, worker: WorkerId, slot: SlotId) -> bool {
         let author = &mut self.workers[worker.0 as usize].author;
         let (order, request, out) = self.mem.lent(slot);
         let answered = answer(&order, request, out, author, self.now);
@@ -261,7 +263,8 @@ impl World {
             }
             Err(code) => outcome.status = code.code(),
         }
-        if self.rng.chance(self.plan.faults.bad_outcomes) {
+        let bad = self.rng.chance(self.plan.faults.bad_outcomes);
+        if bad {
             match self.rng.below(3) {
                 0 => outcome.status = self.rng.range(1_000, 60_000) as u16,
                 1 => outcome.reply_len = self.rng.below(HEADER_LEN as u64) as u32,
@@ -271,6 +274,7 @@ impl World {
         }
         self.mem.state_outcome(slot, outcome);
         self.custody.put(slot, Holder::Lent { worker, written: true });
+        !bad
     }
 
     /// Pushes a completion that must change nothing. True when the batch has to wait for it to be

@@ -117,6 +117,7 @@ impl World {
         let faults = &plan.faults;
         let allowed = Allowed {
             worker_failed: faults.crashes > 0 || faults.bad_outcomes > 0,
+            leaving: false,
             draining: faults.drain_at.is_some(),
             crowded: faults.crowd,
             limited: false,
@@ -209,6 +210,13 @@ impl World {
     /// From now on, clients may be refused for being over their usual rate.
     pub fn expect_limited(&mut self, limited: bool) {
         self.allowed.limited = limited;
+    }
+
+    /// Another process takes over: peers are asked to leave.
+    pub fn hand_over(&mut self) {
+        self.allowed.leaving = true;
+        self.driver.events.push_back(Queued::Leave);
+        self.after(0, Due::Nothing);
     }
 
     pub(crate) fn after(&mut self, delay: Time, due: Due) {

@@ -302,3 +302,71 @@ fn a_connection_that_breaks_while_it_waits_for_a_bulk_slot_leaves_nothing_behind
     assert_eq!(codes(&world, holder), [(1, None)]);
     assert!(world.clients[waiting].answers.is_empty());
 }
+
+#[test]
+fn peers_are_asked_to_leave_once_and_answered_for_as_long_as_they_stay() {
+    let mut plan = Plan::quiet(1);
+    // One chunk: the second word finds no room at first.
+    plan.geometry = Geometry { chunks: 1, ..roomy() };
+    let mut rig = Rig::new(plan);
+    rig.world.stall_workers(true);
+    let id = |client: u64, n: u64| client << 32 | n;
+    let clients = [1, 2].map(|client| rig.client(vec![Step::Send(echo(id(client, 1), 100))]));
+    rig.until(|world| world.shard.ledger().lent == 2);
+    rig.world.hand_over();
+    rig.after(20 * MS);
+    assert_eq!(rig.world.stats.asked_to_leave.get(), 2);
+    rig.world.stall_workers(false);
+    for (client, number) in clients.into_iter().zip([1, 2]) {
+        rig.steps(client, vec![Step::Send(echo(id(number, 2), 100))]);
+    }
+    let late = rig.client(vec![Step::Send(echo(id(3, 1), 100))]);
+    let world = rig.finish();
+    let notice = (0, Some(ErrorCode::Draining));
+    assert_eq!(codes(&world, clients[0]), [notice, (id(1, 1), None), (id(1, 2), None)]);
+    assert_eq!(codes(&world, clients[1]), [notice, (id(2, 1), None), (id(2, 2), None)]);
+    assert!(codes(&world, late).contains(&notice), "one that came while the doors closed");
+    assert_eq!(
+        (world.stats.asked_to_leave.get(), world.stats.refusals(ErrorCode::Draining)),
+        (3, 0)
+    );
+}
+
+#[test]
+fn what_is_no_answer_is_run_again_and_refused_only_when_it_was_tried_enough() {
+    for (bad, refused) in [(30, false), (100, true)] {
+        let mut plan = Plan::quiet(1);
+        plan.faults.bad_outcomes = bad;
+        plan.service_max = MS;
+        let mut rig = Rig::new(plan);
+        let client = rig.client((1..40).map(|id| Step::Send(echo(id, 100))).collect());
+        let world = rig.finish();
+        let codes = codes(&world, client);
+        assert_eq!(codes.len(), 39);
+        let failed = codes.iter().filter(|(_, code)| *code == Some(ErrorCode::WorkerFailed));
+        let failed = failed.count();
+        if refused {
+            let faults = 39 * u64::from(LENDINGS_MAX);
+            assert_eq!((failed, world.stats.link_faults.get()), (39, faults));
+        } else {
+            // Three in a row by chance: one of 37.
+            assert!(failed < 8 && world.stats.link_faults.get() > 3, "{failed}");
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_keeps_a_request_is_reported_however_its_pulse_goes() {
+    let mut plan = Plan::quiet(1);
+    plan.limits.hold_timeout = 3_000 * MS;
+    let mut rig = Rig::new(plan);
+    rig.world.stall_workers(true);
+    let client = rig.client(vec![Step::Send(echo(1, 100))]);
+    rig.until(|world| world.shard.ledger().lent == 1);
+    rig.after(2_900 * MS);
+    assert_eq!(rig.world.stats.overdue.get(), 0);
+    rig.after(1_200 * MS);
+    assert_eq!(rig.world.stats.overdue.get(), 1, "once per patience");
+    let world = rig.finish();
+    assert_eq!(codes(&world, client), [(1, None)]);
+}

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 /// What three hundred worlds do not reach.
 const UNREACHED: &[&str] = &[
+    // Another process that takes over is a matter of real ones.
+    "butterfly_asked_to_leave_total",
     // More shapes at a time than their clients ask for: the batcher's model reaches it.
     "butterfly_batches_total displaced",
     // Timeouts of seconds, and a thousand refusals in a row: scripted scenarios reach them.
@@ -17,6 +19,8 @@ const UNREACHED: &[&str] = &[
     "butterfly_connections_open",
     // A batch closes before its deadlines pass.
     "butterfly_expired_total batch",
+    // No simulated worker keeps a request for a minute.
+    "butterfly_overdue_total",
     // Refusals that a shard does not utter.
     "butterfly_refusals_total cancelled",
     "butterfly_refusals_total duplicate",

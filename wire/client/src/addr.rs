@@ -2,11 +2,11 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-/// An address of a node: TCP by name or number, or a Unix socket by path.
+/// An address of a node: how to reach it, and where.
 ///
-/// Written as `127.0.0.1:7171`, `[::1]:7171`, `host:7171`, `tcp://host:7171`, `/run/butterfly.sock`
-/// or `unix:///run/butterfly.sock`. [`Display`](fmt::Display) writes a form that parses back to the
-/// same value.
+/// Written as `127.0.0.1:7171`, `[::1]:7171`, `host:7171`, `tcp://host:7171`, `tls://host:7171`,
+/// `quic://host:7171`, `/run/butterfly.sock` or `unix:///run/butterfly.sock`.
+/// [`Display`](fmt::Display) writes a form that parses back to the same value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Addr {
     /// TCP. The host is a name or a number, IPv6 without its brackets.
@@ -16,8 +16,31 @@ pub enum Addr {
         /// Port, never 0.
         port: u16,
     },
+    /// TLS 1.3 over TCP, with certificates on both sides.
+    Tls {
+        /// Name or number, as the node's certificate has it.
+        host: String,
+        /// Port, never 0.
+        port: u16,
+    },
+    /// QUIC, with certificates on both sides; TLS over TCP at the same port where UDP gets no
+    /// answer.
+    Quic {
+        /// Name or number, as the node's certificate has it.
+        host: String,
+        /// Port, never 0.
+        port: u16,
+    },
     /// A stream socket in the file system.
     Unix(PathBuf),
+}
+
+impl Addr {
+    /// True for addresses that cannot be reached without certificates.
+    #[must_use]
+    pub const fn is_secured(&self) -> bool {
+        matches!(self, Self::Tls { .. } | Self::Quic { .. })
+    }
 }
 
 /// Why a text is not an address. The message says what was written and what would be right.
@@ -31,8 +54,8 @@ impl fmt::Display for AddrError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` is not an address: {}; write 127.0.0.1:7171, [::1]:7171, host:7171 or \
-             unix:///run/butterfly.sock",
+            "`{}` is not an address: {}; write 127.0.0.1:7171, [::1]:7171, host:7171, \
+             tls://host:7171, quic://host:7171 or unix:///run/butterfly.sock",
             self.text, self.why
         )
     }
@@ -48,11 +71,13 @@ impl FromStr for Addr {
 
     fn from_str(text: &str) -> Result<Self, AddrError> {
         let parsed = match text.split_once("://") {
-            Some(("tcp", rest)) => tcp(rest),
+            Some(("tcp", rest)) => place(rest).map(|(host, port)| Self::Tcp { host, port }),
+            Some(("tls", rest)) => place(rest).map(|(host, port)| Self::Tls { host, port }),
+            Some(("quic", rest)) => place(rest).map(|(host, port)| Self::Quic { host, port }),
             Some(("unix", rest)) => unix(rest),
-            Some(_) => Err("only tcp:// and unix:// are known"),
+            Some(_) => Err("only tcp://, tls://, quic:// and unix:// are known"),
             None if text.starts_with('/') => unix(text),
-            None => tcp(text),
+            None => place(text).map(|(host, port)| Self::Tcp { host, port }),
         };
         parsed.map_err(|why| AddrError { text: text.to_owned(), why })
     }
@@ -74,7 +99,8 @@ fn unix(path: &str) -> Result<Addr, &'static str> {
     Ok(Addr::Unix(PathBuf::from(path)))
 }
 
-fn tcp(text: &str) -> Result<Addr, &'static str> {
+/// Host and port.
+fn place(text: &str) -> Result<(String, u16), &'static str> {
     let (host, port) = if let Some(rest) = text.strip_prefix('[') {
         let (host, tail) = rest.split_once(']').ok_or("the bracket `[` is not closed")?;
         if host.parse::<std::net::Ipv6Addr>().is_err() {
@@ -100,17 +126,23 @@ fn tcp(text: &str) -> Result<Addr, &'static str> {
     }
     match port.parse::<u16>() {
         Ok(0) => Err("port 0 cannot be connected to"),
-        Ok(port) => Ok(Addr::Tcp { host: host.to_owned(), port }),
+        Ok(port) => Ok((host.to_owned(), port)),
         Err(_) => Err("the port is over 65535"),
     }
 }
 
 impl fmt::Display for Addr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        let (scheme, host, port) = match self {
+            Self::Tcp { host, port } => ("", host, port),
+            Self::Tls { host, port } => ("tls://", host, port),
+            Self::Quic { host, port } => ("quic://", host, port),
+            Self::Unix(path) => return write!(f, "unix://{}", path.display()),
+        };
+        if host.contains(':') {
+            write!(f, "{scheme}[{host}]:{port}")
+        } else {
+            write!(f, "{scheme}{host}:{port}")
         }
     }
 }
@@ -138,6 +170,8 @@ mod tests {
             ("node-3.local:1", tcp_addr("node-3.local", 1)),
             ("tcp://[fe80::1]:65535", tcp_addr("fe80::1", 65535)),
             ("tcp://localhost:80", tcp_addr("localhost", 80)),
+            ("tls://node:7171", Addr::Tls { host: "node".to_owned(), port: 7171 }),
+            ("quic://[::1]:7171", Addr::Quic { host: "::1".to_owned(), port: 7171 }),
             ("/run/b.sock", Addr::Unix("/run/b.sock".into())),
             ("unix:///run/b.sock", Addr::Unix("/run/b.sock".into())),
         ];
@@ -175,7 +209,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_parses_displays_and_parses_again(text in "\\PC{0,40}") {
+        fn what_parses_displays_and_parses_again(
+            scheme in prop::sample::select(vec!["", "tcp://", "tls://", "quic://", "unix://"]),
+            text in "\\PC{0,40}|[a-z]{1,9}:[1-9]{1,4}",
+        ) {
+            let text = format!("{scheme}{text}");
             if let Ok(addr) = text.parse::<Addr>() {
                 prop_assert_eq!(addr.to_string().parse::<Addr>(), Ok(addr));
             }

@@ -67,12 +67,71 @@ pub enum ClientError {
     /// The request cannot be expressed; nothing was sent.
     #[error("the request is not valid: {0}")]
     Request(ErrorCode),
+    /// The certificates are missing, or of no use.
+    #[error(
+        "{what}; name them with --ca, --cert and --key or in BUTTERFLY_CA, BUTTERFLY_CERT and \
+         BUTTERFLY_KEY; `butterfly ca issue --help` says how to make them"
+    )]
+    Security {
+        /// What is wrong.
+        what: String,
+    },
+    /// The time of the call is up. What it asked for was taken back.
+    #[error("no answer within {} ms{}", .after.as_millis(), because(.last.as_deref()))]
+    DeadlineExceeded {
+        /// The time that it had.
+        after: Duration,
+        /// Why its last try failed, if one did.
+        last: Option<Box<Self>>,
+    },
+    /// The caller took the call back.
+    #[error("the call was cancelled")]
+    Cancelled,
+    /// Too many calls wait for a connection of this pool; nothing was sent.
+    #[error(
+        "{waiting} calls wait for a connection already; ask for less at a time, or allow the pool \
+         more connections or more calls on each"
+    )]
+    Busy {
+        /// How many wait, which is as many as may.
+        waiting: usize,
+    },
 }
 
 impl ClientError {
+    /// The same, for another of several who hear of one failure.
+    pub(crate) fn copy(&self) -> Self {
+        let again = |source: &io::Error| io::Error::new(source.kind(), source.to_string());
+        match self {
+            Self::Connect { addr, source } => {
+                Self::Connect { addr: addr.clone(), source: again(source) }
+            }
+            Self::Io { doing, source } => Self::Io { doing, source: again(source) },
+            Self::Timeout { after } => Self::Timeout { after: *after },
+            Self::Protocol { what } => Self::Protocol { what: what.clone() },
+            Self::Refused(refusal) => Self::Refused(refusal.clone()),
+            Self::Request(code) => Self::Request(*code),
+            Self::Security { what } => Self::Security { what: what.clone() },
+            Self::DeadlineExceeded { after, last } => Self::DeadlineExceeded {
+                after: *after,
+                last: last.as_deref().map(|last| Box::new(last.copy())),
+            },
+            Self::Cancelled => Self::Cancelled,
+            Self::Busy { waiting } => Self::Busy { waiting: *waiting },
+        }
+    }
+
+    pub(crate) fn security(what: impl Into<String>) -> Self {
+        Self::Security { what: what.into() }
+    }
+
     pub(crate) fn protocol(what: impl Into<String>) -> Self {
         Self::Protocol { what: what.into() }
     }
+}
+
+fn because(last: Option<&ClientError>) -> String {
+    last.map_or_else(String::new, |last| format!("; its last try: {last}"))
 }
 
 fn connect_advice(source: &io::Error) -> &'static str {

@@ -1,30 +1,70 @@
-//! A small blocking client of a Butterfly node, for tools, tests and set-up code.
+//! Clients of a Butterfly node.
 //!
-//! A [`Client`] asks and waits ([`Client::ping`], [`Client::call`]), or pipelines: [`Client::send`]
-//! any number of requests, then [`Client::receive`] the answers, matched by message id.
+//! A [`Pool`] is for programs: it keeps a few connections, multiplexes calls over them, tries again
+//! what may be tried again, and keeps deadlines. [`aio::Pool`] is the same for tokio. What they
+//! decide is decided by state machines that take time and chance as arguments (`policy`).
+//!
+//! ```no_run
+//! use client::{Pool, PoolOptions};
+//! use wire::{Dtype, payload::{QueryRequest, TensorWork}};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = Pool::new("127.0.0.1:7171".parse()?, PoolOptions::default())?;
+//! let work = TensorWork::topk(Dtype::F32, 1, 1_000, 10, Dtype::F16);
+//! let answer = pool.request(&QueryRequest { work, ..QueryRequest::default() }, vec![0; 4_000])?;
+//! let top = answer.response()?.logits;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Client`] is one connection, for tools, tests and set-up code. It asks and waits
+//! ([`Client::ping`], [`Client::call`]), or pipelines: [`Client::send`] any number of requests,
+//! then [`Client::receive`] the answers, matched by message id.
 //! [`Client::into_halves`] splits it for two threads. Every frame is checked (header, length,
 //! CRC-16) before it is shown, and payloads lie 64-byte aligned, so that archives and tensor rows
 //! are read in place.
 #![forbid(unsafe_code)]
 
 mod addr;
+pub mod aio;
+mod answer;
+#[cfg(feature = "clap")]
+mod args;
 mod buffer;
+mod carrier;
 mod error;
+mod frame;
 mod mesh;
 mod metrics;
+mod options;
+mod policy;
+mod pool;
 mod receiver;
+mod security;
 mod sender;
+mod stats;
 mod stream;
+mod transport;
 
 pub use addr::{Addr, AddrError};
+pub use answer::Answer;
+#[cfg(feature = "clap")]
+pub use args::SecurityArgs;
 pub use buffer::Buffer;
 pub use error::{ClientError, Refusal};
 pub use mesh::{
     Agent, ClassPart, Cluster, Conflict, Global, Listing, Map, Phase, Report, Sector, Skip,
 };
 pub use metrics::{Metric, Metrics};
+pub use options::PoolOptions;
+pub use policy::{connections::Limits, retry::Retry};
+pub use pool::{Cancel, Chunks, Pending, Pool};
 pub use receiver::{Receiver, Reply};
+pub use security::Security;
 pub use sender::Sender;
+pub use stats::Stats;
+pub use tls::Files;
+pub use transport::Transport;
 
 use std::{os::fd::OwnedFd, time::Duration};
 use stream::Stream;
@@ -34,8 +74,8 @@ use wire::{
     response::Response,
 };
 
-/// How patient a client is and how much it accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How patient a client is, how much it accepts, and who it is.
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Longest wait for a connection, over all addresses of a name.
     pub connect_timeout: Duration,
@@ -43,14 +83,17 @@ pub struct Options {
     pub io_timeout: Option<Duration>,
     /// Largest payload accepted from the node, bytes.
     pub payload_max: u32,
+    /// Certificates; `tls://` and `quic://` need them.
+    pub security: Option<Security>,
 }
 
 impl Options {
-    /// Five seconds to connect, thirty of silence, 256 MiB.
+    /// Five seconds to connect, thirty of silence, 256 MiB, no certificates.
     pub const DEFAULT: Self = Self {
         connect_timeout: Duration::from_secs(5),
         io_timeout: Some(Duration::from_secs(30)),
         payload_max: 256 * 1024 * 1024,
+        security: None,
     };
 }
 
@@ -61,11 +104,17 @@ impl Default for Options {
 }
 
 /// Connects, and hands the socket over as it is: for callers with an event loop of their own.
+/// Behind `tls://` and `quic://` it is one end of a pair, whose other end a thread of this library
+/// seals and opens.
 ///
 /// # Errors
-/// [`ClientError::Connect`].
-pub fn connect_socket(addr: &Addr, timeout: Duration) -> Result<OwnedFd, ClientError> {
-    Stream::connect(addr, timeout, None).map(OwnedFd::from)
+/// [`ClientError::Connect`]; [`ClientError::Security`].
+pub fn connect_socket(
+    addr: &Addr,
+    security: Option<&Security>,
+    timeout: Duration,
+) -> Result<OwnedFd, ClientError> {
+    Stream::connect(addr, security, timeout, None).map(|(stream, _)| stream.into())
 }
 
 /// One connection to a node.
@@ -73,22 +122,33 @@ pub fn connect_socket(addr: &Addr, timeout: Duration) -> Result<OwnedFd, ClientE
 pub struct Client {
     sender: Sender,
     receiver: Receiver,
+    transport: Transport,
 }
 
 impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// [`ClientError::Connect`], with the address and what to do.
+    /// [`ClientError::Connect`], with the address and what to do; [`ClientError::Security`] where
+    /// certificates are needed and not there.
     pub fn connect(addr: &Addr, options: Options) -> Result<Self, ClientError> {
-        let stream = Stream::connect(addr, options.connect_timeout, options.io_timeout)?;
+        let Options { connect_timeout, io_timeout, payload_max, security } = options;
+        let (stream, transport) =
+            Stream::connect(addr, security.as_ref(), connect_timeout, io_timeout)?;
         let writing = stream
             .try_clone()
             .map_err(|source| ClientError::Connect { addr: addr.clone(), source })?;
         Ok(Self {
-            sender: Sender::new(writing, options.io_timeout),
-            receiver: Receiver::new(stream, options.io_timeout, options.payload_max),
+            sender: Sender::new(writing, io_timeout),
+            receiver: Receiver::new(stream, io_timeout, payload_max),
+            transport,
         })
+    }
+
+    /// What the connection runs over.
+    #[must_use]
+    pub const fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// The two halves, for a thread each. The connection closes when both are dropped.
@@ -100,6 +160,12 @@ impl Client {
     /// The sending half.
     pub const fn sender(&mut self) -> &mut Sender {
         &mut self.sender
+    }
+
+    /// The node has asked this connection to leave: [`Receiver::is_leaving`].
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        self.receiver.is_leaving()
     }
 
     /// Sends one frame and returns its message id: [`Sender::send`].

@@ -56,7 +56,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub fn agents(&mut self, query: &MeshQuery) -> Result<Listing, ClientError> {
-        let id = self.ask(&MeshQuery { view: View::Agents.code(), ..query.clone() })?;
+        let id = self.ask(&agents(query))?;
         Listing::read(self.answer(id)?.open::<MeshView>()?)
     }
 
@@ -65,8 +65,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub fn map(&mut self, sector: Option<u16>) -> Result<Map, ClientError> {
-        let sector = sector.unwrap_or(EVERY_SECTOR);
-        let id = self.ask(&MeshQuery { view: View::Map.code(), sector, ..MeshQuery::default() })?;
+        let id = self.ask(&map(sector))?;
         Ok(Map::read(self.answer(id)?.open::<MeshView>()?))
     }
 
@@ -116,6 +115,17 @@ impl Client {
         self.sender.send_bytes(&bytes)?;
         Ok(id)
     }
+}
+
+/// The question for agents.
+pub(crate) fn agents(query: &MeshQuery) -> MeshQuery {
+    MeshQuery { view: View::Agents.code(), ..query.clone() }
+}
+
+/// The question for the map.
+pub(crate) fn map(sector: Option<u16>) -> MeshQuery {
+    let sector = sector.unwrap_or(EVERY_SECTOR);
+    MeshQuery { view: View::Map.code(), sector, ..MeshQuery::default() }
 }
 
 /// How long a node may be silent about a gather that is asked for at `now`, nanoseconds since the

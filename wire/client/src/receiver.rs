@@ -1,12 +1,12 @@
 //! The receiving half of a connection: frames, checked before they are shown.
 
-use crate::{Buffer, ClientError, Refusal, stream::Stream};
+use crate::{Buffer, ClientError, Refusal, frame, stream::Stream};
 use std::{
     io::{self, BufReader, Read},
     time::Duration,
 };
 use wire::{
-    Compression, ErrorCode, HEADER_LEN, Header, Kind,
+    ErrorCode, HEADER_LEN, Header, Kind,
     payload::{self, ErrorReport, Payload, PayloadFault},
     response::{self, Response},
 };
@@ -68,6 +68,12 @@ impl<'a> Reply<'a> {
         Ok(Some(Refusal { code, message: report.message.to_string(), retry_after }))
     }
 
+    /// `draining` about no message.
+    fn asks_to_leave(&self) -> bool {
+        self.header.message_id() == 0
+            && self.refusal().is_ok_and(|it| it.is_some_and(|it| it.code == ErrorCode::Draining))
+    }
+
     fn expect<T: Payload>(&self) -> Result<&'a rkyv::Archived<T>, ClientError> {
         self.is(T::KIND)?;
         payload::open::<T>(self.payload).map_err(|fault| self.unreadable(fault))
@@ -96,6 +102,8 @@ pub struct Receiver {
     /// Bytes of the current frame that are here, header included.
     have: usize,
     payload: Buffer,
+    /// The node has asked this connection to leave.
+    leaving: bool,
 }
 
 impl Receiver {
@@ -107,6 +115,7 @@ impl Receiver {
             head: [0; HEADER_LEN],
             have: 0,
             payload: Buffer::new(),
+            leaving: false,
         }
     }
 
@@ -127,28 +136,40 @@ impl Receiver {
         Ok(())
     }
 
-    /// The next frame, whatever its kind.
+    /// The node has asked this connection to leave: another process takes new ones. It answers what
+    /// is sent here for some seconds more; better to connect anew and close this connection once
+    /// nothing is under way. Known only as far as frames were received.
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// The next frame, whatever its kind. That the node asks to leave is no frame of its own: see
+    /// [`Self::is_leaving`].
     ///
     /// # Errors
     /// [`ClientError::Timeout`] where the node was silent for too long; [`ClientError::Io`], also
     /// at the end of the stream; [`ClientError::Protocol`] for a header, checksum or length that
     /// breaks the format.
     pub fn receive(&mut self) -> Result<Reply<'_>, ClientError> {
+        let (header, kind) = loop {
+            let (header, kind) = self.frame()?;
+            let reply = Reply { header, kind, payload: self.payload.as_slice() };
+            if !reply.asks_to_leave() {
+                break (header, kind);
+            }
+            self.leaving = true;
+        };
+        Ok(Reply { header, kind, payload: self.payload.as_slice() })
+    }
+
+    /// Receives one whole frame; its payload lies in the buffer.
+    fn frame(&mut self) -> Result<(Header, Kind), ClientError> {
         while self.have < HEADER_LEN {
             let read = self.stream.read(&mut self.head[self.have..]);
             self.took(read)?;
         }
-        let header = *Header::peek(&self.head).ok_or_else(|| ClientError::protocol("no header"))?;
-        header.check(self.payload_max).map_err(|fault| {
-            let (code, len) = (fault.code, header.payload_len());
-            ClientError::protocol(format!("{code} in the header of a reply (length {len})"))
-        })?;
-        let kind = header.kind().map_err(|_| {
-            ClientError::protocol(format!("unknown message type {:#06x}", header.raw_kind()))
-        })?;
-        if header.compression() != Ok(Compression::None) {
-            return Err(ClientError::protocol("a reply is compressed, which was not asked for"));
-        }
+        let (header, kind) = frame::head(&self.head, self.payload_max)?;
         let len = header.payload_len() as usize;
         self.payload.resize(len);
         while self.have < HEADER_LEN + len {
@@ -157,13 +178,8 @@ impl Receiver {
         }
         self.have = 0;
         let payload = self.payload.as_slice();
-        if wire::check::crc16(payload) != header.checksum() {
-            return Err(ClientError::protocol(format!(
-                "the CRC-16 of reply {} does not match its {len} bytes of payload",
-                header.message_id()
-            )));
-        }
-        Ok(Reply { header, kind, payload })
+        frame::body(&header, payload)?;
+        Ok((header, kind))
     }
 
     fn took(&mut self, read: io::Result<usize>) -> Result<(), ClientError> {

@@ -1,6 +1,9 @@
 //! A connected socket of either family, with bounded waiting.
 
-use crate::{Addr, ClientError};
+use crate::{
+    Addr, ClientError, Security, Transport,
+    carrier::{self, Fault},
+};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType,
     sockopt::{self, Timeout},
@@ -10,7 +13,7 @@ use std::{
     net::{Shutdown, TcpStream, ToSocketAddrs},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::net::UnixStream,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// A connected stream socket.
@@ -18,24 +21,33 @@ use std::{
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// The near end of a pair; the carrier's thread has the far end, and the secured connection.
+    Carried(UnixStream, Fault),
 }
 
 impl Stream {
     /// Connects within `timeout`, and lets every later read and write wait at most `io_timeout`.
     pub(crate) fn connect(
         addr: &Addr,
+        security: Option<&Security>,
         timeout: Duration,
         io_timeout: Option<Duration>,
-    ) -> Result<Self, ClientError> {
-        let open = || -> io::Result<Self> {
-            let stream = match addr {
-                Addr::Tcp { host, port } => Self::Tcp(connect_tcp(host, *port, timeout)?),
-                Addr::Unix(path) => Self::Unix(connect_unix(path, timeout)?),
-            };
-            stream.set_timeouts(io_timeout)?;
-            Ok(stream)
+    ) -> Result<(Self, Transport), ClientError> {
+        let failed = |source| ClientError::Connect { addr: addr.clone(), source };
+        let (stream, transport) = match addr {
+            Addr::Tcp { host, port } => {
+                (Self::Tcp(connect_tcp(host, *port, timeout).map_err(failed)?), Transport::Tcp)
+            }
+            Addr::Unix(path) => {
+                (Self::Unix(connect_unix(path, timeout).map_err(failed)?), Transport::Unix)
+            }
+            Addr::Tls { .. } | Addr::Quic { .. } => {
+                let carried = carrier::carry(addr, security, timeout)?;
+                (Self::Carried(carried.socket, carried.fault), carried.transport)
+            }
         };
-        open().map_err(|source| ClientError::Connect { addr: addr.clone(), source })
+        stream.set_timeouts(io_timeout).map_err(failed)?;
+        Ok((stream, transport))
     }
 
     /// Lets every later read and write wait at most this long.
@@ -48,13 +60,14 @@ impl Stream {
         Ok(match self {
             Self::Tcp(stream) => Self::Tcp(stream.try_clone()?),
             Self::Unix(stream) => Self::Unix(stream.try_clone()?),
+            Self::Carried(stream, fault) => Self::Carried(stream.try_clone()?, fault.clone()),
         })
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(how),
-            Self::Unix(stream) => stream.shutdown(how),
+            Self::Unix(stream) | Self::Carried(stream, _) => stream.shutdown(how),
         }
     }
 
@@ -74,21 +87,15 @@ impl Stream {
     }
 }
 
-/// Tries every address of the name; the timeout is for all of them together.
+/// One address is connected to here; several race on the carrier's thread.
 fn connect_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
-    let give_up = Instant::now() + timeout;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        let left = give_up.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        match TcpStream::connect_timeout(&address, left) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(fault) => last = fault,
-        }
-    }
-    Err(last)
+    let addresses: Vec<_> = (host, port).to_socket_addrs()?.collect();
+    let stream = match addresses[..] {
+        [only] => TcpStream::connect_timeout(&only, timeout.max(Duration::from_millis(1)))?,
+        _ => carrier::dial(addresses, timeout)?,
+    };
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// A full backlog makes `connect` wait; the send timeout bounds that wait.
@@ -107,7 +114,7 @@ impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
+            Self::Unix(stream) | Self::Carried(stream, _) => stream.as_fd(),
         }
     }
 }
@@ -116,7 +123,7 @@ impl From<Stream> for OwnedFd {
     fn from(stream: Stream) -> Self {
         match stream {
             Stream::Tcp(stream) => stream.into(),
-            Stream::Unix(stream) => stream.into(),
+            Stream::Unix(stream) | Stream::Carried(stream, _) => stream.into(),
         }
     }
 }
@@ -126,6 +133,11 @@ impl Read for Stream {
         match self {
             Self::Tcp(stream) => stream.read(into),
             Self::Unix(stream) => stream.read(into),
+            // The end of a pair says nothing about why.
+            Self::Carried(stream, fault) => match (stream.read(into)?, fault.get()) {
+                (0, Some(why)) => Err(io::Error::other(why.clone())),
+                (bytes, _) => Ok(bytes),
+            },
         }
     }
 }
@@ -134,14 +146,14 @@ impl Write for Stream {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(from),
-            Self::Unix(stream) => stream.write(from),
+            Self::Unix(stream) | Self::Carried(stream, _) => stream.write(from),
         }
     }
 
     fn write_vectored(&mut self, from: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write_vectored(from),
-            Self::Unix(stream) => stream.write_vectored(from),
+            Self::Unix(stream) | Self::Carried(stream, _) => stream.write_vectored(from),
         }
     }
 

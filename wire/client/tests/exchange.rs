@@ -368,3 +368,23 @@ fn an_answer_that_is_no_archive_is_a_fault_not_a_panic() {
         }
     }
 }
+
+#[test]
+fn a_request_to_leave_is_no_answer_and_is_remembered() {
+    let (addr, server) = serve(|mut stream| {
+        let (header, _) = read_frame(&mut stream);
+        let mut notice = [0; error::FRAME_MAX];
+        let asks = error::Refusal::new(ErrorCode::Draining, 0);
+        let len = error::write_frame(&mut notice, 0, 0, &asks);
+        stream.write_all(&notice[..len]).expect("sent");
+        stream.write_all(&frame(Kind::Heartbeat, header.message_id(), &[])).expect("sent");
+        let (header, _) = read_frame(&mut stream);
+        stream.write_all(&frame(Kind::Heartbeat, header.message_id(), &[])).expect("sent");
+    });
+    let mut client = connect(&addr);
+    assert!(!client.is_leaving());
+    client.ping().expect("its echo, behind the notice");
+    assert!(client.is_leaving());
+    client.ping().expect("still answered");
+    server.join().expect("server");
+}

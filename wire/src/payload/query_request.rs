@@ -1,12 +1,12 @@
 //! QUERY_REQUEST (QUERY-02..10): text for a model, or a tensor and what to compute on it.
 
 use super::{Part, Seal, Text, payload};
-use crate::{Coding, Dtype, Kind, Operation, Source};
+use crate::{Coding, Dtype, Kind, Operation, Priority, Source};
 use rkyv::{Archive, Serialize};
 
 /// A request. Tensor rows lie at the start of the payload; see [`crate::request`] for writers and
 /// for the hot path.
-#[derive(Archive, Serialize, Clone, Debug, Default, PartialEq)]
+#[derive(Archive, Serialize, Clone, Debug, PartialEq)]
 #[rkyv(attr(repr(align(16))), derive(Debug))]
 pub struct QueryRequest {
     /// The rows, `rows * cols` elements of `work.dtype`, row after row without gaps. Set by the
@@ -26,10 +26,34 @@ pub struct QueryRequest {
     pub work: TensorWork,
     /// The answer may come in chunks of rows.
     pub streaming: bool,
+    /// Code of a [`Priority`].
+    pub priority: u8,
+    /// 0 the first time, then one more with each retry of the same `query_id`.
+    pub attempt: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: u8,
     /// Filled in when the payload is encoded.
     pub seal: Seal,
+}
+
+impl Default for QueryRequest {
+    /// An empty request of normal priority, asked for the first time.
+    fn default() -> Self {
+        Self {
+            data: Part::default(),
+            query_id: [0; 16],
+            input_text: Text::default(),
+            input_tokens: Vec::new(),
+            context: Context::default(),
+            routing_hint: RoutingHint::default(),
+            work: TensorWork::default(),
+            streaming: false,
+            priority: Priority::Normal.code(),
+            attempt: 0,
+            reserved: 0,
+            seal: Seal::default(),
+        }
+    }
 }
 
 /// Context of a text query.
@@ -163,4 +187,4 @@ impl TensorWork {
     }
 }
 
-payload!(QueryRequest, ArchivedQueryRequest, Kind::QueryRequest, 2);
+payload!(QueryRequest, ArchivedQueryRequest, Kind::QueryRequest, 3);

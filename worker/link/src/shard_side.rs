@@ -315,6 +315,17 @@ impl ShardSide {
         Some(Err(fault))
     }
 
+    /// Believes nothing more that this worker says, and has its supervisor end it: its completions
+    /// did not hold. What it holds, and what is still lent to it, comes back with
+    /// [`ShardSide::reset`].
+    ///
+    /// # Panics
+    /// If there is no such worker.
+    pub fn distrust(&mut self, worker: u16) {
+        self.lanes[usize::from(worker)].broken = true;
+        self.slots.segment().accuse(worker);
+    }
+
     /// Takes back every slot that a worker still holds and makes its lane ready for a successor.
     /// Returns how many they were. Take its completions first: they are good.
     ///

@@ -172,6 +172,21 @@ impl WorkerSide {
         self.held.get()
     }
 
+    /// Claims to `shard` that this slot is done, whatever is true, and wakes it: what a broken worker
+    /// might do. For fault injection.
+    ///
+    /// # Errors
+    /// A [`LinkFault`]: the ring takes no more.
+    #[cfg(feature = "hostile")]
+    pub fn claim(&self, shard: u16, slot: u32) -> Result<(), LinkFault> {
+        let lane = &self.lanes[usize::from(shard)];
+        if !lane.completions.borrow_mut().push_batch(iter::once(slot))? {
+            return Err(LinkFault::Full);
+        }
+        lane.door.ring();
+        Ok(())
+    }
+
     /// Tells the supervisor that this worker lives. To be called between orders and around sleeps.
     pub fn beat(&self) {
         // One writer: no read-modify-write needed.
@@ -224,6 +239,13 @@ impl Lent<'_> {
     #[must_use]
     pub const fn order(&self) -> &Order {
         &self.order
+    }
+
+    /// Which slot it is. For fault injection.
+    #[cfg(feature = "hostile")]
+    #[must_use]
+    pub const fn slot(&self) -> u32 {
+        self.slot
     }
 
     /// The request's payload, 64-byte aligned.

@@ -58,6 +58,7 @@ pub(crate) fn arrived(table: &mut SlotTable, work: Work) -> Option<Arrived> {
         tries: 0,
         worker: WorkerId(0),
         batch: 0,
+        lent_at: 0,
         abandoned: false,
     };
     Some(table.arrive(slot, tenant))

@@ -20,13 +20,13 @@ use std::{
 const UNHURRIED: [&str; 4] = ["--window", "15s", "--timeout", "40s"];
 
 /// Agents without a modelled network, ten on a connection.
-pub(super) fn config(node: &Node, count: u32) -> Config {
+pub(crate) fn config(node: &Node, count: u32) -> Config {
     Config { per_connection: 10, ..Config::new(node.addr(), count) }
 }
 
 /// Agents on threads of this process. Dropped, they leave.
 #[derive(Debug)]
-pub(super) struct Crowd {
+pub(crate) struct Crowd {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<(Report, Truth), BlastError>>>,
 }
@@ -41,7 +41,7 @@ impl Crowd {
     }
 
     /// The same, and waits until the node counts so many.
-    pub(super) fn at(node: &Node, config: Config) -> Self {
+    pub(crate) fn at(node: &Node, config: Config) -> Self {
         let count = config.count;
         let crowd = Self::start(config);
         await_active(node, count);
@@ -123,7 +123,7 @@ pub(super) fn order(node: &Node, what: &[&str]) {
 }
 
 /// A gather: its exit code and its report.
-pub(super) fn gather(node: &Node, words: &[&str]) -> (i32, Value) {
+pub(crate) fn gather(node: &Node, words: &[&str]) -> (i32, Value) {
     let mut all = vec!["gather", "--json"];
     all.extend(UNHURRIED);
     // A later flag of the same name would be refused.

@@ -48,6 +48,7 @@ impl Raw {
                 stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
                 Socket::Unix(stream)
             }
+            other => panic!("{other}: frames are made by hand on plain sockets"),
         };
         Self { socket }
     }

@@ -60,6 +60,7 @@ pub(crate) enum Seen {
     WorkerUp(u16, u32),
     WorkerDown(u16),
     Drain,
+    Leave,
 }
 
 pub(crate) struct Rig {
@@ -134,6 +135,7 @@ impl Rig {
             Event::WorkerUp { worker, operations } => Seen::WorkerUp(worker.0, operations),
             Event::WorkerDown { worker } => Seen::WorkerDown(worker.0),
             Event::Drain => Seen::Drain,
+            Event::Leave => Seen::Leave,
         };
         Some(seen)
     }

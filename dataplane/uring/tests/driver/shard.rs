@@ -17,7 +17,7 @@ use std::{
 };
 use wire::{
     Dtype, Operation, Outcome,
-    payload::{Heartbeat, LANE_BULK, QueryRequest, TensorWork},
+    payload::{Heartbeat, LANE_BULK, QueryRequest, QueryResponse, TensorWork},
     request::RequestFrame,
 };
 
@@ -31,8 +31,6 @@ const GEOMETRY: Geometry = Geometry {
     chunks: 256,
     chunk_len: 4 << 10,
 };
-/// What the stub worker answers; the shard passes it on as it is.
-const REPLY: [u8; 160] = [0x5A; 160];
 const OPERATIONS: u32 = 1 << Operation::TopK.code();
 
 struct Node {
@@ -40,6 +38,8 @@ struct Node {
     memory: SharedMemory,
     driver: UringDriver,
     worker: WorkerSide,
+    /// What the stub worker answers: a response to request 1, passed on as it is.
+    reply: Vec<u8>,
     stats: Arc<Stats>,
     address: SocketAddr,
     /// Allocations made inside turns.
@@ -78,7 +78,17 @@ impl Node {
         let node = NodeStats::new(vec![Arc::clone(&stats)], 1);
         let limits = Limits { connections: 64, operations: OPERATIONS, ..Limits::default() };
         let shard = Shard::new(limits, GEOMETRY, 1, Arc::clone(&stats), node);
-        Self { shard, memory, driver, worker, stats, address, taken: 0, _commander: commander }
+        Self {
+            shard,
+            memory,
+            driver,
+            worker,
+            reply: reply(),
+            stats,
+            address,
+            taken: 0,
+            _commander: commander,
+        }
     }
 
     /// Turns until `done`, the worker answering in between.
@@ -100,8 +110,8 @@ impl Node {
         while self.worker.next_batch(usize::MAX, &mut batch).unwrap() > 0 {
             for mut lent in batch.drain(..) {
                 let (_, reply) = lent.parts().unwrap();
-                reply[..REPLY.len()].copy_from_slice(&REPLY);
-                let reply_len = REPLY.len() as u32;
+                reply[..self.reply.len()].copy_from_slice(&self.reply);
+                let reply_len = self.reply.len() as u32;
                 let outcome = Outcome { frames: 1, reply_len, ..Outcome::default() };
                 lent.complete(outcome).unwrap();
             }
@@ -113,6 +123,12 @@ impl Node {
         self.run(|stats| stats.accepted.get() == count);
         clients
     }
+}
+
+fn reply() -> Vec<u8> {
+    let mut frame = Vec::new();
+    wire::frame::append(&mut frame, &QueryResponse::default(), 1, 1).unwrap();
+    frame
 }
 
 fn request(cols: u32) -> Vec<u8> {
@@ -179,7 +195,7 @@ fn heartbeats_take_no_memory_and_few_system_calls() {
 
 #[test]
 fn small_requests_through_a_worker_take_no_memory_and_few_system_calls() {
-    bursts(&request(16), REPLY.len(), |stats| stats.replies.get());
+    bursts(&request(16), reply().len(), |stats| stats.replies.get());
 }
 
 #[test]

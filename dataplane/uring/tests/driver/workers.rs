@@ -52,7 +52,9 @@ impl Node {
 
     /// The far side, over a mapping of its own.
     fn worker(&self, worker: u16) -> WorkerSide {
-        let segment = Arc::new(Segment::attach(duplicate(self.segment.fd())).unwrap());
+        let link::Files { segment, requests } = self.segment.files();
+        let files = link::Files { segment: duplicate(segment), requests: duplicate(requests) };
+        let segment = Arc::new(Segment::attach(files).unwrap());
         let door = Door::from_fd(duplicate(self.worker_doors[usize::from(worker)].fd()));
         WorkerSide::new(
             &segment,

@@ -30,6 +30,9 @@ pub struct AgentsArgs {
     /// The node
     #[arg(long, value_name = "ADDR", help = crate::cli::ADDR_HELP)]
     pub addr: Addr,
+    /// Certificates.
+    #[command(flatten)]
+    pub security: client::SecurityArgs,
     /// Agents
     #[arg(long, value_name = "N", default_value_t = 30_000)]
     pub count: u32,
@@ -97,6 +100,7 @@ impl AgentsArgs {
             (None, None) => 100,
         };
         let config = Config {
+            security: self.security.load(&self.addr).map_err(BlastError::usage)?,
             per_connection,
             world: self.network,
             mix: self.mix,

@@ -1,7 +1,7 @@
 //! What a run of agents is asked to do, checked as a whole before anything is opened.
 
 use crate::config::{BlastError, CONNECTIONS_MAX, SOURCES_MAX, THREADS_MAX};
-use client::Addr;
+use client::{Addr, Security};
 use fleet::{Fleet, Mix, Rng, World};
 use std::time::Duration;
 use wire::mesh::{CAPABILITIES_MAX, CAPABILITY_LEN_MAX, REGISTRATION_MAX};
@@ -83,6 +83,8 @@ pub struct Capability {
 pub struct Config {
     /// The node.
     pub addr: Addr,
+    /// Certificates, for an address that needs them.
+    pub security: Option<Security>,
     /// Agents.
     pub count: u32,
     /// Agents on each connection.
@@ -115,6 +117,7 @@ impl Config {
     pub const fn new(addr: Addr, count: u32) -> Self {
         Self {
             addr,
+            security: None,
             count,
             per_connection: 100,
             world: World::Off,
@@ -153,7 +156,7 @@ impl Config {
     pub fn sources(&self) -> u32 {
         match self.addr {
             Addr::Tcp { .. } => self.connections().div_ceil(PER_SOURCE),
-            Addr::Unix(_) => 1,
+            Addr::Unix(_) | Addr::Tls { .. } | Addr::Quic { .. } => 1,
         }
     }
 

@@ -11,7 +11,10 @@ use dataplane_core::{
     slot::Ledger,
     stats::CloseReason,
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use wire::Order;
 
 /// A batch as it was lent.
@@ -57,10 +60,12 @@ pub struct Batches {
     /// Some worker could have taken a batch when the last turn ended.
     was_free: bool,
     last_turn: Time,
-    /// A worker died: requests are lent again.
+    /// A worker died or gave no answer: requests are lent again.
     retries: bool,
     /// Slots that came back from a dead worker and are not lent again yet, or were refused.
     reclaimed: BTreeSet<SlotId>,
+    /// What each slot was last lent for.
+    asked: BTreeMap<SlotId, u64>,
 }
 
 impl Batches {
@@ -78,6 +83,7 @@ impl Batches {
             last_turn: 0,
             retries: false,
             reclaimed: BTreeSet::new(),
+            asked: BTreeMap::new(),
         }
     }
 
@@ -173,9 +179,12 @@ impl Batches {
     /// Never later than opened + wait + one turn, where a worker could have taken it (BATCH-05).
     fn in_time(&mut self, batch: &Lent) -> Result<(), String> {
         let mut again = false;
-        for slot in &batch.slots {
+        for (slot, order) in batch.slots.iter().zip(&batch.orders) {
             again |= self.reclaimed.remove(slot);
+            // What came back as no answer is lent again without anybody's death.
+            again |= self.asked.insert(*slot, order.message_id) == Some(order.message_id);
         }
+        self.retries |= again;
         let (opened, at, wait) = (batch.opened(), batch.at, self.wait);
         if again || !self.was_free || opened > self.last_turn {
             return Ok(());

@@ -18,12 +18,13 @@ const fn arrows(
 }
 
 /// Every package of the workspace. `benches` may see anything and nothing may see it.
-const ARROWS: [Arrows; 18] = [
+const ARROWS: [Arrows; 19] = [
     arrows("wire", &[], &[]),
     arrows("kernels", &[], &[]),
     arrows("cuda-shim", &["kernels"], &[]),
-    arrows("client", &["wire"], &[]),
+    arrows("client", &["tls", "wire"], &[]),
     arrows("codec", &["kernels", "wire"], &[]),
+    arrows("tls", &["wire"], &[]),
     arrows("link", &["wire"], &[]),
     // A driver for tests; nothing that is shipped knows it.
     arrows("fake-cuda", &["cuda-shim"], &[]),
@@ -31,7 +32,7 @@ const ARROWS: [Arrows; 18] = [
     arrows("dataplane-core", &["wire"], &[]),
     arrows("mesh", &["wire"], &["fleet"]),
     arrows("fleet", &["wire"], &[]),
-    arrows("dataplane-uring", &["dataplane-core", "link", "wire"], &[]),
+    arrows("dataplane-uring", &["dataplane-core", "link", "tls", "wire"], &[]),
     arrows(
         "dataplane",
         &[
@@ -42,6 +43,7 @@ const ARROWS: [Arrows; 18] = [
             "kernels",
             "link",
             "mesh",
+            "tls",
             "wire",
             "worker",
             // `demo` loads itself with the load tool, over real sockets.

@@ -157,14 +157,14 @@ impl Agent {
 }
 
 impl Listing {
-    pub(super) fn read(view: &ArchivedMeshView) -> Result<Self, ClientError> {
+    pub(crate) fn read(view: &ArchivedMeshView) -> Result<Self, ClientError> {
         let agents = view.agents.iter().map(Agent::read).collect::<Result<_, _>>()?;
         Ok(Self { agents, global: global(&view.global) })
     }
 }
 
 impl Map {
-    pub(super) fn read(view: &ArchivedMeshView) -> Self {
+    pub(crate) fn read(view: &ArchivedMeshView) -> Self {
         Self {
             global: global(&view.global),
             sectors: view.sectors.iter().map(sector).collect(),

@@ -1,0 +1,24 @@
+//! `chaos`: real nodes, real faults, and an account of every request.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod client;
+mod conn;
+mod inject;
+mod ledger;
+mod liar;
+mod netem;
+mod node;
+mod operator;
+mod plan;
+mod proxy;
+mod report;
+mod requests;
+mod run;
+mod stage;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}
