@@ -53,7 +53,11 @@ const ARROWS: [Arrows; 19] = [
     ),
     arrows("blast", &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh"], &[]),
     arrows("sim", &["dataplane-core", "fleet", "kernels", "mesh", "wire"], &[]),
-    arrows("fuzz", &["codec", "dataplane-core", "kernels", "link", "mesh", "wire", "worker"], &[]),
+    arrows(
+        "fuzz",
+        &["codec", "dataplane-core", "kernels", "link", "mesh", "tls", "wire", "worker"],
+        &[],
+    ),
     arrows("fuzz-libfuzzer", &["fuzz"], &[]),
     arrows("xtask", &[], &[]),
 ];
