@@ -6,6 +6,8 @@ mod ci;
 mod deny;
 mod fuzz;
 mod kernels;
+mod reproduce;
+mod sbom;
 mod steps;
 mod tidy;
 
@@ -24,6 +26,8 @@ cargo xtask <command>
   deny                                    licences and sources of all dependencies, without tools
   fuzz [--seconds N] [--target A,B] [--jobs J] [--keep] [--plain]
                                           hostile bytes through every reader, N seconds each
+  sbom                                    what is in the program, as CycloneDX in target/
+  reproduce                               two release builds in two folders: the same bytes?
   help                                    this text
 
 `ci` goes on after a failing step, so that one run shows everything, and ends with exit code 1.";
@@ -62,6 +66,8 @@ fn main() -> ExitCode {
             Err(message) => refuse(&message),
         },
         "chaos" => chaos::run(&root(), rest),
+        "sbom" => done("sbom", sbom::write(&root(), &target())),
+        "reproduce" => done("reproduce", reproduce::check(&root(), &target())),
         "deny" => report("deny", &deny::check(&root())),
         other => refuse(&format!("unknown command `{other}`")),
     }
@@ -75,6 +81,22 @@ fn root() -> PathBuf {
         .nth(2)
         .expect("tools/xtask lies two folders below the root")
         .to_path_buf()
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |folder| root().join(PathBuf::from(folder)))
+}
+
+fn done(name: &str, result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            println!("{name}: {why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn refuse(message: &str) -> ExitCode {

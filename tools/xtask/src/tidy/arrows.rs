@@ -59,7 +59,11 @@ const ARROWS: [Arrows; 21] = [
         &[],
     ),
     arrows("sim", &["dataplane-core", "fleet", "kernels", "mesh", "sign", "wire"], &[]),
-    arrows("fuzz", &["codec", "dataplane-core", "kernels", "link", "mesh", "wire", "worker"], &[]),
+    arrows(
+        "fuzz",
+        &["codec", "dataplane-core", "kernels", "link", "mesh", "tls", "wire", "worker"],
+        &[],
+    ),
     arrows("fuzz-libfuzzer", &["fuzz"], &[]),
     // The rig plays with real nodes from outside; of their parts it needs what makes a worker.
     arrows("chaos", &["blast", "client", "fleet", "link", "wire", "worker"], &[]),
