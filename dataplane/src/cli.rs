@@ -3,11 +3,13 @@
 mod ca;
 mod codecs;
 mod compress;
+mod keys;
 mod mesh;
 
 pub(crate) use ca::{CaAction, CaArgs, InitArgs, IssueArgs, RotateArgs, ShowArgs};
 pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
 pub(crate) use compress::{CompressArgs, Values};
+pub(crate) use keys::{CountersignArgs, KeyArgs, KeyCommand, SignArgs};
 pub(crate) use mesh::{AgentsArgs, CircuitArgs, FreezeArgs, GatherArgs, MapArgs};
 
 use crate::settings::{Backend, Poll, Settings, WorkerSandbox};
@@ -67,6 +69,12 @@ pub(crate) enum Command {
     /// Freeze a part of the mesh, or thaw it
     #[command(after_help = mesh::FREEZE)]
     Freeze(FreezeArgs),
+    /// Add a second operator's signature to an order that a node holds
+    #[command(after_help = keys::COUNTERSIGN)]
+    Countersign(CountersignArgs),
+    /// Make a key that signs orders, or show one
+    #[command(after_help = keys::KEY)]
+    Key(KeyArgs),
     /// Make an authority, issue certificates, renew them, show them
     #[command(after_help = ca::CA)]
     Ca(CaArgs),
@@ -116,7 +124,7 @@ Examples:
   butterfly serve --config node.toml --workers 4 --poll latency
   butterfly serve --lm-head lm_head.safetensors
   butterfly serve --listen 0.0.0.0:7171 --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
-  butterfly serve --handover /run/butterfly.handover     # started again, it takes over without a gap
+  butterfly serve --handover /run/butterfly.handover   # started again, it takes over at once
 
 In the file, [identity.ROLE] (client, worker-host, agent, node, operator), [identity.local] for
 whoever proves nothing, and [[identity.peer]] with a name bound what they may do:

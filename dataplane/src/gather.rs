@@ -7,7 +7,7 @@ mod targets;
 pub(crate) use at::At;
 pub(crate) use show::as_json;
 
-use crate::{cli::GatherArgs, failure::Failure, progress, reach::Reach, say};
+use crate::{cli::GatherArgs, failure::Failure, progress, reach::Reach, say, trust};
 use client::Report;
 use std::{
     fs::File,
@@ -36,6 +36,7 @@ pub(crate) fn run(args: &GatherArgs) -> Result<Decision, Failure> {
     let mut client = reach.connect().map_err(Failure::run)?;
     let mut ask = question(args, payload, epoch_ns());
     targets.choose(&mut client, &mut ask)?;
+    trust::sign(&mut ask, &args.sign)?;
     let bar = progress::answers(args.json);
     let report = client.gather(&ask, |report| {
         bar.set_length(report.counts.scheduled.into());

@@ -195,6 +195,7 @@ impl Bounds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dataplane_core::Identities;
     use wire::Roles;
 
     fn plan(text: &str) -> Result<IdentityPlan, String> {
@@ -221,6 +222,27 @@ mod tests {
         assert_eq!(ann.operations, 1 << Operation::Echo.code() | 1 << Operation::LmHead.code());
         assert_eq!(plan.policy.allowance("x", Roles::of(Role::WorkerHost)).connections, 2);
         assert_eq!(plan.policy.local.requests_per_second, u32::MAX, "flags are about clients");
+    }
+
+    #[test]
+    fn bounds_hold_over_all_shards() {
+        let plan = plan("[identity.client]\nmax_connections = 5\nrequests_in_flight = 7");
+        let IdentityPlan { policy, places } = plan.expect("stands");
+        let table = Identities::new(policy, places);
+        let ann = table.identify("ann", Roles::of(Role::Client)).expect("a place");
+        let shard = || {
+            for _ in 0..20_000 {
+                if table.connect(ann).is_ok() {
+                    assert!(table.load(ann).0 <= 5);
+                    table.disconnect(ann);
+                }
+                if table.take(ann, 3) == Ok(true) {
+                    table.give(ann.place(), 3);
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(shard))));
+        assert_eq!(table.load(ann), (0, 0, 0), "all was given back");
     }
 
     #[test]

@@ -41,6 +41,7 @@ mod status;
 mod table;
 mod tensors;
 mod threads;
+mod trust;
 mod units;
 mod weights;
 mod workers;
@@ -68,6 +69,8 @@ fn main() -> ExitCode {
         Command::Map(args) => map::run(&args),
         Command::Circuit(args) => orders::circuit(&args),
         Command::Freeze(args) => orders::freeze(&args),
+        Command::Countersign(args) => orders::countersign(&args),
+        Command::Key(args) => trust::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Check(args) => match check::run(&args) {

@@ -1,7 +1,7 @@
 //! The memory sum of a node: what `serve` will take at start, item by item, before it takes it.
 
 use crate::{mesh, plan::Plan, threads, units::Bytes};
-use dataplane_core::{Identities, Shard, schedule};
+use dataplane_core::{Identities, Recall, Shard, admission::Admission, recall::Bounds, schedule};
 
 /// One item and its bytes.
 pub(crate) type Item = (&'static str, u64);
@@ -40,6 +40,8 @@ pub(crate) fn sum(plan: &Plan) -> Result<Vec<Item>, String> {
         "egress chunks",
         per_shard(u64::from(geometry.chunks) * u64::from(geometry.chunk_len)),
     ));
+    items.push(("admission", per_shard(Admission::bytes())));
+    items.push(("requests remembered", Recall::bytes(Bounds::default())));
     let identities = Shard::bytes_of_identities(plan.identity.places);
     items.push(("identities", Identities::bytes(plan.identity.places) + per_shard(identities)));
     items.push(("send schedule", per_shard(schedule::bytes(plan.mesh.pending_sends))));

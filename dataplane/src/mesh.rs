@@ -55,10 +55,10 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-fn config(plan: &Plan) -> Config {
+fn config(plan: &Plan) -> Result<Config, String> {
     let now = thread::now();
     let random = u128::from(random()) << 64 | u128::from(random());
-    Config {
+    Ok(Config {
         node_id: message_id(now.epoch_ns, random),
         name: plan.mesh.name.clone(),
         role: if plan.mesh.parent.is_some() { Role::Sector } else { Role::Orchestrator },
@@ -66,9 +66,10 @@ fn config(plan: &Plan) -> Config {
         targets: plan.mesh.agents,
         send_gap: plan::SEND_GAP,
         snapshot_every: if plan.mesh.state.is_some() { SNAPSHOT_EVERY } else { 0 },
+        trust: plan.mesh.trust.load(now.epoch_ns)?,
         stopwatch: node_time,
         ..Config::default()
-    }
+    })
 }
 
 /// Brings back what an earlier life of this node kept.
@@ -86,7 +87,7 @@ fn restore(mesh: &mut Mesh, now: Now, snapshot: Option<&[u8]>) {
 /// Starts the thread.
 ///
 /// # Errors
-/// Why the state cannot be kept, or the OS's reason.
+/// Why the state cannot be kept or a key not be read, or the OS's reason.
 pub(crate) fn start(plan: &Plan, links: Links) -> Result<Running, String> {
     let (keeper, snapshot) = match &plan.mesh.state {
         None => (None, None),
@@ -95,7 +96,7 @@ pub(crate) fn start(plan: &Plan, links: Links) -> Result<Running, String> {
             (Some(keeper), snapshot)
         }
     };
-    let mut mesh = Mesh::new(&config(plan), random());
+    let mut mesh = Mesh::new(&config(plan)?, random());
     restore(&mut mesh, thread::now(), snapshot.as_deref());
     let door = links.door();
     let parent = match &plan.mesh.parent {

@@ -6,6 +6,7 @@ use crate::{
     identity::IdentityPlan,
     security::Security,
     settings::{Backend, Poll, Role, Settings, WorkerSandbox},
+    trust::TrustPlan,
     units::Bytes,
 };
 use std::{
@@ -76,6 +77,8 @@ pub(crate) struct Limits {
     pub(crate) batch_size: u32,
     /// Longest wait for company.
     pub(crate) batch_wait: Duration,
+    /// Longest wait for a worker.
+    pub(crate) queue_target: Duration,
     /// Longest silence of a worker with work.
     pub(crate) worker_timeout: Duration,
     /// Longest that a worker may keep one request.
@@ -99,10 +102,12 @@ pub(crate) struct MeshPlan {
     pub(crate) name: String,
     /// Where the registry is kept.
     pub(crate) state: Option<PathBuf>,
+    /// Whose orders count.
+    pub(crate) trust: TrustPlan,
 }
 
 impl MeshPlan {
-    fn from_settings(settings: &Settings) -> Result<Self, PlanError> {
+    fn from_settings(settings: &Settings, open: bool) -> Result<Self, PlanError> {
         let parent = match &settings.parent {
             None => None,
             Some(text) => {
@@ -135,6 +140,8 @@ impl MeshPlan {
             parent,
             name,
             state: settings.state.clone(),
+            trust: TrustPlan::new(settings, open)
+                .map_err(|(key, remedy)| refuse(key, "true", remedy))?,
         })
     }
 }
@@ -300,6 +307,7 @@ impl Limits {
             .next_multiple_of(64),
             batch_size: bounded("batch_size", settings.batch_size, 32, 1..=BATCH_CAP)?,
             batch_wait: timed("batch_wait", settings.batch_wait, ms(10), ms(0)..=ms(10_000))?,
+            queue_target: timed("queue_target", settings.queue_target, ms(50), ms(1)..=ms(60_000))?,
             worker_timeout: timed(
                 "worker_timeout",
                 settings.worker_timeout,
@@ -350,7 +358,8 @@ impl Plan {
         let workers = bounded("workers", settings.workers, workers, 1..=64)?;
         let limits = Limits::from_settings(settings, shards)?;
         let listen = addresses(settings)?;
-        let mesh = MeshPlan::from_settings(settings)?;
+        let open = listen.iter().any(|address| !address.ip().is_loopback());
+        let mesh = MeshPlan::from_settings(settings, open)?;
         let security = Security::from_settings(settings, &listen, mesh.parent.as_ref())?;
         // More shards than cores is legal (tests do it); they then share cores in turn.
         let shard_cpus = (0..shards as usize)
@@ -414,6 +423,7 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::units::Span;
+    use proptest::prelude::*;
 
     fn plan(settings: &Settings) -> Result<Plan, PlanError> {
         Plan::new(settings, &[0, 1, 2, 3, 4, 5, 6, 7], 0)
@@ -496,5 +506,80 @@ mod tests {
         assert!(error.contains("sharts") && error.contains("shards"), "{error}");
         let error = toml::from_str::<Settings>("batch_wait = 10").expect_err("no unit").to_string();
         assert!(error.contains("10ms"), "{error}");
+    }
+
+    /// Keys of a configuration, and values of every kind that TOML has.
+    fn line() -> impl Strategy<Value = String> {
+        let keys = [
+            "listen",
+            "uds",
+            "insecure",
+            "shards",
+            "workers",
+            "backend",
+            "worker_sandbox",
+            "poll",
+            "max_payload",
+            "max_connections",
+            "max_in_flight",
+            "small_slots",
+            "bulk_slots",
+            "recv_buffers",
+            "recv_buffer",
+            "agents",
+            "pending_sends",
+            "parent",
+            "role",
+            "name",
+            "batch_size",
+            "batch_wait",
+            "worker_timeout",
+            "peer_timeout",
+            "drain_timeout",
+            "other",
+        ];
+        let words =
+            ["auto", "cpu", "off", "sector", "latency", "127.0.0.1:0", "[::1]:7", "unix:///x"];
+        let value = prop_oneof![
+            any::<i64>().prop_map(|number| number.to_string()),
+            (0_i64..70_000).prop_map(|number| number.to_string()),
+            any::<bool>().prop_map(|flag| flag.to_string()),
+            (any::<u64>(), "(B|KiB|MiB|GiB|ns|us|ms|s|m|h|)")
+                .prop_map(|(n, unit)| { format!("\"{n}{unit}\"") }),
+            (0_u64..5_000, "(KiB|MiB|us|ms|s)").prop_map(|(n, unit)| format!("\"{n}{unit}\"")),
+            prop::sample::select(words.to_vec()).prop_map(|word| format!("\"{word}\"")),
+            prop::sample::select(words.to_vec()).prop_map(|word| format!("[\"{word}\"]")),
+            "[ -~]{0,12}",
+        ];
+        (prop::sample::select(keys.to_vec()), value)
+            .prop_map(|(key, value)| format!("{key} = {value}"))
+    }
+
+    proptest! {
+        /// Any text is a plan within its bounds, or a refusal that says something.
+        #[test]
+        fn sec_no_configuration_makes_the_plan_panic(
+            lines in prop::collection::vec(line(), 0..6),
+            cores in 0_usize..5,
+        ) {
+            let settings = match toml::from_str::<Settings>(&lines.join("\n")) {
+                Ok(settings) => settings,
+                Err(error) => {
+                    prop_assert!(!error.to_string().is_empty());
+                    return Ok(());
+                }
+            };
+            let cpus: Vec<usize> = (0..cores).collect();
+            match Plan::new(&settings, &cpus, 0) {
+                Ok(plan) => {
+                    prop_assert!((1..=64).contains(&plan.shards()));
+                    prop_assert!((1..=64).contains(&plan.workers));
+                    let layout = crate::memory::layout(&plan);
+                    // Too much for this machine is said; nothing overflows on the way.
+                    prop_assert!(layout.bytes().is_ok() || crate::memory::sum(&plan).is_err());
+                }
+                Err(refusal) => prop_assert!(refusal.to_string().contains(" = ")),
+            }
+        }
     }
 }

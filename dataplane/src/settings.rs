@@ -210,12 +210,36 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "DIR", help_heading = "Mesh")]
     pub(crate) state: Option<PathBuf>,
 
+    /// Public keys of operators: a directory of .pub files, or one such file; repeat for more.
+    /// Orders from elsewhere than this machine then need a signature by one of them
+    #[arg(long, value_name = "PATH", help_heading = "Trust")]
+    pub(crate) operator_keys: Vec<PathBuf>,
+    /// Orders from this machine need a signature too
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, help_heading = "Trust")]
+    pub(crate) require_signed_orders: Option<bool>,
+    /// Orders to freeze or cut off the whole mesh need the signatures of two operators
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, help_heading = "Trust")]
+    pub(crate) two_person: Option<bool>,
+    /// This node's key, made by `butterfly key new`: signs what it sends to agents and nodes below
+    #[arg(long, value_name = "FILE", help_heading = "Trust")]
+    pub(crate) node_key: Option<PathBuf>,
+    /// Answers of agents that registered a key count only with a signature
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, help_heading = "Trust")]
+    pub(crate) signed_acks: Option<bool>,
+
     /// Requests in a batch at most [default: 32]
     #[arg(long, value_name = "N", help_heading = "Batches and time")]
     pub(crate) batch_size: Option<u32>,
     /// Longest that a request waits for company while all workers are busy [default: 10ms]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) batch_wait: Option<Span>,
+    /// Longest that a request of the highest priority waits for a worker; what would wait longer is
+    /// refused at once [default: 50ms]
+    #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
+    pub(crate) queue_target: Option<Span>,
     /// A worker that holds work and makes no progress for this long is replaced [default: 5s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) worker_timeout: Option<Span>,
@@ -272,8 +296,18 @@ impl Settings {
             role: self.role.or(file.role),
             name: self.name.or(file.name),
             state: self.state.or(file.state),
+            operator_keys: if self.operator_keys.is_empty() {
+                file.operator_keys
+            } else {
+                self.operator_keys
+            },
+            require_signed_orders: self.require_signed_orders.or(file.require_signed_orders),
+            two_person: self.two_person.or(file.two_person),
+            node_key: self.node_key.or(file.node_key),
+            signed_acks: self.signed_acks.or(file.signed_acks),
             batch_size: self.batch_size.or(file.batch_size),
             batch_wait: self.batch_wait.or(file.batch_wait),
+            queue_target: self.queue_target.or(file.queue_target),
             worker_timeout: self.worker_timeout.or(file.worker_timeout),
             worker_patience: self.worker_patience.or(file.worker_patience),
             peer_timeout: self.peer_timeout.or(file.peer_timeout),

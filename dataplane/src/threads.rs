@@ -10,7 +10,8 @@ use crate::{
     shards::{QUEUE, Shards},
 };
 use dataplane_core::{
-    Identities, Limits, NodeStats, Shard, Stats, connection_table,
+    Identities, Limits, NodeStats, Recall, Shard, Stats, connection_table,
+    recall::Bounds,
     stats::{Source, Visit},
 };
 use dataplane_uring::{
@@ -19,6 +20,7 @@ use dataplane_uring::{
 use link::{Segment, ShardSide, door::Door};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::{
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -117,6 +119,8 @@ pub(crate) struct Threads {
     pub(crate) shards: Shards,
     /// The drivers' counters.
     pub(crate) drivers: Vec<Arc<DriverStats>>,
+    /// What they remember of requests.
+    pub(crate) recall: Arc<Recall>,
     stop: Arc<AtomicBool>,
     handles: Vec<JoinHandle<()>>,
 }
@@ -132,6 +136,7 @@ struct Seed {
     berth: Option<Berth>,
     stats: Arc<Stats>,
     node: Arc<NodeStats>,
+    recall: Arc<Recall>,
     identities: Arc<Identities>,
     driver_stats: Arc<DriverStats>,
     stop: Arc<AtomicBool>,
@@ -161,6 +166,7 @@ fn limits(plan: &Plan) -> Limits {
         requests_per_connection: limits.in_flight,
         batch_max: limits.batch_size as usize,
         batch_wait: nanoseconds(limits.batch_wait),
+        queue_target: nanoseconds(limits.queue_target),
         frame_timeout: nanoseconds(limits.peer_timeout),
         write_timeout: nanoseconds(limits.peer_timeout),
         hold_timeout: nanoseconds(limits.worker_patience),
@@ -234,7 +240,8 @@ fn run(seed: Seed, ready: &mpsc::Sender<Result<(), String>>) {
     };
     let workers = seed.segment.layout().workers;
     let mut shard = Shard::new(limits(&seed.plan), geometry, workers, seed.stats, seed.node)
-        .with_identities(seed.identities);
+        .with_identities(seed.identities)
+        .with_recall(seed.recall, seed.index);
     if let Some(Berth { port, own, mesh }) = seed.berth {
         driver.join_mesh(own, mesh);
         shard = shard.with_mesh(port, seed.plan.mesh.pending_sends);
@@ -249,9 +256,10 @@ fn run(seed: Seed, ready: &mpsc::Sender<Result<(), String>>) {
         if events == 0 || until_look == 0 {
             until_look = TURNS_PER_LOOK;
             seed.driver_stats.publish(driver.counters());
-            if !told && shard.finished() {
-                told = seed.finished.send(seed.index).is_ok();
-            }
+        }
+        // At once: an idle shard may not turn again.
+        if !told && shard.finished() {
+            told = seed.finished.send(seed.index).is_ok();
         }
     }
 }
@@ -277,6 +285,9 @@ impl Threads {
         let mut drivers = Vec::new();
         let mut handles = Vec::new();
         let mut berths = berths.into_iter();
+        // Keyed anew with each start, so that nobody can know which ids meet in a bucket.
+        let secret = RandomState::new().hash_one(std::process::id());
+        let recall = Arc::new(Recall::new(Bounds::default(), secret));
         for (index, (door, stats)) in (0..).zip(shard_doors.iter().zip(node.shards())) {
             let (commander, commands) = Commands::new(QUEUE)
                 .map_err(|error| format!("cannot create a doorbell: {error}; raise ulimit -n"))?;
@@ -291,6 +302,7 @@ impl Threads {
                 berth: berths.next(),
                 stats: Arc::clone(stats),
                 node: Arc::clone(node),
+                recall: Arc::clone(&recall),
                 identities: Arc::clone(identities),
                 driver_stats: Arc::clone(&driver_stats),
                 stop: Arc::clone(&stop),
@@ -306,7 +318,7 @@ impl Threads {
             handles.push(handle);
         }
         drop(ready);
-        let threads = Self { shards: Shards(commanders), drivers, stop, handles };
+        let threads = Self { shards: Shards(commanders), drivers, recall, stop, handles };
         let failed = answers.iter().take(threads.handles.len()).find_map(Result::err);
         match failed {
             None => Ok(threads),

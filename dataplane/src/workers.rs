@@ -27,7 +27,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::{net::UnixStream as StdUnixStream, process::ExitStatusExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     rc::Rc,
     sync::{
@@ -194,11 +194,10 @@ impl Team {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let control = UnixStream::from_std(ours)?;
-        let program = match &self.program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()?,
-        };
+        // The program as it runs, even where its file was replaced by another version meanwhile.
+        let program = self.program.as_deref().unwrap_or(Path::new("/proc/self/exe"));
         let child = Command::new(program)
+            .arg0("butterfly")
             .arg("worker")
             .args(["--backend", self.backend.name(), "--poll", self.poll.name()])
             .args(["--sandbox", self.sandbox.name()])

@@ -118,15 +118,19 @@ pub const fn sentence(code: ErrorCode) -> &'static str {
             "more targets or a longer message than this mesh takes; split the operation"
         }
         ErrorCode::Forbidden => {
-            "the roles of this connection do not allow that; ask the operator for a certificate \
-             that does"
+            "this connection may not do that: its roles do not allow it, or the node asks for a \
+             signature by a key that it knows, made within 30 s; ask the operator for either"
         }
         ErrorCode::RateLimited => {
             "this peer is over a limit that the node has set for it; try again after the hint"
         }
         ErrorCode::Cancelled => "the asker took this request back",
         ErrorCode::Duplicate => {
-            "a request of the same sender and query_id is under way or was answered"
+            "a request of the same sender and query_id is under way or was answered, or the \
+             order's signature was used before; ask anew"
+        }
+        ErrorCode::Unconfirmed => {
+            "this order needs the signatures of two operators; it waits five minutes for the second"
         }
     }
 }

@@ -181,8 +181,11 @@ registry! {
         RateLimited = 28, "rate_limited";
         /// The asker took the request back. From a client: takes the request of that id back.
         Cancelled = 29, "cancelled";
-        /// A request of the same sender and id is under way, or was answered.
+        /// A request of the same sender and id is under way, or was answered; an order was
+        /// signed under a stamp that its key used before.
         Duplicate = 30, "duplicate";
+        /// A second operator must sign this order before it is obeyed.
+        Unconfirmed = 31, "unconfirmed";
     }
 }
 

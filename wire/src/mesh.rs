@@ -39,6 +39,9 @@ pub const BINS_MAX: usize = 2_113;
 /// Most clusters of a MESH_SUMMARY.
 pub const SUMMARY_CLUSTERS_MAX: usize = 65_536;
 
+/// Most signatures of an order.
+pub const SIGNATURES_MAX: usize = 4;
+
 /// The highest priority of a message. Conflicts between agents have a scale of their own.
 pub const PRIORITY_MAX: u8 = 3;
 

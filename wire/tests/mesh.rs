@@ -8,7 +8,7 @@ use wire::{
         self, Text,
         mesh::{
             Ack, AgentHeartbeat, AgentRecord, AgentRegistration, Bin, Coordinate, Gather,
-            GatherReport,
+            GatherReport, Signature,
         },
     },
 };
@@ -35,11 +35,20 @@ prop_compose! {
     fn records()(
         capabilities in texts(),
         agent_id: [u8; 16],
+        public_key: [u8; 32],
         latency_ms in 0.0..1e4_f32,
         processing_ms in 0.0..1e4_f32,
         class in 0..6_u8,
     ) -> AgentRecord {
-        AgentRecord { capabilities, agent_id, latency_ms, processing_ms, class, reserved: [0; 7] }
+        AgentRecord {
+            capabilities,
+            agent_id,
+            public_key,
+            latency_ms,
+            processing_ms,
+            class,
+            reserved: [0; 7],
+        }
     }
 }
 
@@ -56,6 +65,7 @@ proptest! {
         prop_assert_eq!(root.agents.len(), value.agents.len());
         for (read, written) in root.agents.iter().zip(&value.agents) {
             prop_assert_eq!(read.agent_id, written.agent_id);
+            prop_assert_eq!(read.public_key, written.public_key);
             prop_assert_eq!(read.latency_ms.to_native(), written.latency_ms);
             prop_assert_eq!(read.processing_ms.to_native(), written.processing_ms);
             prop_assert_eq!(read.class, written.class);
@@ -150,10 +160,17 @@ proptest! {
         names in texts(),
         reason in "\\PC{0,60}",
         sector: u16,
+        stamps in vec(any::<(u64, u64)>(), 0..6),
     ) {
         let gather = Gather {
             ids,
             capability: Text::from(capability.as_str()),
+            signatures: stamps.iter().map(|(key, stamp_ms)| Signature {
+                key_id: key.to_be_bytes(),
+                stamp_ms: *stamp_ms,
+                signature: [*key as u8; 64],
+                ..Signature::default()
+            }).collect(),
             sector,
             ..Default::default()
         };
@@ -162,6 +179,10 @@ proptest! {
         prop_assert_eq!(root.ids.as_slice(), &gather.ids[..]);
         prop_assert_eq!(&*root.capability, capability.as_str());
         prop_assert_eq!(root.sector.to_native(), sector);
+        let read = root.signatures.iter().map(|it| (u64::from_be_bytes(it.key_id), it.stamp_ms));
+        let read: Vec<(u64, u64)> = read.map(|(key, stamp)| (key, stamp.to_native())).collect();
+        prop_assert!(root.signatures.iter().all(|it| it.signature == [it.key_id[7]; 64]));
+        prop_assert_eq!(read, stamps);
 
         let bins: Vec<Bin> = bins.into_iter().map(|(bin, count)| Bin { bin, count }).collect();
         let report = GatherReport {

@@ -5,7 +5,7 @@ use crate::{
     driver::ConnId,
     memory::Memory,
     shard::{Cx, Deferred, Order, Shard},
-    slot::Ready,
+    slot::{Ready, Tenant},
     stats::{CloseCause, Copy},
 };
 use wire::{ErrorCode, HEADER_LEN, Header, Kind, Outcome, error::Refusal, heartbeat::Pulse};
@@ -120,7 +120,13 @@ impl Shard {
         code: ErrorCode,
         actual: u64,
     ) -> bool {
-        let retry_after = if code.retryable() { self.limits.retry_after_ms } else { 0 };
+        let retry_after = match code {
+            ErrorCode::Overloaded => self.admission.retry_after_ms(),
+            // Of one that was answered there is nothing to wait for.
+            ErrorCode::Duplicate if actual > 0 => self.limits.retry_after_ms,
+            code if code.retryable() => self.limits.retry_after_ms,
+            _ => 0,
+        };
         let limit = match code {
             ErrorCode::PayloadTooLong => u64::from(self.geometry.bulk_request),
             ErrorCode::ReplyTooLong => u64::from(self.geometry.bulk_reply),
@@ -228,11 +234,14 @@ impl Shard {
     pub(crate) fn deliver<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
-        id: ConnId,
+        tenant: &Tenant,
         ready: Ready,
         outcome: &Outcome,
     ) {
-        let len = outcome.reply_len;
+        let (id, len) = (tenant.conn, outcome.reply_len);
+        if tenant.lent_id != tenant.message_id {
+            return self.deliver_anew(cx, tenant, ready, len);
+        }
         self.stats.replies.add(1);
         self.stats.reply_bytes.add(u64::from(len));
         let Some(conn) = self.conns.open_mut(id) else {
@@ -250,7 +259,7 @@ impl Shard {
             }
             None => {
                 let sending = self.slots.send(ready);
-                if let Err(sending) = self.egress.append_reply(&mut conn.outbox, sending, len) {
+                if let Err(sending) = self.egress.append_reply(&mut conn.outbox, sending, 0, len) {
                     // Nodes are as many as chunks and slots together, so there always is one.
                     debug_assert!(false, "out of outbox nodes");
                     self.slots.drop_sent(sending);
@@ -258,5 +267,38 @@ impl Shard {
             }
         }
         self.mark_dirty(cx.now, id);
+    }
+
+    /// The same for whoever took a request over: with a header of its own in front of the payload.
+    fn deliver_anew<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        tenant: &Tenant,
+        ready: Ready,
+        len: u32,
+    ) {
+        let Some(conn) = self.conns.open_mut(tenant.conn) else {
+            self.slots.drop_ready(ready);
+            return;
+        };
+        let Some((chunk, at)) = self.egress.append(&mut conn.outbox, HEADER_LEN as u32) else {
+            // The next retry finds what was kept, or runs.
+            self.slots.drop_ready(ready);
+            self.freed = true;
+            let (id, message_id) = (tenant.conn, tenant.message_id);
+            self.defer(id, message_id, ErrorCode::Duplicate, 1);
+            return;
+        };
+        self.stats.replies.add(1);
+        self.stats.reply_bytes.add(u64::from(len));
+        cx.mem.copy_reply(ready.id(), 0, chunk, at, HEADER_LEN as u32);
+        crate::retry::address(&mut cx.mem.chunk_mut(chunk)[at as usize..], tenant.message_id);
+        let (sending, from) = (self.slots.send(ready), HEADER_LEN as u32);
+        if let Err(sending) = self.egress.append_reply(&mut conn.outbox, sending, from, len - from)
+        {
+            debug_assert!(false, "out of outbox nodes");
+            self.slots.drop_sent(sending);
+        }
+        self.mark_dirty(cx.now, tenant.conn);
     }
 }

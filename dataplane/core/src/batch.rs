@@ -1,4 +1,5 @@
-//! The micro-batcher (BATCH-01..07): groups requests of one operation and shape class.
+//! The micro-batcher (BATCH-01..07): groups requests of one operation, shape class and priority.
+//! Higher priorities go first, then older batches.
 //!
 //! A batch closes when it is full, when it is old, when a deadline comes near, and, before all of
 //! that, as soon as a worker has nothing to do: waiting would then buy nothing. Its age belongs to
@@ -11,8 +12,8 @@ use crate::{
     slot::Arrived,
     stats::CloseReason,
 };
-use std::collections::VecDeque;
-use wire::{Coding, Dtype, Operation, Work};
+use std::{cmp::Reverse, collections::VecDeque};
+use wire::{Coding, Dtype, Operation, Priority, Work};
 
 /// Requests that may share a launch: one operation, one element type, rows of similar size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Batch {
     pub slots: Vec<Arrived>,
     /// What they have in common.
     pub shape: Shape,
+    /// And how urgent they are.
+    pub priority: Priority,
     /// Bytes of their rows.
     pub bytes: u64,
     /// Why it closed.
@@ -60,17 +63,18 @@ impl Batch {
 #[derive(Debug)]
 struct Open {
     shape: Shape,
+    priority: Priority,
     slots: Vec<Arrived>,
     opened: Time,
     bytes: u64,
     deadline_min: Time,
 }
 
-/// Open batches by shape, closed batches in order, and emptied vectors for reuse.
+/// Open batches, closed batches by priority and in order, and emptied vectors for reuse.
 #[derive(Debug)]
 pub struct Batcher {
     open: Vec<Open>,
-    ready: VecDeque<Batch>,
+    ready: [VecDeque<Batch>; Priority::ALL.len()],
     spare: Vec<Vec<Arrived>>,
     batch_max: usize,
     batch_wait: Time,
@@ -89,7 +93,7 @@ impl Batcher {
         let full = (slots as usize).div_ceil(batch_max) + 2 * OPEN_BATCHES;
         Self {
             open: Vec::with_capacity(OPEN_BATCHES),
-            ready: VecDeque::with_capacity(batches),
+            ready: core::array::from_fn(|_| VecDeque::with_capacity(batches)),
             spare: (0..full).map(|_| Vec::with_capacity(batch_max)).collect(),
             batch_max,
             batch_wait: limits.batch_wait,
@@ -108,12 +112,20 @@ impl Batcher {
         self.spare.push(slots);
     }
 
-    /// Adds a request to the open batch of its shape; closes that batch when it is full.
-    pub fn add(&mut self, now: Time, slot: Arrived, work: &Work, deadline: Time) {
+    /// Adds a request to the open batch of its kind; closes that batch when it is full.
+    pub fn add(
+        &mut self,
+        now: Time,
+        slot: Arrived,
+        work: &Work,
+        priority: Priority,
+        deadline: Time,
+    ) {
         let shape = Shape::of(work);
-        let index = match self.open.iter().position(|b| b.shape == shape) {
+        let same = |b: &Open| b.shape == shape && b.priority == priority;
+        let index = match self.open.iter().position(same) {
             Some(index) => index,
-            None => self.open_batch(now, shape),
+            None => self.open_batch(now, shape, priority),
         };
         let batch = &mut self.open[index];
         batch.slots.push(slot);
@@ -129,47 +141,54 @@ impl Batcher {
         }
     }
 
-    fn open_batch(&mut self, now: Time, shape: Shape) -> usize {
+    fn open_batch(&mut self, now: Time, shape: Shape, priority: Priority) -> usize {
         if self.open.len() == OPEN_BATCHES {
             self.close(0, CloseReason::Displaced);
         }
         let slots = self.spare();
-        self.open.push(Open { shape, slots, opened: now, bytes: 0, deadline_min: Time::MAX });
+        let deadline_min = Time::MAX;
+        self.open.push(Open { shape, priority, slots, opened: now, bytes: 0, deadline_min });
         self.open.len() - 1
     }
 
     fn close(&mut self, index: usize, reason: CloseReason) {
         // The oldest stays in front: order of opening is kept.
         let open = self.open.remove(index);
-        let Open { slots, shape, bytes, .. } = open;
-        self.ready.push_back(Batch { slots, shape, bytes, reason });
+        let Open { slots, shape, priority, bytes, .. } = open;
+        self.queue(priority).push_back(Batch { slots, shape, priority, bytes, reason });
     }
 
-    /// Requests whose worker died, in order of arrival: they go ahead of everything else, in
-    /// batches like any other.
-    pub fn retry(&mut self, again: impl Iterator<Item = (Arrived, Work)>) {
+    fn queue(&mut self, priority: Priority) -> &mut VecDeque<Batch> {
+        &mut self.ready[usize::from(priority.code())]
+    }
+
+    /// Requests whose worker died, in order of arrival: they go ahead of everything else of their
+    /// priority, in batches like any other.
+    pub fn retry(&mut self, again: impl Iterator<Item = (Arrived, Work, Priority)>) {
         let mut batches: Vec<Batch> = Vec::new();
-        for (slot, work) in again {
+        for (slot, work, priority) in again {
             let shape = Shape::of(&work);
             let fits = |b: &Batch| {
-                b.shape == shape && b.slots.len() < self.batch_max && b.bytes < self.batch_bytes
+                (b.shape, b.priority) == (shape, priority)
+                    && b.slots.len() < self.batch_max
+                    && b.bytes < self.batch_bytes
             };
             let index = batches.iter().position(fits).unwrap_or_else(|| {
                 let (slots, reason) = (self.spare(), CloseReason::Retry);
-                batches.push(Batch { slots, shape, bytes: 0, reason });
+                batches.push(Batch { slots, shape, priority, bytes: 0, reason });
                 batches.len() - 1
             });
             batches[index].slots.push(slot);
             batches[index].bytes += u64::from(work.data_len);
         }
         while let Some(batch) = batches.pop() {
-            self.ready.push_front(batch);
+            self.put_back(batch);
         }
     }
 
     /// A closed batch that could not be lent after all goes back to its place in front.
     pub fn put_back(&mut self, batch: Batch) {
-        self.ready.push_front(batch);
+        self.queue(batch.priority).push_front(batch);
     }
 
     /// Closes what is due: by age, by a near deadline, or all of it when draining.
@@ -193,17 +212,70 @@ impl Batcher {
         }
     }
 
-    /// The first closed batch whose operation `can` take.
+    /// The first closed batch of the highest priority whose operation `can` take.
     pub fn pop_ready(&mut self, mut can: impl FnMut(Operation) -> bool) -> Option<Batch> {
-        let index = self.ready.iter().position(|b| can(b.operation()))?;
-        self.ready.remove(index)
+        self.ready.iter_mut().rev().find_map(|queue| {
+            let index = queue.iter().position(|b| can(b.operation()))?;
+            queue.remove(index)
+        })
     }
 
-    /// Closes the oldest open batch for which `idle` knows a worker with nothing to do.
+    /// Closes the oldest open batch of the highest priority for which `idle` knows a worker with
+    /// nothing to do.
     pub fn pop_idle(&mut self, mut idle: impl FnMut(Operation) -> bool) -> Option<Batch> {
-        let index = self.open.iter().position(|b| idle(b.shape.operation))?;
-        let Open { slots, shape, bytes, .. } = self.open.remove(index);
-        Some(Batch { slots, shape, bytes, reason: CloseReason::WorkerIdle })
+        let able = self.open.iter().enumerate().filter(|(_, b)| idle(b.shape.operation));
+        let (index, _) = able.min_by_key(|(index, b)| (Reverse(b.priority), *index))?;
+        let Open { slots, shape, priority, bytes, .. } = self.open.remove(index);
+        Some(Batch { slots, shape, priority, bytes, reason: CloseReason::WorkerIdle })
+    }
+
+    /// The closed batch that waits longest below this priority, where `starved` says so of its
+    /// oldest request.
+    pub fn pop_starved(
+        &mut self,
+        below: Priority,
+        mut starved: impl FnMut(SlotId) -> bool,
+    ) -> Option<Batch> {
+        let lower = self.ready.iter_mut().take(usize::from(below.code()));
+        lower.into_iter().find_map(|queue| {
+            let oldest = queue.front()?.slots.first()?;
+            if starved(oldest.id()) { queue.pop_front() } else { None }
+        })
+    }
+
+    /// Takes the youngest request of the lowest priority below this one out of the way, if `fits`
+    /// says that its slot is of use.
+    pub fn displace(
+        &mut self,
+        below: Priority,
+        mut fits: impl FnMut(SlotId) -> bool,
+    ) -> Option<Arrived> {
+        for priority in Priority::ALL.iter().take_while(|p| **p < below) {
+            let mut open = self.open.iter_mut().rev().filter(|b| b.priority == *priority);
+            let closed = &mut self.ready[usize::from(priority.code())];
+            let found = open
+                .find_map(|b| b.slots.pop_if(|slot| fits(slot.id())))
+                .or_else(|| closed.iter_mut().rev().find_map(|b| b.slots.pop_if(|s| fits(s.id()))));
+            if found.is_some() {
+                self.drop_empty();
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Takes one request out of whatever batch it waits in.
+    pub fn remove(&mut self, slot: SlotId) -> Option<Arrived> {
+        let open = self.open.iter_mut().map(|b| &mut b.slots);
+        let closed = self.ready.iter_mut().flatten().map(|b| &mut b.slots);
+        let found = open.chain(closed).find_map(|slots| {
+            let index = slots.iter().position(|s| s.id() == slot)?;
+            Some(slots.remove(index))
+        });
+        if found.is_some() {
+            self.drop_empty();
+        }
+        found
     }
 
     /// Removes requests that `expired` points out and hands them over: `true` with each from an
@@ -226,16 +298,22 @@ impl Batcher {
         for batch in &mut self.open {
             sift(&mut batch.slots, true);
         }
-        for batch in &mut self.ready {
+        for batch in self.ready.iter_mut().flatten() {
             sift(&mut batch.slots, false);
         }
+        self.drop_empty();
+    }
+
+    fn drop_empty(&mut self) {
         while let Some(index) = self.open.iter().position(|b| b.slots.is_empty()) {
             let slots = self.open.remove(index).slots;
             self.spare.push(slots);
         }
-        while let Some(index) = self.ready.iter().position(|b| b.slots.is_empty()) {
-            if let Some(batch) = self.ready.remove(index) {
-                self.spare.push(batch.slots);
+        for queue in &mut self.ready {
+            while let Some(index) = queue.iter().position(|b| b.slots.is_empty()) {
+                if let Some(batch) = queue.remove(index) {
+                    self.spare.push(batch.slots);
+                }
             }
         }
     }
@@ -259,6 +337,6 @@ impl Batcher {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.open.iter().map(|b| b.slots.len()).sum::<usize>()
-            + self.ready.iter().map(|b| b.slots.len()).sum::<usize>()
+            + self.ready.iter().flatten().map(|b| b.slots.len()).sum::<usize>()
     }
 }

@@ -4,10 +4,11 @@
 use crate::{
     driver::{Caller, ConnId, Time},
     egress::Outbox,
+    limits::MS,
     slot::Receiving,
     stats::CloseCause,
 };
-use wire::{HEADER_LEN, Work};
+use wire::{HEADER_LEN, Priority, Work, payload::ArchivedQueryRequest};
 
 /// Places in the table beyond the limit, so that a connection too many can still be told so.
 pub(crate) const SPARE_CONNECTIONS: u32 = 64;
@@ -21,6 +22,39 @@ pub(crate) enum Lane {
     Stopping,
     /// Bulk lane: header first, then the payload straight into its slot.
     Direct,
+}
+
+/// How a request wants to be served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Milliseconds it may take, 0 for as long as it likes.
+    timeout_ms: u32,
+    /// What goes first.
+    pub priority: Priority,
+    /// Retries before this one.
+    pub attempt: u8,
+    /// What it is known by; zero for nothing.
+    pub query_id: [u8; 16],
+}
+
+impl Terms {
+    /// Those of a checked request.
+    pub(crate) fn of(request: &ArchivedQueryRequest) -> Self {
+        Self {
+            timeout_ms: request.routing_hint.timeout_ms.to_native(),
+            priority: Priority::from_code(request.priority).unwrap_or(Priority::Normal),
+            attempt: request.attempt,
+            query_id: request.query_id,
+        }
+    }
+
+    /// When a request that is complete now becomes useless; 0 for never.
+    pub(crate) fn deadline(&self, now: Time) -> Time {
+        match self.timeout_ms {
+            0 => 0,
+            ms => now + Time::from(ms) * MS,
+        }
+    }
 }
 
 /// What a connection's next byte belongs to.
@@ -50,8 +84,8 @@ pub(crate) enum Intake {
         slot: Receiving,
         /// What it asks for.
         work: Work,
-        /// Milliseconds it may take.
-        timeout_ms: u32,
+        /// And how.
+        terms: Terms,
     },
     /// Whatever still comes is ignored.
     Discard,

@@ -3,6 +3,7 @@
 
 use crate::{
     batch::Batch,
+    conn::Terms,
     driver::{ConnId, Time, WorkerId},
     limits::{LENDINGS_MAX, MS},
     memory::{Memory, SlotId},
@@ -22,9 +23,10 @@ impl Shard {
         header: &Header,
         slot: Receiving,
         work: Work,
-        timeout_ms: u32,
+        terms: &Terms,
         payload_len: u32,
     ) {
+        let key = self.key(id, terms);
         let Some(conn) = self.conns.open_mut(id) else {
             self.slots.drop_received(slot);
             return;
@@ -33,10 +35,7 @@ impl Shard {
         let conn_life = conn.life;
         self.stats.request(work.operation);
         self.stats.row_bytes.add(u64::from(work.data_len));
-        let deadline = match timeout_ms {
-            0 => 0,
-            ms => cx.now + Time::from(ms) * MS,
-        };
+        let deadline = terms.deadline(cx.now);
         self.admitted += 1;
         let tenant = Tenant {
             conn: id,
@@ -46,6 +45,9 @@ impl Shard {
             arrived: cx.now,
             deadline,
             work,
+            priority: terms.priority,
+            cost: self.admission.cost(&work),
+            key,
             payload_len,
             lending: 0,
             tries: 0,
@@ -53,9 +55,12 @@ impl Shard {
             batch: 0,
             lent_at: 0,
             abandoned: false,
+            lent_id: 0,
         };
+        self.remember(cx, key, slot.id());
+        self.admission.queue(&tenant);
         let arrived = self.slots.arrive(slot, tenant);
-        self.batcher.add(cx.now, arrived, &work, deadline);
+        self.batcher.add(cx.now, arrived, &work, terms.priority, deadline);
     }
 
     /// The next batch to lend: to whom, and which slots. Closed batches go first; an open one goes
@@ -63,19 +68,24 @@ impl Shard {
     pub fn poll_lend<M: Memory>(&mut self, cx: &mut Cx<'_, M>) -> Option<(WorkerId, &[SlotId])> {
         loop {
             let workers = &self.workers;
-            let batch = match self.batcher.pop_ready(|op| workers.free(op)) {
-                Some(batch) => batch,
-                None => self.batcher.pop_idle(|op| workers.idle(op))?,
+            let ready = self.batcher.pop_ready(|op| workers.free(op));
+            let Some(batch) = ready.or_else(|| self.batcher.pop_idle(|op| workers.idle(op))) else {
+                if self.workers.is_at_rest() {
+                    self.admission.rest(cx.now);
+                }
+                return None;
             };
-            self.stats.batch(batch.reason, batch.slots.len());
+            self.stats.batch(batch.reason, batch.priority, batch.slots.len());
             let operation = batch.operation();
+            self.drop_starved(cx, batch.priority);
             let mut slots = batch.slots;
             self.drop_expired(cx, &mut slots);
             if slots.is_empty() {
                 self.batcher.recycle(slots);
                 continue;
             }
-            let Some((worker, number)) = self.workers.book(operation, slots.len() as u32) else {
+            let count = slots.len() as u32;
+            let Some((worker, number)) = self.workers.book(cx.now, operation, count) else {
                 // `free` and `idle` looked a moment ago, so this does not happen; nothing is lost
                 // if it does.
                 debug_assert!(false, "a worker that was free is not");
@@ -83,11 +93,15 @@ impl Shard {
                 return None;
             };
             self.lend_ids.clear();
+            let oldest = slots.first().and_then(|slot| self.slots.tenant(slot.id()));
+            self.admission.lending(cx.now, oldest.map_or(cx.now, |tenant| tenant.arrived));
             for slot in slots.drain(..) {
                 let id = slot.id();
                 let lending = self.slots.lend(slot, worker, number);
                 if let Some(t) = self.slots.tenant_mut(id) {
-                    t.lent_at = cx.now;
+                    (t.lent_at, t.lent_id) = (cx.now, t.message_id);
+                    self.admission.unqueue(t);
+                    self.admission.lend(t);
                     let order = Order::new(
                         &t.work,
                         t.message_id,
@@ -141,18 +155,19 @@ impl Shard {
             self.slots.drop_ready(ready);
             return;
         };
-        let last = self.workers.returned(worker, tenant.batch);
-        if last {
-            self.stats.busy(worker.0 as usize, outcome.compute_ns);
-        }
-        if last && outcome.started_ns != 0 {
-            self.batcher.learn(cx.now.saturating_sub(outcome.started_ns).min(1_000 * MS));
-        }
-        if outcome.copied > 0 {
-            self.stats.copy(Copy::Worker, u64::from(outcome.copied));
-        }
+        self.learn(cx.now, worker, &tenant, &outcome);
         let alive = self.conns.open_mut(tenant.conn).is_some_and(|c| c.life == tenant.conn_life);
-        if !alive || tenant.abandoned {
+        let wanted = alive && !tenant.abandoned;
+        let reason = ErrorCode::from_code(outcome.status);
+        let answered = outcome.status == 0 && self.is_reply(cx, slot, &tenant, &outcome);
+        let lied = !answered && reason.is_none();
+        let again = lied && wanted && tenant.tries < LENDINGS_MAX;
+        if answered {
+            self.keep(cx, &tenant, slot, outcome.reply_len, wanted);
+        } else if !again {
+            self.forget(tenant.key, slot);
+        }
+        if !wanted {
             if !tenant.abandoned {
                 self.stats.orphaned.add(1);
             }
@@ -160,26 +175,21 @@ impl Shard {
             self.freed = true;
             return;
         }
-        let code = match outcome.status {
-            0 if self.is_reply(cx, slot, &tenant, &outcome) => None,
-            0 => Some(None),
-            status => Some(ErrorCode::from_code(status)),
-        };
-        // Neither an answer nor a reason.
-        if code == Some(None) {
+        if lied {
             self.lie(cx, worker);
-            if tenant.tries < LENDINGS_MAX {
-                let again = self.slots.run_again(ready, deadline);
-                self.batcher.retry(std::iter::once((again, tenant.work)));
-                return;
-            }
         }
-        let code = code.map(|code| code.unwrap_or(ErrorCode::WorkerFailed));
+        if again {
+            self.admission.queue(&tenant);
+            let again = self.slots.run_again(ready, deadline);
+            self.batcher.retry([(again, tenant.work, tenant.priority)].into_iter());
+            return;
+        }
+        let code = (!answered).then(|| reason.unwrap_or(ErrorCode::WorkerFailed));
         self.stats.latency.record(cx.now.saturating_sub(tenant.arrived));
         match code {
             None => {
                 self.stats.rows_out.add(u64::from(tenant.work.rows));
-                self.deliver(cx, tenant.conn, ready, &outcome);
+                self.deliver(cx, &tenant, ready, &outcome);
                 self.credit_back(tenant.conn, tenant.conn_life);
             }
             Some(code) => {
@@ -217,7 +227,7 @@ impl Shard {
         Header::peek(cx.mem.reply(slot)).is_some_and(|header| {
             header.check(room).is_ok()
                 && header.kind() == Ok(Kind::QueryResponse)
-                && header.message_id() == tenant.message_id
+                && header.message_id() == tenant.lent_id
                 && (outcome.frames != 1 || header.payload_len() == room)
         })
     }
@@ -243,16 +253,44 @@ impl Shard {
         }
     }
 
-    fn refuse_arrived<M: Memory>(
+    /// Books the return of a request, and takes from it what batches like its own cost.
+    fn learn(&mut self, now: Time, worker: WorkerId, tenant: &Tenant, outcome: &Outcome) {
+        if outcome.copied > 0 {
+            self.stats.copy(Copy::Worker, u64::from(outcome.copied));
+        }
+        self.admission.unlend(tenant);
+        if let Some(batch) = self.workers.returned(now, worker, tenant.batch) {
+            self.stats.busy(worker.0 as usize, outcome.compute_ns);
+            if outcome.started_ns != 0 {
+                self.batcher.learn(now.saturating_sub(outcome.started_ns).min(1_000 * MS));
+            }
+            if let Some(took) = batch.took {
+                self.admission.learn(&tenant.work, batch.requests, took);
+            }
+        }
+    }
+
+    /// Frees the slot of a request that waited, and no worker will see.
+    pub(crate) fn drop_waiting(&mut self, slot: Arrived) -> Option<Tenant> {
+        let id = slot.id();
+        let tenant = self.slots.tenant(id).copied();
+        if let Some(tenant) = &tenant {
+            self.admission.unqueue(tenant);
+            self.forget(tenant.key, id);
+        }
+        self.slots.drop_arrived(slot);
+        self.freed = true;
+        tenant
+    }
+
+    pub(crate) fn refuse_arrived<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
         slot: Arrived,
         code: ErrorCode,
         place: Option<Place>,
     ) {
-        let tenant = self.slots.tenant(slot.id()).copied();
-        self.slots.drop_arrived(slot);
-        self.freed = true;
+        let tenant = self.drop_waiting(slot);
         if let Some(place) = place {
             self.stats.expire(place);
         }
@@ -262,7 +300,12 @@ impl Shard {
     }
 
     /// Reports to whoever asked, if still there, and returns the credit.
-    fn refuse_tenant<M: Memory>(&mut self, cx: &mut Cx<'_, M>, tenant: &Tenant, code: ErrorCode) {
+    pub(crate) fn refuse_tenant<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        tenant: &Tenant,
+        code: ErrorCode,
+    ) {
         let (id, life) = (tenant.conn, tenant.conn_life);
         if self.conns.open_mut(id).is_none_or(|c| c.life != life) {
             self.stats.orphaned.add(1);
@@ -278,54 +321,55 @@ impl Shard {
     /// too often.
     pub(crate) fn worker_down<M: Memory>(&mut self, cx: &mut Cx<'_, M>, worker: WorkerId) {
         self.workers.down(worker);
+        self.admission.workers(self.workers.operations());
         self.stats.workers_up.set(self.workers.count_up() as u64);
         let mut again = Vec::new();
         for index in 0..self.geometry.slots() {
             let Some(slot) = self.slots.reclaim(SlotId(index), worker) else { continue };
             let Some(tenant) = self.slots.tenant(slot.id()).copied() else { continue };
             self.stats.reclaimed.add(1);
+            self.admission.unlend(&tenant);
+            self.admission.queue(&tenant);
             let conn_alive =
                 self.conns.open_mut(tenant.conn).is_some_and(|c| c.life == tenant.conn_life);
             if tenant.abandoned || !conn_alive {
-                self.slots.drop_arrived(slot);
-                self.freed = true;
+                self.drop_waiting(slot);
             } else if tenant.tries >= LENDINGS_MAX {
                 self.refuse_arrived(cx, slot, ErrorCode::WorkerFailed, None);
             } else {
-                again.push((tenant.sequence, slot, tenant.work));
+                again.push((tenant.sequence, slot, tenant.work, tenant.priority));
             }
         }
         again.sort_unstable_by_key(|(sequence, ..)| *sequence);
-        self.batcher.retry(again.into_iter().map(|(_, slot, work)| (slot, work)));
+        let again = again.into_iter().map(|(_, slot, work, priority)| (slot, work, priority));
+        self.batcher.retry(again);
     }
 
     /// Answers every request whose deadline has passed, wherever it is.
     pub(crate) fn expire<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
         let now = cx.now;
-        let mut late = Vec::new();
+        let mut gone = core::mem::take(&mut self.gone);
         let slots = &self.slots;
         self.batcher.remove_expired(
             |id| slots.tenant(id).is_some_and(|t| t.deadline != 0 && now >= t.deadline),
-            |slot, open| late.push((slot, open)),
+            |slot, open| gone.push((slot, open)),
         );
-        for (slot, open) in late {
+        for (slot, open) in gone.drain(..) {
             let place = if open { Place::Batch } else { Place::Queue };
             self.refuse_arrived(cx, slot, ErrorCode::DeadlineExceeded, Some(place));
         }
+        self.gone = gone;
         for index in 0..self.geometry.slots() {
             let id = SlotId(index);
             if !self.slots.is_lent(id) {
                 continue;
             }
-            let Some(tenant) = self.slots.tenant_mut(id) else { continue };
+            let Some(tenant) = self.slots.tenant(id) else { continue };
             if tenant.deadline == 0 || now < tenant.deadline || tenant.abandoned {
                 continue;
             }
-            // The slot stays with the worker until it returns it; the asker does not wait for that.
-            tenant.abandoned = true;
-            let tenant = *tenant;
             self.stats.expire(Place::Worker);
-            self.refuse_tenant(cx, &tenant, ErrorCode::DeadlineExceeded);
+            self.abandon(cx, id, ErrorCode::DeadlineExceeded);
         }
         self.slots.refresh_deadline_min();
     }

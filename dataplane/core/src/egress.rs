@@ -151,18 +151,20 @@ impl Egress {
         true
     }
 
-    /// Appends a reply by reference; gives the slot back when no node is free.
+    /// Appends `len` bytes of a reply, those at `from` and behind, by reference; gives the slot
+    /// back when no node is free.
     pub fn append_reply(
         &mut self,
         outbox: &mut Outbox,
         slot: Sending,
+        from: u32,
         len: u32,
     ) -> Result<(), Sending> {
         if self.free_nodes.is_empty() {
             return Err(slot);
         }
         outbox.bytes += u64::from(len);
-        self.link(outbox, Stretch::Reply { slot, from: 0, len });
+        self.link(outbox, Stretch::Reply { slot, from, len });
         Ok(())
     }
 

@@ -2,9 +2,10 @@
 //!
 //! Connections that wait stand in one line per identity and need; the lines are served in turn, one
 //! connection at a time, so a thousand connections of one identity get as much as the one of
-//! another. While others wait, nobody takes more than its share of the slots past them. What one that
-//! holds less than its share leaves over stays for it until the next turn: its next frame may be on
-//! its way through a single connection. Everything here takes constant time and allocates nothing.
+//! another. While others wait, nobody takes more than its share of the slots past them. What one
+//! that holds less than its share leaves over stays for it until the next turn: its next frame may
+//! be on its way through a single connection. Everything here takes constant time and allocates
+//! nothing.
 
 mod list;
 

@@ -65,7 +65,8 @@ impl Shard {
         }
     }
 
-    /// Whether a frame may go on. `Some`: it is refused, and this is how its payload is passed over.
+    /// Whether a frame may go on. `Some`: it is refused, and this is how its payload is passed
+    /// over.
     pub(crate) fn gate<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,

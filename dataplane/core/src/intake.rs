@@ -5,7 +5,8 @@
 //! lane by the OS itself.
 
 use crate::{
-    conn::{Intake, Lane},
+    cancel::REPORT_PAYLOAD_MAX,
+    conn::{Intake, Lane, Terms},
     driver::ConnId,
     fair::Need,
     memory::Memory,
@@ -14,7 +15,7 @@ use crate::{
     stats::Copy,
     wait::Wait,
 };
-use wire::{Compression, ErrorCode, HEADER_LEN, Header, Kind, Work};
+use wire::{Compression, ErrorCode, HEADER_LEN, Header, Kind, Priority, Work};
 
 /// What became of a stretch of bytes.
 enum Step {
@@ -33,9 +34,9 @@ pub(crate) enum Begin {
 }
 
 /// Why a complete request is not run.
-struct Refused {
-    code: ErrorCode,
-    actual: u64,
+pub(crate) struct Refused {
+    pub code: ErrorCode,
+    pub actual: u64,
 }
 
 impl From<ErrorCode> for Refused {
@@ -266,14 +267,28 @@ impl Shard {
             (Kind::Heartbeat, _) | (Kind::QueryRequest, 0) => {
                 self.skip(cx, id, header, ErrorCode::BadArchive)
             }
-            (Kind::QueryRequest, _) => {
+            (Kind::QueryRequest, len) => {
                 if self.draining {
                     return self.skip(cx, id, header, ErrorCode::Draining);
                 }
-                if conn_over_limit(self, id) {
-                    return Begin::Blocked(Wait::Own);
+                let compressed = compression != Compression::None;
+                let whole = rest.get(..len as usize).filter(|_| !compressed);
+                let priority = whole.map_or(Priority::Normal, wire::request::priority);
+                self.let_in(cx, id, header, compressed, priority)
+            }
+            (Kind::ErrorReport, len) if (1..=REPORT_PAYLOAD_MAX).contains(&(len as usize)) => {
+                if compression != Compression::None {
+                    return self.skip(cx, id, header, ErrorCode::BadCompression);
                 }
-                self.begin_query(cx, id, header, compression != Compression::None)
+                match rest.get(..len as usize) {
+                    Some(payload) => {
+                        self.head_done(id);
+                        self.stats.frames_small.add(1);
+                        self.reported(cx, id, header, payload);
+                        Begin::Used(len as usize)
+                    }
+                    None => self.begin_body(id, header, false, false),
+                }
             }
             (mesh, _) if mesh.is_mesh() && self.serves_mesh() => {
                 self.begin_mesh(cx, id, header, mesh, compression, rest)
@@ -387,13 +402,11 @@ impl Shard {
     pub(crate) fn finish_body<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId) -> bool {
         let Some(conn) = self.conns.open_mut(id) else { return true };
         let Some(header) = Header::peek(&conn.head).copied() else { return true };
-        // A heartbeat is answered now or later, but answered.
-        if header.kind() == Ok(Kind::Heartbeat)
-            && !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX)
-        {
+        let mesh = header.kind().ok().filter(|kind| kind.is_mesh());
+        // Whatever may be refused or answered at once is so now or later, but it is.
+        if mesh.is_none() && !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX) {
             return false;
         }
-        let mesh = header.kind().ok().filter(|kind| kind.is_mesh());
         if mesh.is_some_and(|kind| !self.can_pass(id, &header, kind)) {
             return false;
         }
@@ -416,6 +429,13 @@ impl Shard {
             self.slots.drop_received(slot);
             self.freed = true;
             self.heartbeat(cx, id, &header, &payload.0);
+        } else if header.kind() == Ok(Kind::ErrorReport) {
+            let mut payload = [0; REPORT_PAYLOAD_MAX];
+            let payload = &mut payload[..len.min(REPORT_PAYLOAD_MAX)];
+            payload.copy_from_slice(&cx.mem.request(slot.id())[..payload.len()]);
+            self.slots.drop_received(slot);
+            self.freed = true;
+            self.reported(cx, id, &header, payload);
         } else {
             match self.restore(cx, &header, slot, spare) {
                 Ok((slot, len)) => {
@@ -469,27 +489,33 @@ impl Shard {
     ) -> bool {
         let payload = &cx.mem.request(slot.id())[..len as usize];
         let checked = wire::request::work(payload)
-            .map(|(request, work)| (work, request.routing_hint.timeout_ms.to_native()))
+            .map(|(request, work)| (work, Terms::of(request)))
             .map_err(Refused::from)
-            .and_then(|(work, timeout)| self.serves(&work).map(|()| (work, timeout)))
+            .and_then(|(work, terms)| self.serves(&work).map(|()| (work, terms)))
             .and_then(|all| self.may_run(id, &all.0).map(|()| all).map_err(Refused::from));
-        match checked {
+        let entered = checked.and_then(|(work, terms)| {
+            let runs = self.enter(cx, id, header, slot.id(), &work, &terms)?;
+            Ok(runs.then_some((work, terms)))
+        });
+        match entered {
             Err(refused) => {
                 self.refuse_received(cx, id, header, slot, None, refused);
                 self.give_up(id);
-                self.next_read(id);
-                true
             }
-            Ok((work, timeout_ms)) => {
+            Ok(None) => {
+                self.slots.drop_received(slot);
+                self.freed = true;
+            }
+            Ok(Some((work, terms))) => {
                 let need = wire::reply::reply_len(&work);
                 if need > u64::from(self.geometry.reply_cap(slot.id())) {
-                    return self.promote(cx, id, header, slot, work, timeout_ms, len);
+                    return self.promote(cx, id, header, slot, work, terms, len);
                 }
-                self.admit(cx, id, header, slot, work, timeout_ms, len);
-                self.next_read(id);
-                true
+                self.admit(cx, id, header, slot, work, &terms, len);
             }
         }
+        self.next_read(id);
+        true
     }
 
     /// Whether this node runs such work at all.
@@ -513,23 +539,24 @@ impl Shard {
         header: &Header,
         slot: Receiving,
         work: Work,
-        timeout_ms: u32,
+        terms: Terms,
         len: u32,
     ) -> bool {
         let Some(bulk) = self.slot_for(id, true) else {
             self.keep_header(id, header);
             if let Some(conn) = self.conns.open_mut(id) {
-                conn.intake = Intake::Promote { slot, work, timeout_ms };
+                conn.intake = Intake::Promote { slot, work, terms };
             }
             return false;
         };
         let (from, to) = cx.mem.request_pair(slot.id(), bulk.id());
         to[..len as usize].copy_from_slice(&from[..len as usize]);
         self.stats.copy(Copy::Promote, u64::from(len));
+        self.moved(id, &terms, slot.id(), bulk.id());
         self.slots.hand_over(&slot, &bulk);
         self.slots.drop_received(slot);
         self.freed = true;
-        self.admit(cx, id, header, bulk, work, timeout_ms, len);
+        self.admit(cx, id, header, bulk, work, &terms, len);
         self.next_read(id);
         true
     }
@@ -554,11 +581,6 @@ impl Shard {
             self.defer(id, header.message_id(), refused.code, refused.actual);
         }
     }
-}
-
-fn conn_over_limit(shard: &mut Shard, id: ConnId) -> bool {
-    let (most, unsent) = (shard.limits.requests_per_connection, shard.limits.unsent_per_connection);
-    shard.conns.open_mut(id).is_some_and(|c| c.inflight >= most || c.outbox.bytes >= unsent)
 }
 
 fn zerocopy_bytes(header: &Header) -> &[u8] {

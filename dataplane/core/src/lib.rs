@@ -4,8 +4,10 @@
 //! Start at [`turn::turn`], then [`shard::Shard`].
 #![forbid(unsafe_code)]
 
+pub mod admission;
 mod answer;
 pub mod batch;
+mod cancel;
 mod conn;
 mod dispatch;
 pub mod driver;
@@ -20,10 +22,14 @@ mod mesh;
 mod mesh_intake;
 pub mod mesh_port;
 pub mod node;
+mod owned;
 pub mod policy;
+pub mod recall;
+mod retry;
 pub mod route;
 pub mod schedule;
 pub mod shard;
+mod shed;
 pub mod slot;
 pub mod stats;
 mod sweep;
@@ -35,6 +41,7 @@ pub use limits::Limits;
 pub use memory::Geometry;
 pub use node::NodeStats;
 pub use policy::Policy;
+pub use recall::Recall;
 pub use shard::Shard;
 pub use stats::Stats;
 pub use turn::turn;

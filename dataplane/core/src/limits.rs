@@ -9,6 +9,10 @@ pub const MS: Time = 1_000_000;
 /// the others or the clock.
 pub const EVENTS_PER_TURN: usize = 256;
 
+/// Bytes of streams that it takes in before it does so: what workers wait for is handed to them
+/// every 1,000 small requests or so, however fast the rest comes.
+pub const BYTES_PER_TURN: usize = 256 << 10;
+
 /// Replies up to this many bytes are copied into an egress chunk, where they share a send with
 /// their neighbours; longer ones are sent from the slot. A copy of 2 KiB (about 40 ns) costs less
 /// than a segment of its own in the kernel.
@@ -42,6 +46,35 @@ pub const DOWNS_PER_TURN: usize = 64;
 
 /// Volleys under way at once. One more is refused as a whole.
 pub const VOLLEYS_MAX: usize = 4_096;
+
+/// Of the queue target, the share that requests of each priority may wait for, in eighths.
+pub const QUEUE_SHARES: [u64; 4] = [4, 6, 7, 8];
+
+/// How often it is decided whether the queue stands, in targets: it is no burst then, and what is
+/// let into it only waits longer.
+pub const STANDING_TARGETS: u64 = 2;
+
+/// What a standing queue is cut to: one part in so many of the target. It stands for as long as
+/// more than one request in so many is refused.
+pub const STANDING_PART: u64 = 10;
+
+/// Estimates count once requests are seen to wait for one part in so many of what they may.
+pub const LATE_PART: u64 = 4;
+
+/// Targets for which a request waits at most while others overtake it.
+pub const STARVED_TARGETS: u64 = 4;
+
+/// Longest hint on when to try again.
+pub const RETRY_AFTER_MAX: Time = 1_000 * MS;
+
+/// Requests with an id of their own that a node remembers, to know a retry by.
+pub const REMEMBERED: usize = 1 << 16;
+
+/// For how long it does.
+pub const REMEMBERED_FOR: Time = 30_000 * MS;
+
+/// Short answers that it keeps for retries.
+pub const ANSWERS_KEPT: usize = 1 << 10;
 
 /// What may come at once of a rate: that of a quarter of a second.
 pub const RATE_BURST: Time = 250 * MS;
@@ -87,6 +120,8 @@ pub struct Limits {
     pub batch_wait: Time,
     /// Bytes of request rows in a batch.
     pub batch_bytes: u64,
+    /// How long a request of the highest priority may wait for a worker; lower ones may less.
+    pub queue_target: Time,
     /// A frame must be complete this long after its first byte.
     pub frame_timeout: Time,
     /// A peer must take some bytes of its replies within this time.
@@ -108,6 +143,7 @@ impl Default for Limits {
             batch_max: 32,
             batch_wait: 10 * MS,
             batch_bytes: 16 << 20,
+            queue_target: 50 * MS,
             frame_timeout: 10_000 * MS,
             write_timeout: 10_000 * MS,
             hold_timeout: 60_000 * MS,
@@ -120,7 +156,8 @@ impl Default for Limits {
 const _: () = {
     assert!(EVENTS_PER_TURN > 0 && OPEN_BATCHES > 0 && WORKER_DEPTH > 0);
     assert!(FIRES_PER_TURN > 0 && FIRED_CONNECTIONS_PER_TURN > 0 && INSERTS_PER_TURN > 0);
-    assert!(DOWNS_PER_TURN > 0);
+    assert!(DOWNS_PER_TURN > 0 && BYTES_PER_TURN > 0);
+    assert!(REMEMBERED.is_power_of_two() && ANSWERS_KEPT.is_power_of_two());
     assert!(BASELINE_WEIGHT > 1 && SWEPT_AT_A_TIME > 0 && SHARES_LOOKED_AT > 0);
     assert!(LENDINGS_MAX >= 2, "a request must survive the death of one worker");
 };

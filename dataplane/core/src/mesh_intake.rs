@@ -113,6 +113,7 @@ impl Shard {
             let up = Up::Long {
                 conn: id,
                 life: conn.life,
+                who: conn.who,
                 received: cx.now,
                 kind,
                 message_id: header.message_id(),
@@ -184,6 +185,7 @@ impl Shard {
         let up = Up::Frame {
             conn: id,
             life: conn.life,
+            who: conn.who,
             received: cx.now,
             kind,
             message_id: header.message_id(),

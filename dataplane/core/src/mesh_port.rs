@@ -7,7 +7,7 @@
 //! reading from those who fill it, and says so ([`MeshEnd::made_room`]).
 
 use crate::{
-    driver::{ConnId, Time},
+    driver::{Caller, ConnId, Time},
     schedule::{Volley, VolleyReport},
 };
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
@@ -42,6 +42,8 @@ pub enum Up {
         conn: ConnId,
         /// Which use of that index.
         life: u32,
+        /// Who is at the other end.
+        who: Caller,
         /// When the turn began that took it in.
         received: Time,
         /// Type of the mesh.
@@ -59,6 +61,8 @@ pub enum Up {
         conn: ConnId,
         /// Which use of that index.
         life: u32,
+        /// Who is at the other end.
+        who: Caller,
         /// When the turn began that took it in.
         received: Time,
         /// Type of the mesh.

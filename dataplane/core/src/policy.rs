@@ -150,8 +150,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// What `name` is allowed in these roles: the most that any of them is, then what was said about
-    /// the name itself. Whoever has no role may do nothing, on one connection.
+    /// What `name` is allowed in these roles: the most that any of them is, then what was said
+    /// about the name itself. Whoever has no role may do nothing, on one connection.
     #[must_use]
     pub fn allowance(&self, name: &str, roles: Roles) -> Allowance {
         let each = roles.iter().map(|role| self.roles[role as usize]);

@@ -1,19 +1,43 @@
 //! Which worker gets a batch: the workers' states as one shard sees them.
 
-use crate::{driver::WorkerId, limits::WORKER_DEPTH};
+use crate::{
+    driver::{Time, WorkerId},
+    limits::WORKER_DEPTH,
+};
 use wire::Operation;
+
+/// A batch that a worker holds; one with nothing left is a free place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    /// Slots not yet returned.
+    left: u32,
+    /// Slots it was lent with.
+    requests: u32,
+    lent: Time,
+}
+
+/// A batch that has come back whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// Requests of it.
+    pub requests: u32,
+    /// Since its worker could begin with it; `None` where that had nothing else to do, and the time
+    /// says more about waking up than about work.
+    pub took: Option<Time>,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Worker {
     up: bool,
     operations: u32,
-    /// Slots not yet returned, per batch held.
-    batches: [u32; WORKER_DEPTH],
+    batches: [Held; WORKER_DEPTH],
+    /// When it returned a batch last.
+    returned: Time,
 }
 
 impl Worker {
     fn held(&self) -> usize {
-        self.batches.iter().filter(|left| **left > 0).count()
+        self.batches.iter().filter(|batch| batch.left > 0).count()
     }
 
     const fn serves(&self, operation: Operation) -> bool {
@@ -55,6 +79,13 @@ impl Workers {
         self.workers.iter().any(|w| w.serves(operation) && w.held() == 0)
     }
 
+    /// Whether some worker has nothing to do, or there is none.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let mut up = self.workers.iter().filter(|w| w.up).peekable();
+        up.peek().is_none() || up.any(|w| w.held() == 0)
+    }
+
     /// Whether some worker with this operation takes another batch.
     #[must_use]
     pub fn free(&self, operation: Operation) -> bool {
@@ -63,25 +94,36 @@ impl Workers {
 
     /// The worker with the fewest batches, taking turns among equals; books a batch of `slots`
     /// requests with it. Returns the worker and the batch's number.
-    pub fn book(&mut self, operation: Operation, slots: u32) -> Option<(WorkerId, u8)> {
+    pub fn book(&mut self, now: Time, operation: Operation, slots: u32) -> Option<(WorkerId, u8)> {
         let n = self.workers.len();
         let index = (0..n)
             .map(|i| (self.next + i) % n)
             .filter(|i| self.workers[*i].serves(operation))
             .filter(|i| self.workers[*i].held() < WORKER_DEPTH)
             .min_by_key(|i| self.workers[*i].held())?;
-        let batch = self.workers[index].batches.iter().position(|left| *left == 0)?;
-        self.workers[index].batches[batch] = slots;
+        let batch = self.workers[index].batches.iter().position(|batch| batch.left == 0)?;
+        let held = Held { left: slots, requests: slots, lent: now };
+        self.workers[index].batches[batch] = held;
         self.next = (index + 1) % n;
         Some((WorkerId(index as u16), batch as u8))
     }
 
-    /// One request of a batch came back. True when it was the last.
-    pub fn returned(&mut self, worker: WorkerId, batch: u8) -> bool {
-        let Some(w) = self.workers.get_mut(worker.0 as usize) else { return false };
-        let Some(left) = w.batches.get_mut(batch as usize) else { return false };
-        *left = left.saturating_sub(1);
-        *left == 0
+    /// One request of a batch came back. Says what the batch was when it was the last.
+    pub fn returned(&mut self, now: Time, worker: WorkerId, batch: u8) -> Option<Returned> {
+        let w = self.workers.get_mut(worker.0 as usize)?;
+        let held = w.batches.get_mut(batch as usize)?;
+        held.left = held.left.saturating_sub(1);
+        if held.left > 0 {
+            return None;
+        }
+        let before = core::mem::replace(&mut w.returned, now);
+        let took = (held.lent < before).then(|| now - before);
+        Some(Returned { requests: held.requests, took })
+    }
+
+    /// What each of the workers that are up serves.
+    pub fn operations(&self) -> impl Iterator<Item = u32> {
+        self.workers.iter().filter(|w| w.up).map(|w| w.operations)
     }
 
     /// Workers that are up.
@@ -100,21 +142,25 @@ mod tests {
     #[test]
     fn the_least_loaded_worker_is_chosen_and_depth_is_kept() {
         let mut workers = Workers::new(2);
-        assert!(workers.book(Operation::Echo, 1).is_none(), "nobody is up");
+        assert!(workers.book(0, Operation::Echo, 1).is_none(), "nobody is up");
         workers.up(WorkerId(0), ALL);
         workers.up(WorkerId(1), ALL);
-        let first = workers.book(Operation::Echo, 2).expect("two idle workers");
-        let second = workers.book(Operation::Echo, 1).expect("one idle worker");
+        let first = workers.book(0, Operation::Echo, 2).expect("two idle workers");
+        let second = workers.book(0, Operation::Echo, 1).expect("one idle worker");
         assert_ne!(first.0, second.0, "both get one before either gets two");
         assert!(!workers.idle(Operation::Echo));
         assert!(workers.free(Operation::Echo));
         for _ in 0..2 * (WORKER_DEPTH - 1) {
-            assert!(workers.book(Operation::Echo, 1).is_some());
+            assert!(workers.book(0, Operation::Echo, 1).is_some());
         }
-        assert!(workers.book(Operation::Echo, 1).is_none(), "depth reached");
-        assert!(!workers.returned(first.0, first.1), "one of two is back");
-        assert!(workers.returned(first.0, first.1));
+        assert!(workers.book(0, Operation::Echo, 1).is_none(), "depth reached");
+        assert_eq!(workers.returned(5, first.0, first.1), None, "one of two is back");
+        let alone = Returned { requests: 2, took: None };
+        assert_eq!(workers.returned(5, first.0, first.1), Some(alone));
         assert!(workers.free(Operation::Echo));
+        // The other batch of that worker had waited behind it.
+        let behind = Returned { requests: 1, took: Some(3) };
+        assert_eq!(workers.returned(8, first.0, 1), Some(behind));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! [`crate::turn::turn`] does exactly this. No method waits, reads a clock or touches a socket.
 
 use crate::{
+    admission::Admission,
     batch::Batcher,
     conn::{Conn, ConnTable, Intake, Lane, Phase},
     driver::{Caller, ConnId, Event, SEGMENTS_MAX, Segment, Time},
@@ -17,8 +18,9 @@ use crate::{
     mesh::Mesh,
     mesh_port::Up,
     node::NodeStats,
+    retry::Remembers,
     route::Workers,
-    slot::{Ledger, SlotTable},
+    slot::{Arrived, Ledger, SlotTable},
     stats::{CloseCause, Stats},
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -81,6 +83,7 @@ pub struct Shard {
     pub(crate) slots: SlotTable,
     pub(crate) identities: Arc<Identities>,
     pub(crate) batcher: Batcher,
+    pub(crate) admission: Admission,
     pub(crate) workers: Workers,
     pub(crate) egress: Egress,
     pub(crate) orders: VecDeque<(ConnId, Order)>,
@@ -89,6 +92,12 @@ pub struct Shard {
     pub(crate) serving: Option<Need>,
     pub(crate) deferred: VecDeque<Deferred>,
     pub(crate) lend_ids: Vec<SlotId>,
+    /// Requests on their way out of the batcher, with whether their batch was open.
+    pub(crate) gone: Vec<(Arrived, bool)>,
+    /// The hopeless were looked for in this turn.
+    pub(crate) sifted: bool,
+    /// Where retries are known.
+    pub(crate) memory: Option<Remembers>,
     /// Requests admitted so far: their order of arrival.
     pub(crate) admitted: u64,
     /// Something was freed since the waiting were last looked at.
@@ -121,6 +130,7 @@ impl Shard {
         let identities = Arc::<Identities>::default();
         Self {
             batcher: Batcher::new(&limits, geometry.slots()),
+            admission: Admission::new(limits.queue_target),
             slots: SlotTable::new(geometry, Arc::clone(&identities), conns.len()),
             identities,
             workers: Workers::new(workers),
@@ -130,6 +140,9 @@ impl Shard {
             serving: None,
             deferred: VecDeque::with_capacity(geometry.slots() as usize),
             lend_ids: Vec::with_capacity(crate::limits::BATCH_CAP),
+            gone: Vec::with_capacity(geometry.slots() as usize),
+            sifted: false,
+            memory: None,
             admitted: 0,
             freed: false,
             draining: false,
@@ -151,6 +164,12 @@ impl Shard {
         self.slots.ledger()
     }
 
+    /// No work is reckoned with, neither waiting nor lent.
+    #[must_use]
+    pub fn is_unloaded(&self) -> bool {
+        self.admission.is_idle()
+    }
+
     /// Egress chunks that hold nothing.
     #[must_use]
     pub fn free_chunks(&self) -> usize {
@@ -160,11 +179,14 @@ impl Shard {
     /// Draining, and nothing is under way any more.
     #[must_use]
     pub fn finished(&self) -> bool {
+        if !self.draining {
+            return false;
+        }
         let ledger = self.slots.ledger();
         let busy = ledger.arrived + ledger.lent + ledger.ready + ledger.sending;
         let mesh_idle = self.mesh.as_ref().is_none_or(|mesh| mesh.is_idle());
         let idle = busy == 0 && self.egress.is_idle() && self.deferred.is_empty();
-        self.draining && idle && mesh_idle
+        idle && mesh_idle
     }
 
     /// Takes in anything but bytes.
@@ -183,6 +205,7 @@ impl Shard {
             Event::Completed { worker, slot } => self.completed(cx, worker, slot),
             Event::WorkerUp { worker, operations } => {
                 self.workers.up(worker, operations);
+                self.admission.workers(self.workers.operations());
                 self.stats.workers_up.set(self.workers.count_up() as u64);
             }
             Event::WorkerDown { worker } => self.worker_down(cx, worker),
@@ -194,6 +217,7 @@ impl Shard {
     /// Does what is due at `cx.now`, and lets those that waited for room try again.
     pub fn advance<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
         self.stats.turns.add(1);
+        self.sifted = false;
         self.mesh_turn(cx);
         if cx.now >= self.slots.deadline_min() {
             self.expire(cx);
@@ -371,6 +395,7 @@ impl Shard {
             return;
         }
         let slots = &mut self.slots;
+        let mut unclaimed = None;
         self.egress.clear(&mut conn.outbox, |slot| slots.drop_sent(slot));
         match core::mem::replace(&mut conn.intake, Intake::Header) {
             Intake::Body { slot, spare, .. } => {
@@ -379,12 +404,21 @@ impl Shard {
                     slots.drop_received(spare);
                 }
             }
-            Intake::Promote { slot, .. } => slots.drop_received(slot),
+            Intake::Promote { slot, terms, .. } => {
+                let id = slot.id();
+                slots.drop_received(slot);
+                unclaimed = Some((id, terms));
+            }
             _ => {}
         }
         let (mesh, life) = (conn.mesh, conn.life);
+        if let Some((slot, terms)) = unclaimed {
+            let key = self.key(id, &terms);
+            self.forget(key, slot);
+        }
         self.unseat(id);
         self.conns.end(id);
+        self.take_back(id);
         if let Some(port) = self.mesh.as_mut().filter(|_| mesh).map(|mesh| &mut mesh.port) {
             port.tell(Up::Gone { conn: id, life });
         }

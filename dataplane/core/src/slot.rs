@@ -15,9 +15,10 @@ use crate::{
     fair::Fair,
     identity::Identities,
     memory::{Geometry, SlotId},
+    owned::Owned,
 };
 use std::sync::Arc;
-use wire::Work;
+use wire::{Priority, Work};
 
 macro_rules! token {
     ($(#[$doc:meta])* $name:ident) => {
@@ -83,6 +84,12 @@ pub struct Tenant {
     pub deadline: Time,
     /// What to do.
     pub work: Work,
+    /// How urgent that is.
+    pub priority: Priority,
+    /// What it was reckoned to cost when it came in, nanoseconds of a worker.
+    pub cost: Time,
+    /// Under which key the node remembers it for the sake of retries; 0 for not at all.
+    pub key: u64,
     /// Bytes of the (restored) payload.
     pub payload_len: u32,
     /// Counts the slot's lendings, over all tenants: an old answer never fits a new question.
@@ -95,7 +102,10 @@ pub struct Tenant {
     pub batch: u8,
     /// Since when, while lent.
     pub lent_at: Time,
-    /// Already answered (its deadline passed while lent): what the worker says is dropped.
+    /// With which message id: another one where a retry has taken the answer over since.
+    pub lent_id: u64,
+    /// Already answered (its deadline passed or it was taken back, while lent): what the worker
+    /// says is dropped.
     pub abandoned: bool,
 }
 
@@ -121,6 +131,7 @@ pub struct SlotTable {
     tenants: Vec<Option<Tenant>>,
     lent: Vec<Option<Lent>>,
     lendings: Vec<u32>,
+    owned: Owned,
     ledger: Ledger,
     /// No tenant's deadline is before this.
     deadline_min: Time,
@@ -142,6 +153,7 @@ impl SlotTable {
             tenants: (0..slots).map(|_| None).collect(),
             lent: (0..slots).map(|_| None).collect(),
             lendings: vec![0; slots as usize],
+            owned: Owned::new(connections, slots),
             ledger: Ledger { free: slots, ..Ledger::default() },
             deadline_min: Time::MAX,
         }
@@ -192,6 +204,7 @@ impl SlotTable {
         if tenant.deadline != 0 {
             self.deadline_min = self.deadline_min.min(tenant.deadline);
         }
+        self.owned.link(tenant.conn, slot.0);
         self.tenants[slot.0.0 as usize] = Some(tenant);
         Arrived(slot.0)
     }
@@ -289,7 +302,9 @@ impl SlotTable {
 
     fn free(&mut self, slot: SlotId) {
         self.ledger.free += 1;
-        self.tenants[slot.0 as usize] = None;
+        if let Some(tenant) = self.tenants[slot.0 as usize].take() {
+            self.owned.unlink(tenant.conn, slot);
+        }
         let small = self.geometry.is_small(slot);
         let holder = core::mem::take(&mut self.holders[slot.0 as usize]);
         self.fair.freed(holder.place as usize, !small);
@@ -308,6 +323,30 @@ impl SlotTable {
     /// The same, to change.
     pub fn tenant_mut(&mut self, slot: SlotId) -> Option<&mut Tenant> {
         self.tenants.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    /// The slots that work, or worked, for whoever has this place among the connections.
+    pub(crate) fn of(&self, conn: ConnId) -> impl Iterator<Item = SlotId> {
+        self.owned.of(conn)
+    }
+
+    /// The slot works for another connection from now on, which waits for the answer to this id.
+    pub(crate) fn take_over(
+        &mut self,
+        slot: SlotId,
+        conn: ConnId,
+        life: u32,
+        message_id: u64,
+        deadline: Time,
+    ) {
+        let Some(tenant) = &mut self.tenants[slot.0 as usize] else { return };
+        self.owned.unlink(tenant.conn, slot);
+        self.owned.link(conn, slot);
+        (tenant.conn, tenant.conn_life, tenant.message_id) = (conn, life, message_id);
+        (tenant.abandoned, tenant.deadline) = (false, deadline);
+        if deadline != 0 {
+            self.deadline_min = self.deadline_min.min(deadline);
+        }
     }
 
     /// Whether a worker holds the slot.
@@ -376,12 +415,16 @@ mod tests {
                 data_len: 1,
                 check: None,
             },
+            priority: Priority::Normal,
+            cost: 0,
+            key: 0,
             payload_len: 16,
             lending: 0,
             tries: 0,
             worker: WorkerId(0),
             batch: 0,
             lent_at: 0,
+            lent_id: 0,
             abandoned: false,
         }
     }

@@ -1,9 +1,15 @@
 //! Plain counters with one writer, the shard. Others read them whenever they like; nothing is
 //! copied out and nothing is ever read back into a decision.
 
+mod histogram;
+mod load;
+
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
-use wire::{ErrorCode, Kind, Operation, Role, Roles};
+use wire::{ErrorCode, Kind, Operation, Priority, Role, Roles};
+
+pub use histogram::Histogram;
+pub use load::{Cancel, Retry, Shed};
 
 /// A counter with a single writer: an increment is a plain load, add, store.
 #[derive(Debug, Default)]
@@ -209,66 +215,6 @@ impl CloseCause {
     }
 }
 
-const SUB_BITS: u32 = 5;
-const SUB: usize = 1 << SUB_BITS;
-const BUCKETS: usize = SUB * (64 - SUB_BITS as usize + 1);
-
-/// A log-linear histogram of nanoseconds: 32 buckets per power of two, so a quantile is at most 3%
-/// off. One writer, like [`Counter`].
-#[derive(Debug)]
-pub struct Histogram(Box<[Counter]>);
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self((0..BUCKETS).map(|_| Counter::default()).collect())
-    }
-}
-
-impl Histogram {
-    /// Records one value.
-    #[inline]
-    pub fn record(&self, ns: u64) {
-        self.0[Self::bucket(ns)].add(1);
-    }
-
-    #[inline]
-    const fn bucket(ns: u64) -> usize {
-        if ns < SUB as u64 {
-            return ns as usize;
-        }
-        let shift = 63 - ns.leading_zeros() - SUB_BITS;
-        (shift as usize + 1) * SUB + ((ns >> shift) as usize - SUB)
-    }
-
-    /// Largest value that falls into a bucket.
-    const fn upper(bucket: usize) -> u64 {
-        if bucket < SUB {
-            return bucket as u64;
-        }
-        let shift = (bucket / SUB - 1) as u32;
-        let base = (SUB + bucket % SUB) as u64;
-        (base << shift) + ((1u64 << shift) - 1)
-    }
-
-    /// The value below which each of the fractions lies, over several histograms together.
-    #[must_use]
-    pub fn quantiles<const N: usize>(parts: &[&Self], fractions: [f64; N]) -> [u64; N] {
-        let at = |b: usize| parts.iter().map(|h| h.0[b].get()).sum::<u64>();
-        let total: u64 = (0..BUCKETS).map(at).sum();
-        fractions.map(|fraction| {
-            let rank = (fraction * total as f64).ceil() as u64;
-            let mut seen = 0;
-            for bucket in 0..BUCKETS {
-                seen += at(bucket);
-                if seen >= rank && seen > 0 {
-                    return Self::upper(bucket);
-                }
-            }
-            0
-        })
-    }
-}
-
 /// One measured value for exposition: name, label pair (or none), value.
 pub type Visit<'a> = &'a mut dyn FnMut(&'static str, &'static str, &str, u64);
 
@@ -289,6 +235,11 @@ pub struct Stats {
     requests: [Counter; OPERATIONS],
     refusals: Box<[Counter]>,
     batches: [Counter; CloseReason::ALL.len()],
+    batch_priorities: [Counter; Priority::ALL.len()],
+    sheds: [Counter; Shed::ALL.len()],
+    shed_priorities: [Counter; Priority::ALL.len()],
+    cancels: [Counter; Cancel::ALL.len()],
+    retries: [Counter; Retry::ALL.len()],
     copies: [Counter; Copy::ALL.len()],
     copied_bytes: [Counter; Copy::ALL.len()],
     expired: [Counter; Place::ALL.len()],
@@ -419,9 +370,50 @@ impl Stats {
         self.refusals[code as usize].get()
     }
 
+    /// A request was refused because of load.
+    pub fn shed(&self, reason: Shed, priority: Priority) {
+        self.sheds[reason as usize].add(1);
+        self.shed_priorities[priority as usize].add(1);
+    }
+
+    /// Requests refused because of load, for one reason.
+    #[must_use]
+    pub fn sheds(&self, reason: Shed) -> u64 {
+        self.sheds[reason as usize].get()
+    }
+
+    /// Requests of one priority refused because of load.
+    #[must_use]
+    pub fn sheds_of(&self, priority: Priority) -> u64 {
+        self.shed_priorities[priority as usize].get()
+    }
+
+    /// A request was to be taken back.
+    pub fn cancel(&self, outcome: Cancel) {
+        self.cancels[outcome as usize].add(1);
+    }
+
+    /// Requests to be taken back, by what became of that.
+    #[must_use]
+    pub fn cancels(&self, outcome: Cancel) -> u64 {
+        self.cancels[outcome as usize].get()
+    }
+
+    /// A retry came.
+    pub fn retry(&self, outcome: Retry) {
+        self.retries[outcome as usize].add(1);
+    }
+
+    /// Retries, by what became of them.
+    #[must_use]
+    pub fn retries(&self, outcome: Retry) -> u64 {
+        self.retries[outcome as usize].get()
+    }
+
     /// A batch closed with so many requests.
-    pub fn batch(&self, reason: CloseReason, requests: usize) {
+    pub fn batch(&self, reason: CloseReason, priority: Priority, requests: usize) {
         self.batches[reason as usize].add(1);
+        self.batch_priorities[priority as usize].add(1);
         self.batched.add(requests as u64);
     }
 
@@ -492,6 +484,32 @@ impl Stats {
     }
 }
 
+impl Stats {
+    /// What became of requests under load, of those taken back and of retries.
+    fn visit_load(&self, visit: Visit<'_>) {
+        for priority in Priority::ALL {
+            let (batches, sheds) =
+                (&self.batch_priorities[*priority as usize], self.sheds_of(*priority));
+            visit(
+                "butterfly_batches_by_priority_total",
+                "priority",
+                priority.name(),
+                batches.get(),
+            );
+            visit("butterfly_shed_by_priority_total", "priority", priority.name(), sheds);
+        }
+        for reason in Shed::ALL {
+            visit("butterfly_shed_total", "reason", reason.name(), self.sheds(reason));
+        }
+        for outcome in Cancel::ALL {
+            visit("butterfly_cancels_total", "outcome", outcome.name(), self.cancels(outcome));
+        }
+        for outcome in Retry::ALL {
+            visit("butterfly_retries_total", "outcome", outcome.name(), self.retries(outcome));
+        }
+    }
+}
+
 impl Source for Stats {
     fn visit(&self, visit: Visit<'_>) {
         for op in Operation::ALL {
@@ -508,6 +526,7 @@ impl Source for Stats {
         for reason in CloseReason::ALL {
             visit("butterfly_batches_total", "closed_by", reason.name(), self.batches(reason));
         }
+        self.visit_load(visit);
         for stage in Copy::ALL {
             let bytes = self.copied_bytes[stage as usize].get();
             visit("butterfly_copies_total", "stage", stage.name(), self.copies(stage));
@@ -566,28 +585,6 @@ impl Source for Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_bucket_holds_its_values_within_three_percent() {
-        let exact = (0..4_096u64).chain((12..63).map(|e| (1u64 << e) + 12_345 % (1 << e)));
-        for value in exact {
-            let upper = Histogram::upper(Histogram::bucket(value));
-            assert!(upper >= value, "{value} above its bucket {upper}");
-            assert!(upper - value <= value / 31, "{value} reads as {upper}");
-        }
-        assert!(Histogram::bucket(u64::MAX) < BUCKETS);
-    }
-
-    #[test]
-    fn quantiles_join_several_shards() {
-        let (a, b) = (Histogram::default(), Histogram::default());
-        (1..=50).for_each(|v| a.record(v * 1_000));
-        (51..=100).for_each(|v| b.record(v * 1_000));
-        let [p50, p99] = Histogram::quantiles(&[&a, &b], [0.5, 0.99]);
-        assert!((50_000..=51_600).contains(&p50), "{p50}");
-        assert!((99_000..=102_200).contains(&p99), "{p99}");
-        assert_eq!(Histogram::quantiles(&[&Histogram::default()], [0.5]), [0]);
-    }
 
     #[test]
     fn every_code_and_operation_has_its_counter() {

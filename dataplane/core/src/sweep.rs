@@ -17,6 +17,9 @@ const SWEEP: Time = 1_000 * MS;
 /// How long a connection lingers after a fault, so that the peer can read the report.
 const LINGER: Time = 1_000 * MS;
 
+/// How long a connection may outlive its time because there is no chunk to say so with.
+const UNTOLD: Time = 5_000 * MS;
+
 impl Shard {
     /// Looks over the part of the connections that is due.
     pub(crate) fn sweep<M: Memory>(&mut self, cx: &mut Cx<'_, M>) {
@@ -50,18 +53,26 @@ impl Shard {
             // It reads nothing, and so would not read why.
             self.close(id, CloseCause::SlowReader);
         } else if older(conn.frame_since, limits.frame_timeout) {
-            self.part_with(cx, id, CloseCause::SlowSender);
+            let due = conn.frame_since.saturating_add(limits.frame_timeout);
+            self.part_with(cx, id, CloseCause::SlowSender, due);
         } else if conn.seated && conn.at_boundary() && conn.settled() && !conn.finishing {
             let idle = self.identities.idle(conn.who);
             if idle != 0 && older(conn.active_at, idle) {
-                self.part_with(cx, id, CloseCause::Idle);
+                let due = conn.active_at.saturating_add(idle);
+                self.part_with(cx, id, CloseCause::Idle, due);
             }
         }
     }
 
-    /// Tells a peer that it was too slow, and closes when that is sent. The stream is left as it
-    /// is: the OS may still be filling a slot.
-    fn part_with<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId, cause: CloseCause) {
+    /// Tells a peer whose time was over at `due` that it was too slow, and closes when that is
+    /// sent. The stream is left as it is: the OS may still be filling a slot.
+    fn part_with<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        cause: CloseCause,
+        due: Time,
+    ) {
         let Some(conn) = self.conns.open_mut(id) else { return };
         let whole = conn.head_len as usize == wire::HEADER_LEN;
         let header = Header::peek(&conn.head).filter(|_| whole);
@@ -69,7 +80,10 @@ impl Shard {
             (header.message_id(), header.kind().unwrap_or(Kind::ErrorReport))
         });
         if !self.report(cx, id, message_id, kind, ErrorCode::PeerTooSlow, 0) {
-            self.close(id, cause);
+            // Many at once: the next look has chunks again, as a rule.
+            if cx.now >= due.saturating_add(UNTOLD) {
+                self.close(id, cause);
+            }
             return;
         }
         let Some(conn) = self.conns.open_mut(id) else { return };

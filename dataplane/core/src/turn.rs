@@ -2,7 +2,7 @@
 
 use crate::{
     driver::{ConnId, Driver, Event, SEGMENTS_MAX, Segment},
-    limits::EVENTS_PER_TURN,
+    limits::{BYTES_PER_TURN, EVENTS_PER_TURN},
     memory::{ChunkId, Memory},
     shard::{Cx, Order, Shard},
 };
@@ -11,13 +11,14 @@ use crate::{
 /// events there were.
 pub fn turn<M: Memory, D: Driver>(shard: &mut Shard, mem: &mut M, driver: &mut D) -> usize {
     let mut cx = Cx { now: driver.now(), epoch_ns: driver.epoch_ns(), mem };
-    let mut events = 0;
-    while events < EVENTS_PER_TURN {
+    let (mut events, mut taken) = (0, 0);
+    while events < EVENTS_PER_TURN && taken < BYTES_PER_TURN {
         match driver.next_event() {
             None => break,
             Some(Event::Bytes { conn, bytes }) => {
                 let used = shard.handle_bytes(&mut cx, conn, bytes);
                 driver.consumed(used);
+                taken += used;
             }
             Some(event) => shard.handle(&mut cx, event),
         }

@@ -87,11 +87,11 @@ impl Shard {
             Intake::Waiting => {
                 self.handle_bytes(cx, id, &[]);
             }
-            Intake::Promote { slot, work, timeout_ms } => {
+            Intake::Promote { slot, work, terms } => {
                 let Some(header) = Header::peek(&conn.head).copied() else { return };
                 let len = header.payload_len();
                 conn.head_len = 0;
-                if !self.promote(cx, id, &header, slot, work, timeout_ms, len) {
+                if !self.promote(cx, id, &header, slot, work, terms, len) {
                     self.wait(id, Wait::For(Need::Bulk));
                 }
             }

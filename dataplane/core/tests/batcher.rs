@@ -14,7 +14,7 @@ use dataplane_core::{
     stats::CloseReason,
 };
 use proptest::prelude::*;
-use wire::{Operation, Work};
+use wire::{Operation, Priority, Work};
 
 const SLOTS: u32 = 40;
 const MAX: usize = 4;
@@ -24,13 +24,19 @@ const BYTES: u64 = 3_000;
 #[derive(Clone, Debug)]
 enum Op {
     /// A request of an operation and a length, with a deadline so long after now (0: none).
-    Add(Operation, u32, Time),
+    Add(Operation, u32, Priority, Time),
     /// Time passes.
     Pass(Time),
     /// A worker takes a closed batch of this operation.
     Ready(Operation),
     /// An idle worker takes an open batch of this operation.
     Idle(Operation),
+    /// The oldest closed batch below a priority goes, if its first slot has an even index.
+    Starved(Priority),
+    /// The youngest request below a priority makes room, if its slot has an even index.
+    Displace(Priority),
+    /// One request is taken out.
+    Remove(u32),
     /// Those with an even index have expired.
     Expire,
     /// The node drains.
@@ -43,11 +49,21 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![Just(Operation::Echo), Just(Operation::Int8)]
 }
 
+fn priority() -> impl Strategy<Value = Priority> {
+    use Priority::{Background, High, Normal};
+    prop_oneof![3 => Just(Normal), 1 => Just(Background), 1 => Just(High)]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let deadline = prop_oneof![3 => Just(0), 1 => 1..30 * MS];
     prop_oneof![
-        8 => (operation(), prop_oneof![Just(40u32), Just(60), 4..2_000u32], deadline)
-            .prop_map(|(op, len, deadline)| Op::Add(op, len - len % 4, deadline)),
+        8 => (operation(), prop_oneof![Just(40u32), Just(60), 4..2_000u32], priority(), deadline)
+            .prop_map(|(op, len, priority, deadline)| {
+                Op::Add(op, len - len % 4, priority, deadline)
+            }),
+        1 => priority().prop_map(Op::Starved),
+        1 => priority().prop_map(Op::Displace),
+        1 => (0..SLOTS).prop_map(Op::Remove),
         4 => (0..8 * MS).prop_map(Op::Pass),
         3 => operation().prop_map(Op::Ready),
         2 => operation().prop_map(Op::Idle),
@@ -60,6 +76,7 @@ fn op() -> impl Strategy<Value = Op> {
 #[derive(Debug)]
 struct Open {
     shape: Shape,
+    priority: Priority,
     ids: Vec<SlotId>,
     opened: Time,
     bytes: u64,
@@ -69,6 +86,7 @@ struct Open {
 #[derive(Debug, PartialEq)]
 struct Closed {
     shape: Shape,
+    priority: Priority,
     ids: Vec<SlotId>,
     reason: CloseReason,
 }
@@ -82,18 +100,20 @@ struct Model {
 
 impl Model {
     fn close(&mut self, index: usize, reason: CloseReason) {
-        let Open { shape, ids, .. } = self.open.remove(index);
-        self.closed.push(Closed { shape, ids, reason });
+        let Open { shape, priority, ids, .. } = self.open.remove(index);
+        self.closed.push(Closed { shape, priority, ids, reason });
     }
 
-    fn add(&mut self, now: Time, id: SlotId, work: &Work, deadline: Time) {
+    fn add(&mut self, now: Time, id: SlotId, work: &Work, priority: Priority, deadline: Time) {
         let shape = Shape::of(work);
-        let index = self.open.iter().position(|b| b.shape == shape).unwrap_or_else(|| {
+        let same = |b: &Open| (b.shape, b.priority) == (shape, priority);
+        let index = self.open.iter().position(same).unwrap_or_else(|| {
             if self.open.len() == OPEN_BATCHES {
                 self.close(0, CloseReason::Displaced);
             }
             let ids = Vec::new();
-            self.open.push(Open { shape, ids, opened: now, bytes: 0, deadline: Time::MAX });
+            let deadline = Time::MAX;
+            self.open.push(Open { shape, priority, ids, opened: now, bytes: 0, deadline });
             self.open.len() - 1
         });
         let batch = &mut self.open[index];
@@ -124,10 +144,50 @@ impl Model {
         self.open.iter().map(|b| (b.opened + WAIT).min(b.deadline.saturating_sub(MS))).min()
     }
 
+    /// Of the entries that `is` points out, the first of the highest priority.
+    fn best<T>(
+        list: &[T],
+        priority: impl Fn(&T) -> Priority,
+        is: impl Fn(&T) -> bool,
+    ) -> Option<usize> {
+        let highest = list.iter().filter(|e| is(e)).map(&priority).max()?;
+        list.iter().position(|e| is(e) && priority(e) == highest)
+    }
+
+    fn starved(&mut self, below: Priority) -> Option<Closed> {
+        let first_of = |p: &Priority| self.closed.iter().position(|c| c.priority == *p);
+        let lower = Priority::ALL.iter().take_while(|p| **p < below);
+        let mut firsts = lower.filter_map(first_of);
+        let index = firsts.find(|index| self.closed[*index].ids[0].0.is_multiple_of(2))?;
+        Some(self.closed.remove(index))
+    }
+
+    fn displace(&mut self, below: Priority) -> Option<SlotId> {
+        let lower = Priority::ALL.iter().take_while(|p| **p < below);
+        for priority in lower {
+            let open = self.open.iter().filter(|b| b.priority == *priority).map(|b| &b.ids);
+            let closed = self.closed.iter().filter(|b| b.priority == *priority).map(|b| &b.ids);
+            let lasts = open.rev().chain(closed.rev()).filter_map(|ids| ids.last().copied());
+            let found = lasts.into_iter().find(|id| id.0.is_multiple_of(2));
+            if let Some(id) = found {
+                self.remove(id);
+                return found;
+            }
+        }
+        None
+    }
+
+    fn remove(&mut self, id: SlotId) {
+        self.retain(|other| *other != id);
+    }
+
     fn expire(&mut self) {
-        let stays = |id: &SlotId| !id.0.is_multiple_of(2);
-        self.open.iter_mut().for_each(|b| b.ids.retain(stays));
-        self.closed.iter_mut().for_each(|b| b.ids.retain(stays));
+        self.retain(|id| !id.0.is_multiple_of(2));
+    }
+
+    fn retain(&mut self, stays: impl Fn(&SlotId) -> bool) {
+        self.open.iter_mut().for_each(|b| b.ids.retain(&stays));
+        self.closed.iter_mut().for_each(|b| b.ids.retain(&stays));
         self.open.retain(|b| !b.ids.is_empty());
         self.closed.retain(|b| !b.ids.is_empty());
     }
@@ -174,22 +234,35 @@ impl Pair {
             return Ok(());
         };
         let ids = batch.slots.iter().map(Arrived::id).collect();
-        let got = Closed { shape: batch.shape, ids, reason: batch.reason };
+        let got =
+            Closed { shape: batch.shape, priority: batch.priority, ids, reason: batch.reason };
         prop_assert_eq!(Some(got), expected);
         self.taken.drain(..).for_each(|slot| self.table.drop_arrived(slot));
         self.taken = batch.slots;
         Ok(())
     }
 
+    fn retry(&mut self) {
+        let works = &self.works;
+        let again: Vec<_> =
+            self.taken.drain(..).map(|slot| (works[slot.id().0 as usize], slot)).collect();
+        let Some((first, _)) = again.first() else { return };
+        let ids = again.iter().map(|(_, slot)| slot.id()).collect();
+        let reason = CloseReason::Retry;
+        let (shape, priority) = (Shape::of(first), Priority::Normal);
+        self.model.closed.insert(0, Closed { shape, priority, ids, reason });
+        self.batcher.retry(again.into_iter().map(|(work, slot)| (slot, work, priority)));
+    }
+
     fn step(&mut self, op: Op) -> Result<(), TestCaseError> {
         match op {
-            Op::Add(operation, len, after) => {
+            Op::Add(operation, len, priority, after) => {
                 let work = work(operation, len);
                 let Some(slot) = arrived(&mut self.table, work) else { return Ok(()) };
                 let deadline = if after == 0 { 0 } else { self.now + after };
                 self.works[slot.id().0 as usize] = work;
-                self.model.add(self.now, slot.id(), &work, deadline);
-                self.batcher.add(self.now, slot, &work, deadline);
+                self.model.add(self.now, slot.id(), &work, priority, deadline);
+                self.batcher.add(self.now, slot, &work, priority, deadline);
             }
             Op::Pass(time) => {
                 self.now += time;
@@ -203,18 +276,35 @@ impl Pair {
             Op::Ready(operation) => {
                 let batch = self.batcher.pop_ready(|op| op == operation);
                 let is = |c: &Closed| self.works[c.ids[0].0 as usize].operation == operation;
-                let index = self.model.closed.iter().position(is);
+                let index = Model::best(&self.model.closed, |c| c.priority, is);
                 let expected = index.map(|index| self.model.closed.remove(index));
                 self.took(batch, expected)?;
             }
             Op::Idle(operation) => {
                 let batch = self.batcher.pop_idle(|op| op == operation);
                 let is = |o: &Open| self.works[o.ids[0].0 as usize].operation == operation;
-                let expected = self.model.open.iter().position(is).map(|index| {
-                    let Open { shape, ids, .. } = self.model.open.remove(index);
-                    Closed { shape, ids, reason: CloseReason::WorkerIdle }
+                let index = Model::best(&self.model.open, |o| o.priority, is);
+                let expected = index.map(|index| {
+                    let Open { shape, priority, ids, .. } = self.model.open.remove(index);
+                    Closed { shape, priority, ids, reason: CloseReason::WorkerIdle }
                 });
                 self.took(batch, expected)?;
+            }
+            Op::Starved(below) => {
+                let even = |id: SlotId| id.0.is_multiple_of(2);
+                let batch = self.batcher.pop_starved(below, even);
+                let expected = self.model.starved(below);
+                self.took(batch, expected)?;
+            }
+            Op::Displace(below) => {
+                let slot = self.batcher.displace(below, |id| id.0.is_multiple_of(2));
+                prop_assert_eq!(slot.as_ref().map(Arrived::id), self.model.displace(below));
+                slot.into_iter().for_each(|slot| self.table.drop_arrived(slot));
+            }
+            Op::Remove(id) => {
+                self.model.remove(SlotId(id));
+                let slot = self.batcher.remove(SlotId(id));
+                slot.into_iter().for_each(|slot| self.table.drop_arrived(slot));
             }
             Op::Expire => {
                 self.model.expire();
@@ -222,16 +312,7 @@ impl Pair {
                 let even = |id: SlotId| id.0.is_multiple_of(2);
                 self.batcher.remove_expired(even, |slot, _| table.drop_arrived(slot));
             }
-            Op::Retry => {
-                let works = &self.works;
-                let again: Vec<_> =
-                    self.taken.drain(..).map(|slot| (works[slot.id().0 as usize], slot)).collect();
-                let Some((first, _)) = again.first() else { return Ok(()) };
-                let ids = again.iter().map(|(_, slot)| slot.id()).collect();
-                let reason = CloseReason::Retry;
-                self.model.closed.insert(0, Closed { shape: Shape::of(first), ids, reason });
-                self.batcher.retry(again.into_iter().map(|(work, slot)| (slot, work)));
-            }
+            Op::Retry => self.retry(),
         }
         prop_assert_eq!(self.batcher.waiting(), self.model.waiting());
         prop_assert_eq!(self.batcher.next_wakeup(), self.model.wakeup());
@@ -267,7 +348,8 @@ proptest! {
             expected.push((Shape::of(&work), slot.id()));
             again.push((slot, work));
         }
-        pair.batcher.retry(again.into_iter());
+        let again = again.into_iter().map(|(slot, work)| (slot, work, Priority::Normal));
+        pair.batcher.retry(again);
         let mut got: Vec<(Shape, SlotId)> = Vec::new();
         while let Some(batch) = pair.batcher.pop_ready(|_| true) {
             prop_assert!(batch.slots.len() <= MAX);

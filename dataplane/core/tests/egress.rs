@@ -160,7 +160,7 @@ impl Pair {
                 let Some(slot) = sending(&mut self.table) else { return Ok(()) };
                 let bytes = self.fresh(len as usize);
                 self.mem.replies[slot.id().0 as usize][..bytes.len()].copy_from_slice(&bytes);
-                let linked = self.egress.append_reply(&mut self.outboxes[which], slot, len);
+                let linked = self.egress.append_reply(&mut self.outboxes[which], slot, 0, len);
                 prop_assert!(linked.is_ok(), "there is a node for every chunk and every slot");
                 self.model[which].extend(bytes);
             }

@@ -15,11 +15,14 @@ mod job;
 mod records;
 #[cfg(test)]
 mod tests;
+mod vigil;
 
 pub use records::{Ack, Order};
+pub use vigil::NodeKey;
 
 use crate::{MS, SECOND, Time, clock::OffsetFilter, profile::Profile};
 use job::{Job, Jobs, Stage};
+use vigil::{LATE_MOST, Stamps};
 use wire::{
     mesh::{AgentState, Trinary},
     payload::mesh::{AgentHeartbeat, Place},
@@ -65,6 +68,8 @@ pub enum Dropped {
     Stale,
     /// It came before.
     Repeated,
+    /// The node did not sign it, or not lately, or it was taken up before: for agents that ask.
+    Unverified,
 }
 
 /// What the caller does.
@@ -92,6 +97,8 @@ pub struct Agent {
     clock: OffsetFilter,
     jobs: Jobs,
     profile: Option<Box<Profile>>,
+    /// Only what the node signed is taken up: by these stamps nothing is twice.
+    stamps: Option<Box<Stamps>>,
     /// Messages that were answered last, the newest first: they may come again.
     done: [[u8; 16]; REMEMBERED],
     hlc: u64,
@@ -128,6 +135,7 @@ impl Agent {
             clock: OffsetFilter::new(),
             jobs: Jobs::new(),
             profile: None,
+            stamps: None,
             done: [[0; 16]; REMEMBERED],
             hlc: 0,
             context: 0,
@@ -199,6 +207,11 @@ impl Agent {
         self.jobs.first().map_or(0, |job| job.origin ^ job.ready)
     }
 
+    /// From now on it takes up only what the node signed, as [`Order::is_verified`] says (SIGN-04).
+    pub fn demand_signatures(&mut self) {
+        self.stamps.get_or_insert_default();
+    }
+
     /// What the agent works with (IMPED-11); repeated in heartbeats and answers.
     pub const fn set_context(&mut self, hash: u64) {
         self.context = hash;
@@ -220,6 +233,10 @@ impl Agent {
     pub fn order(&mut self, now: Time, order: &Order, backlog: u32, out: &mut Vec<Output>) {
         if (order.handle, order.generation) != self.place() {
             out.push(Output::Dropped(order.message_id, Dropped::Stale));
+            return;
+        }
+        if !self.is_trusted(now, order) {
+            out.push(Output::Dropped(order.message_id, Dropped::Unverified));
             return;
         }
         self.hlc = self.hlc.max(order.hlc).saturating_add(1);
@@ -257,6 +274,14 @@ impl Agent {
             self.begin(now, out);
             self.settle();
         }
+    }
+
+    /// Whether a message is the node's own, lately, and for the first time, where that matters.
+    fn is_trusted(&mut self, now: Time, order: &Order) -> bool {
+        let Some(stamps) = &mut self.stamps else { return true };
+        let moment = self.clock.to_own(order.target_ns, now);
+        let late = moment.is_some_and(|moment| now.saturating_sub(moment) > LATE_MOST);
+        order.is_verified && !late && stamps.take(order.hlc)
     }
 
     /// Why it cannot take a message, if so.

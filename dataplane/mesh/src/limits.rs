@@ -78,6 +78,28 @@ pub const MOVE_AFTER: Time = 12 * BEAT_EVERY;
 /// Agents that one sweep may move, so that a change of the whole fleet does not stall a turn.
 pub const MOVES_PER_SWEEP: u32 = 64;
 
+// Orders (SEC-08).
+
+/// Keys of operators, and of nodes above, that a node knows.
+pub const OPERATORS_MAX: usize = 64;
+/// Orders of one key in a minute: ten a second are a program's, more are somebody's mistake or
+/// a stolen key's. The node above is not counted: it gives two for each gather.
+pub const ORDERS_PER_MINUTE: u32 = 600;
+/// How long an order waits for its second signature: long enough to walk to another desk.
+pub const HELD_FOR: Time = 300 * SECOND;
+/// Orders that may wait for it.
+pub const HELD_MAX: usize = 16;
+
+// Suspicion (SEC-05).
+
+/// Impossible figures and false signatures of an agent, within the time below, that put it into
+/// quarantine: a clock that jumps makes two or three.
+pub const STRIKES: u32 = 8;
+/// How long they count.
+pub const STRIKES_WITHIN: Time = 60 * SECOND;
+/// How long a quarantine lasts.
+pub const QUARANTINE_FOR: Time = 600 * SECOND;
+
 // Profiles (PROF-01, PROF-04).
 
 /// Samples of one ring (PROF-01).

@@ -15,12 +15,17 @@ mod kpi;
 mod launch;
 mod machine;
 mod orders;
+mod suspects;
 mod tree;
+mod trust;
 mod views;
 
 pub use counters::{MeshCounters, Visit};
 pub use kpi::Kpi;
 pub use machine::Mesh;
+pub(crate) use orders::signatures;
+pub use orders::{read_circuit, read_freeze};
+pub use trust::Trust;
 
 use crate::Time;
 use wire::{
@@ -37,6 +42,22 @@ pub struct Peer {
     pub conn: u32,
     /// Which life of that place.
     pub life: u32,
+}
+
+/// Where a frame came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// By which connection.
+    pub peer: Peer,
+    /// Whoever sent it is on the node's own machine.
+    pub is_local: bool,
+}
+
+/// A connection of which nothing else is known: as one from elsewhere.
+impl From<Peer> for Source {
+    fn from(peer: Peer) -> Self {
+        Self { peer, is_local: false }
+    }
 }
 
 /// The present moment on both clocks. Everything is measured on `node`; the wall clock is shown,
@@ -212,6 +233,8 @@ pub struct Config {
     /// Least distance between two sends of one shard: spreads what one bucket would send at once
     /// (SCHED-08, Y-12).
     pub send_gap: Time,
+    /// Whose orders count, and the node's own key.
+    pub trust: Trust,
     /// How often the registry is handed out to be kept; 0 for never.
     pub snapshot_every: Time,
     /// Measures how long plans take, for reports; nothing is decided by it. In virtual time it
@@ -230,6 +253,7 @@ impl Default for Config {
             targets: 30_000,
             children: 100,
             send_gap: 0,
+            trust: Trust::default(),
             snapshot_every: 0,
             stopwatch: || 0,
         }

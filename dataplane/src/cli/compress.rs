@@ -143,12 +143,23 @@ pub(crate) struct CompressArgs {
     /// Requests under way at a time
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub(crate) depth: usize,
+    /// What goes first on a busy node: background, normal, high or critical
+    #[arg(long, value_name = "P", default_value = "normal", value_parser = priority)]
+    pub(crate) priority: wire::Priority,
     /// How long to go on after refusals that may pass
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub(crate) patience: Span,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Reads a priority's name.
+fn priority(text: &str) -> Result<wire::Priority, String> {
+    wire::Priority::from_name(text).ok_or_else(|| {
+        let names = wire::Priority::ALL.iter().map(|priority| priority.name());
+        format!("write one of {}", names.collect::<Vec<_>>().join(", "))
+    })
 }
 
 #[cfg(test)]

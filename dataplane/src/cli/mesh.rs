@@ -1,5 +1,6 @@
 //! `gather`, `agents`, `map`, `circuit`, `freeze`.
 
+use super::keys::SignArgs;
 use crate::units::Span;
 use clap::Args;
 use std::path::PathBuf;
@@ -61,6 +62,9 @@ pub(crate) struct GatherArgs {
     /// How complex the message is; 0 is the least
     #[arg(long, default_value_t = 0.0, value_parser = weight)]
     pub(crate) weight: f32,
+    /// Who gives the order.
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
     /// Let agents act when they are ready, instead of holding until the moment
     #[arg(long)]
     pub(crate) plain: bool,
@@ -160,6 +164,12 @@ pub(crate) struct CircuitArgs {
     /// For people
     #[arg(long, default_value = "", value_parser = remark)]
     pub(crate) reason: String,
+    /// Who gives the order.
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+    /// Keep the signed order in a file, for `countersign`
+    #[arg(long, value_name = "FILE", requires = "sign_key")]
+    pub(crate) save: Option<PathBuf>,
 }
 
 pub(super) const FREEZE: &str = "\
@@ -189,6 +199,12 @@ pub(crate) struct FreezeArgs {
     /// Where agents keep their state [default: where they are]
     #[arg(long, default_value = "", value_name = "WHERE", value_parser = remark)]
     pub(crate) preserve_state_to: String,
+    /// Who gives the order.
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+    /// Keep the signed order in a file, for `countersign`
+    #[arg(long, value_name = "FILE", requires = "sign_key")]
+    pub(crate) save: Option<PathBuf>,
 }
 
 /// The member of a registry that a text names, or the members that there are.

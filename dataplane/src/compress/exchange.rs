@@ -210,7 +210,8 @@ fn send_all(
             return Err(Failure::run(error));
         }
         let work = setup.ask.work(setup.tensor.dtype, job.rows, setup.tensor.cols);
-        let mut request = QueryRequest { work, ..QueryRequest::default() };
+        let priority = setup.args.priority.code();
+        let mut request = QueryRequest { work, priority, ..QueryRequest::default() };
         // The receiver tells why a connection failed, better than a broken pipe could.
         if sender.send_request(&mut request, &rows).is_err() {
             return Ok(());

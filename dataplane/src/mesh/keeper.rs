@@ -1,4 +1,5 @@
-//! Keeps the mesh's state: a thread of its own that writes, because a disk may take its time or refuse.
+//! Keeps the mesh's state: a thread of its own that writes, because a disk may take its time or
+//! refuse.
 //!
 //! A disk that is full or can only be read costs the state, not the node: it is said once, shown in
 //! the figures, and tried again until it works. Of what could not be written the last snapshot is

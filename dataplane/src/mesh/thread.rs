@@ -10,13 +10,13 @@ use super::{
 use client::Buffer;
 use crossbeam_channel::{Receiver, Sender};
 use dataplane_core::{
-    driver::ConnId,
+    driver::{Caller, ConnId},
     mesh_port::{Down, Up},
     schedule::{ScheduledSend, Volley},
 };
 use mesh::{
     Time,
-    node::{Effect, Effects, Mesh, Now, Peer, Record, VolleyOrder, VolleyReport},
+    node::{Effect, Effects, Mesh, Now, Peer, Record, Source, VolleyOrder, VolleyReport},
     summary::HistoryPoint,
 };
 use rustix::{
@@ -154,16 +154,16 @@ impl Seat {
         let peer = |conn: ConnId, life| Peer { shard: shard as u16, conn: conn.0, life };
         let effects = &mut work.effects;
         match up {
-            Up::Frame { conn, life, received, kind, message_id, len, bytes } => {
+            Up::Frame { conn, life, who, received, kind, message_id, len, bytes } => {
                 let payload = &bytes.0[..usize::from(len)];
-                let from = peer(conn, life);
+                let from = source(peer(conn, life), who);
                 self.mesh.frame(now, from, received, kind, message_id, payload, effects);
             }
-            Up::Long { conn, life, received, kind, message_id, payload } => {
+            Up::Long { conn, life, who, received, kind, message_id, payload } => {
                 work.aligned.resize(payload.len());
                 work.aligned.as_mut_slice().copy_from_slice(&payload);
                 let payload = work.aligned.as_slice();
-                let from = peer(conn, life);
+                let from = source(peer(conn, life), who);
                 self.mesh.frame(now, from, received, kind, message_id, payload, effects);
             }
             Up::Gone { conn, life } => self.mesh.gone(now, peer(conn, life), effects),
@@ -293,6 +293,11 @@ impl Seat {
         self.links.unpark();
         door.silence();
     }
+}
+
+/// Who proved nothing was let in because it is of this machine.
+const fn source(peer: Peer, who: Caller) -> Source {
+    Source { peer, is_local: who.identity == Caller::LOCAL.identity }
 }
 
 /// A volley in the shard's words.

@@ -276,6 +276,7 @@ fn a_slow_sender_is_cut_off() {
     raw.send(&good(7)[..20]);
     let mut patient = node.raw();
     patient.lives();
+    assert_eq!(raw.refusal(ErrorCode::PeerTooSlow), 0, "it is told");
     raw.closed();
     node.await_count("butterfly_connections_closed_total", "cause", "slow_sender", 1);
     // Silence between frames is no offence.

@@ -2,11 +2,12 @@
 
 use crate::agents::AgentsArgs;
 use crate::config::{BlastError, Config, Op, Pace, TensorRef};
+use crate::overload::Plan;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::Addr;
 use dataplane_uring::Policy;
 use std::{path::PathBuf, time::Duration};
-use wire::{Dtype, Operation};
+use wire::{Dtype, Operation, Priority};
 
 /// Load for a Butterfly node: planned, checked and counted.
 #[derive(Debug, Parser)]
@@ -22,6 +23,9 @@ pub struct Cli {
 pub enum Command {
     /// Send requests to a node, check every reply, and report rates and latencies.
     Run(Box<RunArgs>),
+    /// Find out how much a node can do, then offer it parts and multiples of that, and report what
+    /// is answered, what is refused, and how soon.
+    Overload(Box<OverloadArgs>),
     /// Be a fleet of agents: register, beat, hold messages until their moment, act, answer.
     Agents(Box<AgentsArgs>),
 }
@@ -48,6 +52,51 @@ pub(crate) const ADDR_HELP: &str =
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
+    /// Requests per second over all connections, planned ahead: latency counts from the planned
+    /// time
+    #[arg(long, value_name = "R", default_value_t = 10_000.0)]
+    pub rate: f64,
+    /// Send as fast as answers come, with --depth requests under way on each connection
+    #[arg(long, conflicts_with = "rate")]
+    pub closed: bool,
+    /// What is sent, and how.
+    #[command(flatten)]
+    pub load: LoadArgs,
+}
+
+const OVERLOAD_EXAMPLES: &str = "\
+Examples:
+  Top-100 of rows of 1,000 f32, at 0.9, 1, 2 and 10 times what the node can do:
+    blast overload --addr 127.0.0.1:7171 --op topk --size 4000 --connections 16 --depth 512
+  Half of what is known to be its capacity, and three times that, of high priority:
+    blast overload --addr 127.0.0.1:7171 --op echo --capacity 200000 --factor 0.5,3 \\
+      --priority high --connections 16 --depth 512
+
+Exit status: 0 all answered or refused, and right, 1 errors or lost requests, 2 wrong usage or no \
+connection.";
+
+/// Options of `blast overload`.
+#[derive(Args, Debug)]
+#[command(after_help = OVERLOAD_EXAMPLES)]
+pub struct OverloadArgs {
+    /// What to offer, in multiples of the capacity
+    #[arg(long, value_name = "F,...", value_delimiter = ',', default_value = "0.9,1,2,10")]
+    pub factor: Vec<f64>,
+    /// Requests per second that the node can do, where that is known [default: found out by a
+    /// closed loop]
+    #[arg(long, value_name = "R")]
+    pub capacity: Option<f64>,
+    /// Requests under way on each connection while the capacity is found out
+    #[arg(long, value_name = "D", default_value_t = 8)]
+    pub probe_depth: u32,
+    /// What is sent, and how.
+    #[command(flatten)]
+    pub load: LoadArgs,
+}
+
+/// Options of a load, however it is paced.
+#[derive(Args, Debug)]
+pub struct LoadArgs {
     /// The node
     #[arg(long, value_name = "ADDR", help = ADDR_HELP)]
     pub addr: Addr,
@@ -57,13 +106,6 @@ pub struct RunArgs {
     /// What each request asks for
     #[arg(long, value_enum)]
     pub op: OpArg,
-    /// Requests per second over all connections, planned ahead: latency counts from the planned
-    /// time
-    #[arg(long, value_name = "R", default_value_t = 10_000.0)]
-    pub rate: f64,
-    /// Send as fast as answers come, with --depth requests under way on each connection
-    #[arg(long, conflicts_with = "rate")]
-    pub closed: bool,
     /// Connections
     #[arg(long, value_name = "C", default_value_t = 1)]
     pub connections: u32,
@@ -88,6 +130,9 @@ pub struct RunArgs {
     /// Milliseconds after which the node may give a request up; 0 for its default
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub timeout_ms: u32,
+    /// What goes first on a busy node: background, normal, high or critical
+    #[arg(long, value_name = "P", default_value = "normal", value_parser = priority)]
+    pub priority: Priority,
     /// Threads, each with a ring of its own
     #[arg(long, value_name = "T", default_value_t = 1)]
     pub threads: u32,
@@ -197,6 +242,24 @@ impl RunArgs {
     /// [`BlastError::Usage`].
     pub fn config(&self) -> Result<Config, BlastError> {
         let pace = if self.closed { Pace::Closed } else { Pace::Open { rate: self.rate } };
+        self.load.config(pace)
+    }
+}
+
+impl OverloadArgs {
+    /// The load that these options describe, and what to offer of it.
+    ///
+    /// # Errors
+    /// [`BlastError::Usage`].
+    pub fn plan(&self) -> Result<Plan, BlastError> {
+        let config = self.load.config(Pace::Closed)?;
+        let (factors, capacity) = (self.factor.clone(), self.capacity);
+        Plan { config, factors, capacity, probe_depth: self.probe_depth }.check()
+    }
+}
+
+impl LoadArgs {
+    fn config(&self, pace: Pace) -> Result<Config, BlastError> {
         let config = Config {
             security: self.security.load(&self.addr).map_err(BlastError::usage)?,
             pace,
@@ -209,6 +272,7 @@ impl RunArgs {
             k: self.k,
             values: self.values.into(),
             timeout_ms: self.timeout_ms,
+            priority: self.priority,
             duration: self.duration,
             warmup: self.warmup,
             grace: self.grace,
@@ -221,6 +285,14 @@ impl RunArgs {
         config.check()?;
         Ok(config)
     }
+}
+
+/// Reads a priority's name.
+fn priority(text: &str) -> Result<Priority, String> {
+    Priority::from_name(text).ok_or_else(|| {
+        let names = Priority::ALL.iter().map(|priority| priority.name());
+        format!("write one of {}", names.collect::<Vec<_>>().join(", "))
+    })
 }
 
 /// Reads `10s`, `500ms`, `0.5s`, `2m`; a bare number is seconds.
@@ -251,7 +323,7 @@ mod tests {
         let words = ["blast", "run"].into_iter().chain(line.split_whitespace());
         Cli::try_parse_from(words).map(|cli| match cli.command {
             Command::Run(args) => *args,
-            Command::Agents(_) => panic!("another command"),
+            Command::Overload(_) | Command::Agents(_) => panic!("another command"),
         })
     }
 
@@ -265,7 +337,7 @@ mod tests {
         let args = parse(
             "--addr unix:///s --op lm-head --closed --connections 8 --depth 4 --tensor f.st:x \
              --rows 2 --k 7 --values bf16 --timeout-ms 9 --threads 3 --duration 1m --warmup 0 \
-             --grace 250ms --sources 2 --reconnect --poll frugal --json - --quiet",
+             --grace 250ms --sources 2 --reconnect --poll frugal --json - --quiet --priority high",
         )
         .expect("a run");
         let config = args.config().expect("sound");
@@ -277,9 +349,10 @@ mod tests {
         assert_eq!(config.duration, Duration::from_secs(60));
         assert_eq!((config.warmup, config.grace), (Duration::ZERO, Duration::from_millis(250)));
         assert!(config.reconnect && !config.progress);
+        assert_eq!(config.priority, Priority::High);
         assert_eq!(config.poll, Policy::Frugal);
         assert_eq!(config.tensor, "f.st:x".parse().ok());
-        assert_eq!(args.json, Some("-".into()));
+        assert_eq!(args.load.json, Some("-".into()));
     }
 
     #[test]
@@ -305,6 +378,22 @@ mod tests {
             assert!(parse(line).is_err(), "{line}");
         }
         assert!(parse("--addr h:1 --op ping --depth 0").expect("parses").config().is_err());
+    }
+
+    #[test]
+    fn overload_offers_multiples_and_needs_them_to_be_sound() {
+        let parse = |rest: &str| {
+            let line = format!("blast overload --addr h:1 --op echo {rest}");
+            match Cli::try_parse_from(line.split_whitespace()).expect("parses").command {
+                Command::Overload(args) => args.plan(),
+                _ => panic!("another command"),
+            }
+        };
+        assert_eq!(parse("").expect("sound").factors, [0.9, 1.0, 2.0, 10.0]);
+        assert_eq!(parse("--factor 0.5,3 --capacity 7").expect("sound").factors, [0.5, 3.0]);
+        for bad in ["--factor 0", "--factor NaN", "--capacity 0", "--probe-depth 0"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use client::{Addr, Security};
 use dataplane_uring::Policy;
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
-use wire::{Dtype, Operation, work};
+use wire::{Dtype, Operation, Priority, work};
 
 /// What each request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,8 @@ pub struct Config {
     pub values: Dtype,
     /// `timeout_ms` of every request; 0 for the node's default.
     pub timeout_ms: u32,
+    /// What goes first.
+    pub priority: Priority,
     /// How long requests count.
     pub duration: Duration,
     /// How long requests flow before they count.
@@ -127,6 +129,7 @@ impl Config {
             k: 100,
             values: Dtype::F16,
             timeout_ms: 0,
+            priority: Priority::Normal,
             duration: Duration::from_secs(10),
             warmup: Duration::from_secs(1),
             grace: Duration::from_secs(5),

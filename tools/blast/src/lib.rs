@@ -15,6 +15,7 @@ pub mod conn;
 mod connect;
 pub mod load;
 pub mod outbox;
+pub mod overload;
 pub mod reference;
 pub mod report;
 pub mod request;
@@ -27,5 +28,6 @@ mod thread;
 pub mod window;
 
 pub use config::{BlastError, Config, Op, Pace, TensorRef};
+pub use overload::{Overload, overload};
 pub use report::Report;
 pub use run::run;

@@ -83,6 +83,8 @@ pub struct Load {
     /// Planned times of the answers in the bytes being handled: they get one time, when all are
     /// checked.
     landed: Vec<Time>,
+    /// The same of refusals.
+    turned_away: Vec<Time>,
     next_template: usize,
     /// Open loop: sends that left, and sends of the whole plan.
     departed: u64,
@@ -119,6 +121,7 @@ impl Load {
             dirty: Vec::with_capacity(connections),
             dead: Vec::new(),
             landed: Vec::new(),
+            turned_away: Vec::new(),
             departed: 0,
             under_way: 0,
             alive: connections,
@@ -287,6 +290,7 @@ impl Load {
                         self.landed.push(flight.planned);
                     }
                     Verdict::Refused(code) => {
+                        self.turned_away.push(flight.planned);
                         self.tally.bytes_in += (wire::HEADER_LEN + payload.len()) as u64;
                         self.tally.refuse(code);
                     }
@@ -310,6 +314,9 @@ impl Load {
     /// Gives the answers just judged their time.
     #[inline]
     fn settle(&mut self, now: Time) {
+        for planned in self.turned_away.drain(..) {
+            self.tally.refused_after.saturating_record(now.saturating_sub(planned));
+        }
         if self.landed.is_empty() {
             return;
         }

@@ -4,7 +4,7 @@
 
 use blast::{
     agents::{self, AgentsArgs},
-    cli::{Cli, Command, RunArgs},
+    cli::{Cli, Command, OverloadArgs, RunArgs},
 };
 use clap::Parser;
 use serde::Serialize;
@@ -25,6 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 fn main() -> ExitCode {
     let clean = match Cli::parse().command {
         Command::Run(args) => run(&args),
+        Command::Overload(args) => overload(&args),
         Command::Agents(args) => be_agents(&args),
     };
     match clean {
@@ -41,7 +42,15 @@ fn main() -> ExitCode {
 fn run(args: &RunArgs) -> Result<bool, String> {
     let config = args.config().map_err(|fault| fault.to_string())?;
     let report = blast::run(config).map_err(|fault| fault.to_string())?;
-    show(&report, args.json.as_deref())?;
+    show(&report, args.load.json.as_deref())?;
+    Ok(report.is_clean())
+}
+
+/// True where every step was clean.
+fn overload(args: &OverloadArgs) -> Result<bool, String> {
+    let plan = args.plan().map_err(|fault| fault.to_string())?;
+    let report = blast::overload(&plan).map_err(|fault| fault.to_string())?;
+    show(&report, args.load.json.as_deref())?;
     Ok(report.is_clean())
 }
 

@@ -44,6 +44,8 @@ pub struct Report {
     pub bytes_out: u64,
     /// Microseconds from planned send to checked answer.
     pub latency_us: Latency,
+    /// Microseconds from planned send to refusal.
+    pub refused_us: Latency,
     /// What the node says of itself, over warm-up and run.
     pub server: Server,
     /// Refusals by reason.
@@ -147,6 +149,7 @@ impl Report {
             bytes_in: tally.bytes_in,
             bytes_out: tally.bytes_out,
             latency_us: Latency::of(&tally.latency),
+            refused_us: Latency::of(&tally.refused_after),
             server,
             refusals: tally.refusals(),
             error_kinds: tally.fault_kinds(),
@@ -230,6 +233,10 @@ impl fmt::Display for Report {
             );
             row("latency", line);
         }
+        let Latency { p50, p99, max, .. } = self.refused_us;
+        if let (Some(p50), Some(p99), Some(max)) = (p50, p99, max) {
+            row("refused in", format!("p50 {p50:.1}  p99 {p99:.1}  max {max:.1} us"));
+        }
         row("node", self.server.to_string());
         for (reason, count) in &self.refusals {
             row("refused", format!("{count} {reason}"));
@@ -258,7 +265,7 @@ impl fmt::Display for Report {
 }
 
 /// A number people can read: three digits and a unit of thousands.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     for (unit, name) in [(1e9, " G"), (1e6, " M"), (1e3, " k")] {
         if value >= unit {
             return format!("{:.3}{name}", value / unit);

@@ -65,6 +65,7 @@ pub fn requests(config: &Config) -> Result<Vec<Request>, BlastError> {
                             timeout_ms: config.timeout_ms,
                             ..RoutingHint::default()
                         },
+                        priority: config.priority.code(),
                         ..QueryRequest::default()
                     };
                     let mut frame = Vec::new();

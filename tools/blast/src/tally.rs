@@ -84,6 +84,8 @@ pub struct Tally {
     pub reconnects: u64,
     /// From planned send to checked answer, nanoseconds.
     pub latency: Histogram<u64>,
+    /// From planned send to refusal, nanoseconds.
+    pub refused_after: Histogram<u64>,
     /// When the last counted answer came.
     pub last_reply: Time,
     /// When the last turn ended.
@@ -98,7 +100,7 @@ pub struct Tally {
 
 impl Default for Tally {
     fn default() -> Self {
-        let latency = Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("sound bounds");
+        let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("sound bounds");
         Self {
             planned: 0,
             sent: 0,
@@ -109,7 +111,8 @@ impl Default for Tally {
             bytes_out: 0,
             bytes_in: 0,
             reconnects: 0,
-            latency,
+            latency: histogram(),
+            refused_after: histogram(),
             last_reply: 0,
             ended: 0,
             busy_ns: 0,
@@ -172,6 +175,7 @@ impl Tally {
             bytes_in,
             reconnects,
             latency,
+            refused_after,
             last_reply,
             ended,
             busy_ns,
@@ -189,6 +193,7 @@ impl Tally {
         self.bytes_in += bytes_in;
         self.reconnects += reconnects;
         self.latency.add(latency).expect("equal bounds");
+        self.refused_after.add(refused_after).expect("equal bounds");
         self.last_reply = self.last_reply.max(*last_reply);
         self.ended = self.ended.max(*ended);
         self.busy_ns += busy_ns;

@@ -183,3 +183,20 @@ fn nobody_there_is_said_with_the_address() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn overload_finds_the_capacity_and_accounts_for_every_request() {
+    let mut config = Config::new(node(u32::MAX), Op::Work(Operation::Echo));
+    (config.connections, config.depth) = (2, 256);
+    (config.warmup, config.duration) = (Duration::from_millis(50), Duration::from_millis(200));
+    let plan =
+        blast::overload::Plan { config, factors: vec![0.2, 2.0], capacity: None, probe_depth: 8 };
+    let found = blast::overload(&plan.check().expect("sound")).expect("a report");
+    assert!(found.capacity > 0.0 && found.is_clean());
+    for step in &found.steps {
+        assert_eq!(step.sent, step.ok + step.refused + step.lost, "{step:?}");
+        assert!((step.offered - step.factor * found.capacity).abs() < 1e-6 * step.offered);
+    }
+    let text = found.to_string();
+    assert!(text.contains("capacity") && text.contains("0.2"), "{text}");
+}

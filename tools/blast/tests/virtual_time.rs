@@ -137,6 +137,8 @@ fn silence_is_loss_and_refusal_is_not() {
     // The silent connection's window filled in the warm-up and was never counted.
     assert_eq!((tally.lost, tally.refused(), tally.ok), (0, 16_000, 32_000));
     assert_eq!(tally.refusals()["overloaded"], 16_000);
+    assert_eq!((tally.refused_after.len(), tally.latency.len()), (16_000, 32_000));
+    assert!(tally.refused_after.max().abs_diff(MS) <= MS / 1_000);
     let setting = Setting { warmup: 0, ..closed() };
     let tally = World::new(setting, &pings(), 1_024).run(&mut |_, _, _, _| vec![]);
     assert_eq!((tally.sent, tally.lost, tally.ok), (64, 64, 0));

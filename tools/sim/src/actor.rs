@@ -2,6 +2,7 @@
 
 use crate::{
     client::Doom,
+    request::Message,
     script::Step,
     world::{Due, World},
 };
@@ -54,6 +55,10 @@ impl World {
                     }
                     pieces.push(bytes.len());
                     self.write(socket, &bytes, Some((&pieces, gap)));
+                }
+                Step::Cancel(id) => {
+                    who.cancelled(id);
+                    self.write(socket, &Message::cancel(id), None);
                 }
                 Step::Raw(bytes) => {
                     who.sent_raw(&bytes);

@@ -70,6 +70,7 @@ impl Checks {
     /// What was left behind.
     pub fn at_rest(&self, shard: &Shard, lies: u64, bad_outcomes: u64) -> Result<(), String> {
         rest::slots(shard, self.slots)?;
+        rest::load(shard)?;
         rest::chunks(shard, self.chunks)?;
         rest::links(&self.stats, lies, bad_outcomes)?;
         rest::connections(&self.stats)?;

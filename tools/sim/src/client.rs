@@ -26,6 +26,8 @@ pub struct Pending {
     asked: Time,
     timeout_ms: u32,
     is_query: bool,
+    is_retry: bool,
+    cancelled: bool,
 }
 
 /// Why a connection's end is no surprise.
@@ -50,6 +52,8 @@ pub struct Allowed {
     pub leaving: bool,
     /// The node takes fewer connections than there are clients, or than it has.
     pub crowded: bool,
+    /// The node refuses what would wait for too long.
+    pub overloaded: bool,
     /// Its rate, its requests or its bytes are bounded.
     pub limited: bool,
 }
@@ -65,6 +69,8 @@ pub struct Answer {
     pub code: Option<ErrorCode>,
     /// When it was read.
     pub at: Time,
+    /// When the message was sent; 0 where it answers none that waits.
+    pub asked: Time,
 }
 
 /// What a refusal said besides its reason.
@@ -108,6 +114,8 @@ pub struct Client {
     /// Messages sent and not answered, of this connection.
     pub pending: BTreeMap<u64, Pending>,
     asked: BTreeSet<u64>,
+    /// Of which requests it asked for the end.
+    cancels: BTreeSet<u64>,
     /// Of a frame that ends inside: it may be refused on sight of its header.
     cut: Option<u64>,
     buffer: Vec<u8>,
@@ -137,6 +145,7 @@ impl Client {
         self.refused = 0;
         self.pending.clear();
         self.asked.clear();
+        self.cancels.clear();
         self.cut = None;
         self.buffer.clear();
     }
@@ -153,7 +162,18 @@ impl Client {
         let expect = self.rightful(message);
         let timeout_ms = message.timeout_ms;
         self.asked.insert(message.id);
-        self.pending.insert(message.id, Pending { expect, asked: now, timeout_ms, is_query });
+        let is_retry = is_query && message.attempt() > 0;
+        let asked = now;
+        let pending = Pending { expect, asked, timeout_ms, is_query, is_retry, cancelled: false };
+        self.pending.insert(message.id, pending);
+    }
+
+    /// A request is taken back.
+    pub fn cancelled(&mut self, id: u64) {
+        self.cancels.insert(id);
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.cancelled = true;
+        }
     }
 
     /// Too many refusals in a row for who it is, and the node gives up on it.
@@ -252,7 +272,8 @@ impl Client {
     ) -> Result<(), String> {
         let id = header.message_id();
         let kind = header.kind().map_err(|_| format!("type {:x}", header.raw_kind()))?;
-        let mut answer = Answer { id, kind, code: None, at: now };
+        let asked = self.pending.get(&id).map_or(0, |pending| pending.asked);
+        let mut answer = Answer { id, kind, code: None, at: now, asked };
         if kind == Kind::ErrorReport {
             let report = payload::open::<ErrorReport>(payload).map_err(|f| f.to_string())?;
             let code = ErrorCode::from_code(report.code.to_native()).ok_or("an unknown code")?;
@@ -262,6 +283,15 @@ impl Client {
                 limit: report.limit.to_native(),
                 actual: report.actual.to_native(),
             });
+            if code == ErrorCode::Overloaded && report.retry_after_ms == 0 {
+                return Err("refused without a hint on when to try again".into());
+            }
+            // A frame that was to take a request back is refused like any other.
+            let of_cancel = report.offending_kind == Kind::ErrorReport.code()
+                && matches!(code, ErrorCode::Forbidden | ErrorCode::RateLimited);
+            if of_cancel && self.cancels.contains(&id) {
+                return Ok(());
+            }
         }
         self.answers.push(answer.clone());
         if answer.code == Some(ErrorCode::TooManyConnections) && allowed.crowded && id == 0 {
@@ -324,6 +354,9 @@ fn refusal(now: Time, pending: &Pending, code: ErrorCode, allowed: Allowed) -> R
         ) => false,
         (_, ErrorCode::RateLimited) => allowed.limited,
         (_, ErrorCode::Draining) => allowed.draining && pending.is_query,
+        (_, ErrorCode::Overloaded) => allowed.overloaded && pending.is_query,
+        (_, ErrorCode::Cancelled) => pending.cancelled && pending.is_query,
+        (_, ErrorCode::Duplicate) => pending.is_retry,
         (Expect::Reply { .. } | Expect::Refusal(ErrorCode::BadCheck), code) => match code {
             ErrorCode::DeadlineExceeded if pending.timeout_ms == 0 => false,
             ErrorCode::DeadlineExceeded if now < deadline => {

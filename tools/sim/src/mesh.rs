@@ -8,6 +8,7 @@ mod actor;
 pub mod cli;
 pub mod engine;
 pub mod fault;
+mod forger;
 mod frames;
 pub mod judge;
 mod lies;

@@ -51,6 +51,10 @@ pub struct Faults {
     pub lies: u32,
     /// Requests of which the worker states an impossible outcome.
     pub bad_outcomes: u32,
+    /// Messages after which some request is taken back.
+    pub cancels: u32,
+    /// Messages that repeat the last echo.
+    pub retries: u32,
     /// Whether there are more clients than the node takes.
     pub crowd: bool,
     /// When the node is told to drain, if it is.
@@ -93,6 +97,8 @@ pub struct Plan {
     pub messages: u64,
     /// Longest service time of a batch, nanoseconds.
     pub service_max: Time,
+    /// And what every request of it takes besides.
+    pub service_each: Time,
     /// Longest pause of a client between messages, nanoseconds.
     pub pause_max: Time,
     /// The network.
@@ -161,6 +167,7 @@ impl Plan {
             clients: 0,
             messages: 0,
             service_max: 0,
+            service_each: 0,
             pause_max: 0,
             network: Network {
                 piece_max: u64::MAX,
@@ -271,6 +278,7 @@ fn draw_limits(rng: &mut Rng) -> Limits {
         batch_max: rng.pick(&[1, 2, 5, 32]),
         batch_wait: rng.pick(&[0, 100_000, 2 * MS, 10 * MS]),
         batch_bytes: rng.pick(&[3_000, 16 << 20]),
+        queue_target: rng.pick(&[MS, 5 * MS, 50 * MS]),
         ..limits()
     }
 }
@@ -319,6 +327,8 @@ fn draw_faults(rng: &mut Rng) -> Faults {
         stalls: percent(30),
         lies: percent(40),
         bad_outcomes: percent(10),
+        cancels: percent(30),
+        retries: percent(30),
         crowd: percent(100) > 70,
         drain_at: (percent(100) > 40).then(|| rng.range(0, 20 * MS)),
     }

@@ -2,9 +2,11 @@
 
 use crate::rng::Rng;
 use wire::{
-    Coding, Compression, Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation, Source,
-    payload::{Heartbeat, QueryRequest, RoutingHint, TensorWork},
-    request::RequestFrame,
+    Coding, Compression, Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation, Priority, Source,
+    payload::{
+        ArchivedQueryRequest, ErrorReport, Heartbeat, QueryRequest, RoutingHint, TensorWork,
+    },
+    request::{ROOT_LEN, RequestFrame},
 };
 use zerocopy::IntoBytes;
 
@@ -116,6 +118,50 @@ impl Message {
             .expect("the rows are short");
         let expect = Expect::Reply { work, rows, query_id, streaming, next: 0 };
         Self { id, frame, expect, timeout_ms }
+    }
+
+    /// The same request, of this priority.
+    #[must_use]
+    pub fn urgent(self, priority: Priority) -> Self {
+        self.restated(core::mem::offset_of!(ArchivedQueryRequest, priority), priority.code())
+    }
+
+    /// The same request asked for again under another message id, for the `attempt`-th time.
+    #[must_use]
+    pub fn again(mut self, id: u64, attempt: u8) -> Self {
+        self.id = id;
+        self.frame[8..16].copy_from_slice(&id.to_be_bytes());
+        self.restated(core::mem::offset_of!(ArchivedQueryRequest, attempt), attempt)
+    }
+
+    /// A byte of the root, which the inner CRC-32C does not cover, is another.
+    fn restated(mut self, at: usize, byte: u8) -> Self {
+        let root = self.frame.len() - ROOT_LEN;
+        self.frame[root + at] = byte;
+        let checksum = wire::check::crc16(&self.frame[HEADER_LEN..]);
+        self.frame[30..32].copy_from_slice(&checksum.to_be_bytes());
+        self
+    }
+
+    /// Which attempt an uncompressed request states.
+    #[must_use]
+    pub fn attempt(&self) -> u8 {
+        let at = ROOT_LEN - core::mem::offset_of!(ArchivedQueryRequest, attempt);
+        let plain = self.frame[28..30] == [0, 0];
+        let byte = self.payload().len().checked_sub(at).map(|at| self.payload()[at]);
+        byte.filter(|_| plain).unwrap_or(0)
+    }
+
+    /// The frame that takes the request of this id back.
+    ///
+    /// # Panics
+    /// Never: a report always fits.
+    #[must_use]
+    pub fn cancel(id: u64) -> Vec<u8> {
+        let report = ErrorReport { code: ErrorCode::Cancelled.code(), ..ErrorReport::default() };
+        let mut frame = Vec::new();
+        wire::frame::append(&mut frame, &report, id, 1).expect("a report fits");
+        frame
     }
 
     /// An echo of `len` bytes.

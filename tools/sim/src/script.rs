@@ -8,7 +8,7 @@ use crate::{
     rng::Rng,
 };
 use dataplane_core::{driver::Time, limits::MS};
-use wire::{Compression, Dtype, ErrorCode, Kind, Operation, payload::TensorWork};
+use wire::{Compression, Dtype, ErrorCode, Kind, Operation, Priority, payload::TensorWork};
 
 /// One thing that a client does.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,8 @@ pub enum Step {
     /// Writes frames back to back in exactly these pieces, each of which arrives so long after the
     /// one before, in a turn of its own. What is left over makes the last piece.
     Stream(Vec<Message>, Vec<usize>, Time),
+    /// Takes the request of this id back.
+    Cancel(u64),
     /// Writes bytes that make no whole frame, or none that counts.
     Raw(Vec<u8>),
     /// Does nothing for so long.
@@ -61,6 +63,7 @@ fn one_life(plan: &Plan, rng: &mut Rng, base: u64, steps: &mut Vec<Step>) {
     let faults = &plan.faults;
     let count = rng.range(1, plan.messages);
     let pipelined = rng.chance(60);
+    let mut retried: Option<Message> = None;
     for n in 0..count {
         if plan.pause_max > 0 && rng.chance(30) {
             steps.push(Step::Pause(rng.below(plan.pause_max)));
@@ -68,12 +71,31 @@ fn one_life(plan: &Plan, rng: &mut Rng, base: u64, steps: &mut Vec<Step>) {
         if rng.chance(faults.slow_readers / 4) {
             steps.push(Step::Stall(rng.below(30 * MS)));
         }
-        steps.push(Step::Send(message(plan, rng, base + n)));
+        let message = match &retried {
+            Some(before) if rng.chance(faults.retries) => {
+                Message::again(before.clone(), base + n, 1)
+            }
+            _ => message(plan, rng, base + n),
+        };
+        if is_echo(&message) {
+            retried = Some(message.clone());
+        }
+        steps.push(Step::Send(message));
+        if rng.chance(faults.cancels) {
+            steps.push(Step::Cancel(base + rng.below(n + 2)));
+        }
         if !pipelined || rng.chance(10) {
             steps.push(Step::Await);
         }
     }
     end(plan, rng, base + count, steps);
+}
+
+/// Whether the same answer fits under another message id, and the frame can be restated.
+fn is_echo(message: &Message) -> bool {
+    let echo = matches!(&message.expect, Expect::Reply { work, streaming: false, .. }
+        if work.operation == Operation::Echo.code());
+    echo && message.frame[28..30] == [0, 0]
 }
 
 fn end(plan: &Plan, rng: &mut Rng, id: u64, steps: &mut Vec<Step>) {
@@ -161,6 +183,9 @@ fn request(plan: &Plan, rng: &mut Rng, id: u64, class: u32) -> Message {
         |work: &wire::Work| wire::reply::reply_len(work) <= u64::from(plan.geometry.bulk_reply);
     if !checked(&work, streaming).as_ref().is_some_and(fits) {
         message = message.expecting(Expect::Refusal(ErrorCode::ReplyTooLong));
+    }
+    if rng.chance(40) {
+        message = message.urgent(rng.pick(Priority::ALL));
     }
     if rng.chance(plan.mix.compressed) {
         let compression = rng.pick(&[Compression::Lz4, Compression::Zstd]);

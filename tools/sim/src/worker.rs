@@ -179,7 +179,9 @@ impl World {
         }
         state.busy = true;
         let life = state.life;
+        let requests = state.batches.front().map_or(0, Vec::len) as Time;
         let mut service = self.rng.below(self.plan.service_max + 1);
+        service += self.plan.service_each * requests;
         if self.rng.chance(self.plan.faults.stalls) {
             service += self.rng.below(60 * MS);
         }

@@ -16,9 +16,10 @@ use crate::{
     worker::SimWorker,
 };
 use dataplane_core::{
-    Identities, NodeStats, Shard, Stats,
+    Identities, NodeStats, Recall, Shard, Stats,
     driver::{Time, WorkerId},
     limits::MS,
+    recall::Bounds,
     turn,
 };
 use std::{
@@ -52,6 +53,9 @@ pub enum Due {
     Nothing,
 }
 
+/// Enough for what the clients of a world ask for.
+const REMEMBERED: Bounds = Bounds { entries: 4_096, span: 30_000 * MS, answers: 256 };
+
 /// Longest time between a turn that was asked for and the turn.
 pub const LATE_MAX: Time = 20_000;
 
@@ -71,6 +75,8 @@ pub struct World {
     pub now: Time,
     /// The shard under test.
     pub shard: Shard,
+    /// What it remembers of requests.
+    pub recall: Arc<Recall>,
     /// Its memory.
     pub mem: SimMemory,
     /// Its driver.
@@ -112,6 +118,7 @@ impl World {
         let node = NodeStats::new(vec![stats.clone()], plan.workers);
         let custody = Rc::new(Custody::new(plan.geometry.slots()));
         let trace = Rc::new(RefCell::new(Trace::new(lines)));
+        let recall = Arc::new(Recall::new(REMEMBERED, plan.seed));
         let table = dataplane_core::connection_table(plan.limits.connections);
         let identities = Arc::new(Identities::new(plan.policy.clone(), plan.places));
         let faults = &plan.faults;
@@ -120,6 +127,7 @@ impl World {
             leaving: false,
             draining: faults.drain_at.is_some(),
             crowded: faults.crowd,
+            overloaded: false,
             limited: false,
         };
         let mut world = Self {
@@ -131,7 +139,9 @@ impl World {
                 stats.clone(),
                 node,
             )
-            .with_identities(Arc::clone(&identities)),
+            .with_identities(Arc::clone(&identities))
+            .with_recall(Arc::clone(&recall), 0),
+            recall,
             identities,
             accounts: Accounts::default(),
             mem: SimMemory::new(plan.geometry, custody.clone()),
@@ -167,6 +177,7 @@ impl World {
 
     /// The plan's clients with scripts drawn from its seed.
     pub fn populate(&mut self) {
+        self.allow_overload();
         for client in 0..self.plan.clients {
             let mut rng = self.rng.fork(client as u64);
             let script = crate::script::draw(&self.plan, &mut rng, client);
@@ -199,6 +210,11 @@ impl World {
     #[must_use]
     pub const fn lies_told(&self) -> u64 {
         self.driver.lies_told
+    }
+
+    /// Refusals because of load are no fault of this world.
+    pub const fn allow_overload(&mut self) {
+        self.allowed.overloaded = true;
     }
 
     /// The node is told to drain.

@@ -33,6 +33,8 @@ impl Greedy {
         let small_slots = rng.range(2 * many as u64, 40) as u32;
         plan.geometry = Geometry { small_slots, chunks: 64, ..tiny() };
         plan.limits.connections = 256;
+        // Shares are of slots: nobody is to be refused for the time that all of this takes.
+        plan.limits.queue_target = 100_000 * MS;
         plan.limits.batch_max = rng.pick(&[1, 4, 16]);
         plan.workers = rng.range(1, 3) as u16;
         plan.service_max = rng.pick(&[100_000, MS, 4 * MS]);
@@ -45,7 +47,7 @@ impl Greedy {
         let mut rig = Rig::new(plan);
         let connections: Vec<u64> = (0..many).map(|_| rng.pick(&[1, 2, 7, 40])).collect();
         let mut clients = vec![Vec::new(); many];
-        // Numbers go round the names: those who have enough connections get clients that do nothing.
+        // Numbers go round the names: who has enough connections gets clients that do nothing.
         for round in 0..connections.iter().copied().max().unwrap_or(0) {
             for (identity, most) in connections.iter().enumerate() {
                 let idle = round >= *most;

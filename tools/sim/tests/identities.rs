@@ -3,16 +3,17 @@
 mod rig;
 
 use dataplane_core::{
-    Policy,
+    Geometry, Policy,
     limits::{MS, REFUSALS_IN_A_ROW, SWEPT_AT_A_TIME},
     policy::Terms,
     stats::CloseCause,
 };
 use rig::{Rig, at_rest};
-use sim::{Plan, World, request::Message, rng::Rng, script::Step};
+use sim::{Plan, World, plan::roomy, request::Message, rng::Rng, script::Step};
 use wire::{ErrorCode, Kind, Operation, Role, Roles};
 
 const FORBIDDEN: Option<ErrorCode> = Some(ErrorCode::Forbidden);
+const TOO_SLOW: Option<ErrorCode> = Some(ErrorCode::PeerTooSlow);
 const LIMITED: Option<ErrorCode> = Some(ErrorCode::RateLimited);
 
 /// A quiet world whose clients are ann in these roles, on these terms.
@@ -194,7 +195,7 @@ fn a_connection_on_which_nothing_moves_is_told_so_and_closed() {
     rig.until(|world| world.stats.closes(CloseCause::Idle) == 3);
     let took = rig.world.now;
     assert!((5_000 * MS..=7_000 * MS).contains(&took), "closed at {took}");
-    let told = (0, Some(ErrorCode::PeerTooSlow));
+    let told = (0, TOO_SLOW);
     rig.until(|world| world.stats.open.get() == 1);
     rig.after(MS);
     assert_eq!(codes(&rig.world, idle), [(1, None), told]);
@@ -209,6 +210,8 @@ fn every_part_of_a_large_table_is_looked_over() {
     let many = SWEPT_AT_A_TIME as usize + 100;
     let mut plan = plan(client(), Terms { idle: Some(5_000 * MS), ..Terms::default() });
     plan.limits.connections = 2 * SWEPT_AT_A_TIME;
+    // A chunk for each, to say so at once.
+    plan.geometry = Geometry { chunks: many as u32, chunk_len: 1_024, ..roomy() };
     let mut rig = Rig::new(plan);
     for _ in 0..many {
         rig.client(vec![Step::Send(Message::ping(1))]);
@@ -216,6 +219,20 @@ fn every_part_of_a_large_table_is_looked_over() {
     let world = at_rest(rig);
     assert_eq!(world.stats.closes(CloseCause::Idle), many as u64);
     assert!((5_000 * MS..=7_000 * MS).contains(&world.now), "the last at {}", world.now);
+}
+
+#[test]
+fn where_chunks_are_few_idle_peers_are_told_one_after_the_other() {
+    let mut plan = plan(client(), Terms { idle: Some(5_000 * MS), ..Terms::default() });
+    plan.geometry = Geometry { chunks: 2, ..roomy() };
+    let mut rig = Rig::new(plan);
+    let clients: Vec<usize> =
+        (0..6).map(|_| rig.client(vec![Step::Send(Message::ping(1))])).collect();
+    let world = at_rest(rig);
+    assert_eq!(world.stats.closes(CloseCause::Idle), 6);
+    let told = |client: &usize| codes(&world, *client) == [(1, None), (0, TOO_SLOW)];
+    assert!(clients.iter().all(told));
+    assert!(world.now > 7_000 * MS, "two at a time");
 }
 
 #[test]

@@ -44,6 +44,30 @@ fn each_kind_of_fault_alone_and_all_together_break_nothing() {
 }
 
 #[test]
+fn sign_04_forged_and_replayed_orders_move_nothing() {
+    let (mut looked, mut signed) = (0, 0);
+    for seed in 0..12 {
+        // Every fault that is about the forger, and nothing else.
+        let mut plan = Plan::small(2 * seed, Faults::All);
+        plan.faults.retain(|fault| fault.kind == Kind::ForgesOrders);
+        let first = plan.faults[0];
+        plan.faults = (0..6)
+            .map(|n| Fault {
+                number: n,
+                when: first.when + 300 * n as u16,
+                pick: first.pick.wrapping_add(n.into()),
+                ..first
+            })
+            .collect();
+        let summary = kept(&plan);
+        signed += u64::from(plan.signed());
+        looked += summary.looked[Promise::OrdersGenuine as usize];
+    }
+    assert_eq!(signed, 12);
+    assert!(looked > 1_000, "{looked} orders, most of them no good");
+}
+
+#[test]
 fn the_same_plan_gives_the_same_run() {
     for seed in [3, 11] {
         let plan = Plan::small(seed, Faults::Some);

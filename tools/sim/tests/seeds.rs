@@ -22,10 +22,7 @@ const UNREACHED: &[&str] = &[
     // No simulated worker keeps a request for a minute.
     "butterfly_overdue_total",
     // Refusals that a shard does not utter.
-    "butterfly_refusals_total cancelled",
-    "butterfly_refusals_total duplicate",
     "butterfly_refusals_total name_taken",
-    "butterfly_refusals_total overloaded",
     "butterfly_refusals_total peer_too_slow",
     "butterfly_refusals_total stale_agent",
     "butterfly_refusals_total too_many_targets",

@@ -26,8 +26,8 @@ use tokio::{
     runtime::{Builder, Handle},
 };
 
-/// Bytes that wait between a connection and its pair, in each direction.
-const BETWEEN: usize = 64 * 1024;
+/// Bytes that wait between a connection and its pair, in each direction: a record of TLS.
+const BETWEEN: usize = 16 * 1024;
 
 /// Why a carried connection ended, where it did not end well.
 pub(crate) type Fault = Arc<OnceLock<String>>;

@@ -5,6 +5,7 @@ mod control;
 mod coordinate;
 mod gather;
 mod report;
+mod signature;
 mod tree;
 mod view;
 
@@ -20,6 +21,7 @@ pub use report::{
     ArchivedPhaseRow, ArchivedSkipRow, Bin, ClassRow, ConflictRow, Counts, GatherReport, PhaseRow,
     SkipRow,
 };
+pub use signature::{ArchivedSignature, SIGNATURE_LEN, Signature};
 pub use tree::{ArchivedMeshSummary, ArchivedNodeJoin, MeshSummary, NodeJoin};
 pub use view::{
     AgentRow, ArchivedAgentRow, ArchivedClusterRow, ArchivedGlobalRow, ArchivedMeshQuery,

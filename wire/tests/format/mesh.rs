@@ -21,14 +21,15 @@ fn meshmsg_14_to_18_the_messages_of_agents_are_laid_out_as_documented() {
         agents, seal.check, seal.reserved, seal.schema),
     );
     same_layout(
-        "#### Element of AGENT_REGISTRATION, agents, 40 bytes",
+        "#### Element of AGENT_REGISTRATION, agents, 72 bytes",
         fields!(ArchivedAgentRecord:
-        capabilities, agent_id, latency_ms, processing_ms, class, reserved),
+        capabilities, agent_id, public_key, latency_ms, processing_ms, class, reserved),
     );
     same_layout(
-        "#### Root of AGENT_REGISTERED, 48 bytes",
+        "#### Root of AGENT_REGISTERED, 80 bytes",
         fields!(ArchivedAgentRegistered:
-        places, node_id, sent_ns, heartbeat_s, reserved, seal.check, seal.reserved,
+        places, node_id, node_key, sent_ns, heartbeat_s, signed_acks, reserved,
+        seal.check, seal.reserved,
         seal.schema),
     );
     same_layout(
@@ -44,32 +45,32 @@ fn meshmsg_14_to_18_the_messages_of_agents_are_laid_out_as_documented() {
         reserved, seal.check, seal.reserved, seal.schema),
     );
     same_layout(
-        "#### Root of COORDINATE, 192 bytes",
+        "#### Root of COORDINATE, 208 bytes",
         fields!(ArchivedCoordinate:
-        payload, requires_capabilities, message_id, correlation_id, causation_id,
-        source_agent_id, payload_hash, hlc, created_ns, target_ns, sent_ns, handle,
+        payload, requires_capabilities, signature, message_id, correlation_id, causation_id,
+        source_agent_id, payload_hash, key_id, hlc, created_ns, target_ns, sent_ns, handle,
         generation, lead_us, expected_us, confidence, ttl_ms, payload_weight, routing,
         verb, priority, expectation, hold, reserved, seal.check, seal.reserved,
         seal.schema),
     );
     same_layout(
-        "#### Root of ACK, 128 bytes",
+        "#### Root of ACK, 144 bytes",
         fields!(ArchivedAck:
-        conflict_detail, message_id, handle, generation, hlc, origin_ns, received_ns,
+        conflict_detail, signature, message_id, handle, generation, hlc, origin_ns, received_ns,
         ready_ns, acted_ns, sent_ns, target_own_ns, processing_ns, context_hash,
         queue_found, queue_depth, state, reserved, seal.check, seal.reserved,
         seal.schema),
     );
     same_layout(
-        "#### Root of CIRCUIT, 48 bytes",
+        "#### Root of CIRCUIT, 64 bytes",
         fields!(ArchivedCircuit:
-        reason, message_id, hlc, sector, cluster, action, scope, reserved, seal.check,
+        reason, signatures, message_id, hlc, sector, cluster, action, scope, reserved, seal.check,
         seal.reserved, seal.schema),
     );
     same_layout(
-        "#### Root of FREEZE, 48 bytes",
+        "#### Root of FREEZE, 64 bytes",
         fields!(ArchivedFreeze:
-        preserve_state_to, message_id, hlc, sector, cluster, scope, thaw, reserved,
+        preserve_state_to, signatures, message_id, hlc, sector, cluster, scope, thaw, reserved,
         seal.check, seal.reserved, seal.schema),
     );
 }
@@ -79,11 +80,16 @@ fn gathers_and_their_reports_are_laid_out_as_documented() {
     same_layout(
         "#### Root of GATHER, 192 bytes",
         fields!(ArchivedGather:
-        payload, ids, requires_capabilities, capability, message_id, correlation_id,
+        payload, ids, requires_capabilities, capability, signatures, message_id, correlation_id,
         causation_id, source_agent_id, hlc, at_epoch_ns, at_node_ns, window_ns,
         timeout_ns, ttl_ms, payload_weight, on_time, min_rate, max_conflict, max_transit,
         sector, cluster, class, select, verb, priority, strategy, hold, phase, progress,
         reserved, seal.check, seal.reserved, seal.schema),
+    );
+    same_layout(
+        "#### Element of signatures, 88 bytes",
+        fields!(ArchivedSignature:
+        key_id, audience, stamp_ms, signature),
     );
     same_layout(
         "#### Root of GATHER_REPORT, 256 bytes",
@@ -217,6 +223,8 @@ fn the_limits_of_the_mesh_are_the_documented_ones() {
         ("BINS_MAX", mesh::BINS_MAX),
         ("SUMMARY_CLUSTERS_MAX", mesh::SUMMARY_CLUSTERS_MAX),
         ("PRIORITY_MAX", mesh::PRIORITY_MAX.into()),
+        ("SIGNATURES_MAX", mesh::SIGNATURES_MAX),
+        ("SIGNATURE_LEN", payload::mesh::SIGNATURE_LEN),
     ];
     let expected: Vec<_> =
         limits.iter().map(|(name, value)| vec![format!("`{name}`"), value.to_string()]).collect();

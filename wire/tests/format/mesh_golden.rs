@@ -10,7 +10,7 @@ use wire::{
             Ack, AgentHeartbeat, AgentRecord, AgentRegistered, AgentRegistration, AgentRow, Bin,
             Circuit, ClassRow, ClusterRow, ConflictRow, Coordinate, Counts, EVERY_SECTOR, Freeze,
             Gather, GatherReport, GlobalRow, MeshQuery, MeshSummary, MeshView, NodeJoin, PhaseRow,
-            Place, SectorRow, SkipRow,
+            Place, SectorRow, Signature, SkipRow,
         },
     },
 };
@@ -23,6 +23,26 @@ const SHA256_OF_GO: [u8; 32] = *b"\x4c\xd0\xe2\x1a\x9a\x07\x95\xa1\x4e\xc9\xaa\x
 const HLC: u64 = 0x1786_3300_0000_0001;
 /// Where the agent's clock stands.
 const OWN: u64 = 0x7000_0000_0000;
+
+/// Public key of the seed of 32 bytes 0x07, its id, and its signatures of the messages here: made
+/// by `sign`, whose tests verify them.
+const PUBLIC_KEY: [u8; 32] = *b"\xea\x4a\x6c\x63\xe2\x9c\x52\x0a\xbe\xf5\x50\x7b\x13\x2e\xc5\xf9\
+    \x95\x47\x76\xae\xbe\xbe\x7b\x92\x42\x1e\xea\x69\x14\x46\xd2\x2c";
+const KEY_ID: [u8; 8] = *b"\xfe\x81\x2c\x12\xf3\xab\x4c\xe6";
+const SIGNED_COORDINATE: [u8; 64] =
+    *b"\xab\x88\x0e\x0f\xdb\x67\xc8\x26\x43\xda\xdb\xc5\x76\xf9\x9f\x5d\
+    \xa7\x96\x24\xd3\x8f\xd2\xde\x76\xe7\x27\x87\x1b\x24\x4e\x23\x47\
+    \x9c\xc9\x55\x41\x68\xa9\xdc\x11\x52\x18\xed\x3f\x6b\x17\x6c\xd0\
+    \x1e\x22\x8f\x73\x0a\x51\x9d\x1d\xe2\x60\xb1\xda\xce\x56\x2e\x00";
+const SIGNED_ACK: [u8; 64] = *b"\x77\x6b\xda\xf0\x45\xe2\x88\x04\xc2\xa8\xce\x5d\x71\x0e\x0d\xb7\
+    \xbf\xf1\xe0\x01\xca\xb1\x50\xff\x95\xdf\x86\x1f\xba\xca\x96\x17\
+    \xba\x30\x08\xa9\x6d\xc3\xed\xde\xa7\xf6\x09\x7c\xba\x44\x9a\xb1\
+    \x2b\xf4\x64\x44\x15\xa3\x57\xbd\xe0\x58\x88\x7e\x84\x55\xc0\x0e";
+const SIGNED_CIRCUIT: [u8; 64] =
+    *b"\x95\x85\x73\x87\x76\x75\xc5\x30\xc4\x2b\xbc\xb3\x7f\x37\x88\xb1\
+    \x0d\x90\x3d\xec\x1f\xe8\x01\xde\xe4\xf6\xad\x32\x84\x9d\x62\x8f\
+    \x6e\xef\x13\xd5\xce\x89\x24\xf4\x19\x59\x5c\x3d\x84\x1c\xdd\xbb\
+    \x59\x01\xc4\x03\x4c\x8d\xfc\x4c\x55\x4b\xbf\x56\x96\x8c\xca\x07";
 
 /// The golden bytes are those that the code writes, and are a payload of this type.
 fn both_ways<T: Payload>(name: &str, value: &T, message_id: u64) -> AlignedVec<16> {
@@ -43,6 +63,7 @@ fn golden_registration_and_its_answer() {
     let record = AgentRecord {
         capabilities: words(&["gpu", "summarise"]),
         agent_id: AGENT,
+        public_key: PUBLIC_KEY,
         latency_ms: 2.5,
         processing_ms: 200.0,
         class: mesh::AgentClass::Gpu.code(),
@@ -66,6 +87,8 @@ fn golden_registration_and_its_answer() {
     let registered = AgentRegistered {
         places: vec![place],
         node_id: ID,
+        node_key: PUBLIC_KEY,
+        signed_acks: true,
         sent_ns: 1_000,
         heartbeat_s: 5.0,
         ..Default::default()
@@ -106,6 +129,8 @@ fn meshmsg_01_to_13_golden_coordinate() {
     let coordinate = Coordinate {
         payload: b"go".to_vec(),
         requires_capabilities: words(&["gpu"]),
+        signature: SIGNED_COORDINATE.to_vec(),
+        key_id: KEY_ID,
         message_id: ID,
         correlation_id: ID,
         source_agent_id: AGENT,
@@ -133,6 +158,7 @@ fn meshmsg_01_to_13_golden_coordinate() {
     assert_eq!((root.payload.as_slice(), &*root.requires_capabilities[0]), (&b"go"[..], "gpu"));
     assert_eq!((root.target_ns.to_native(), root.lead_us.to_native()), (2_000_000_000, 240_000));
     assert_eq!((root.verb, root.routing, root.expectation, root.hold), (3, 2, 1, true));
+    assert_eq!((root.signature.as_slice(), root.key_id), (&SIGNED_COORDINATE[..], KEY_ID));
 }
 
 #[test]
@@ -154,6 +180,7 @@ fn meshmsg_16_golden_ack() {
         queue_depth: 1,
         state: mesh::Trinary::Conflict.code(),
         conflict_detail: Text::literal("older state"),
+        signature: SIGNED_ACK.to_vec(),
         ..Default::default()
     };
     let bytes = both_ways("ack", &ack, 0x0100);
@@ -165,8 +192,15 @@ fn meshmsg_16_golden_ack() {
 
 #[test]
 fn meshmsg_17_18_golden_circuit_and_freeze() {
+    let signature = Signature {
+        key_id: KEY_ID,
+        stamp_ms: 1_700_000_000_000,
+        signature: SIGNED_CIRCUIT,
+        ..Default::default()
+    };
     let circuit = Circuit {
         reason: Text::literal("upgrade"),
+        signatures: vec![signature],
         message_id: ID,
         hlc: HLC,
         sector: 7,
@@ -178,6 +212,7 @@ fn meshmsg_17_18_golden_circuit_and_freeze() {
     let bytes = both_ways("circuit", &circuit, 3);
     let root = payload::open::<Circuit>(&bytes).expect("valid");
     assert_eq!((&*root.reason, root.action, root.cluster.to_native()), ("upgrade", 1, 4));
+    assert_eq!((root.signatures[0].key_id, root.signatures[0].signature), (KEY_ID, SIGNED_CIRCUIT));
     let freeze = Freeze {
         preserve_state_to: Text::literal("/var/agent"),
         message_id: ID,

@@ -3,7 +3,7 @@
 
 const NONE: u32 = u32::MAX;
 
-/// The neighbours of every number that can be in a list. A number is in one list of a table at most.
+/// The neighbours of every number that can be in a list: one list of a table at most.
 #[derive(Debug)]
 pub(super) struct Links(Vec<[u32; 2]>);
 

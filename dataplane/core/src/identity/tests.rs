@@ -6,7 +6,6 @@ use crate::{
     policy::Terms,
 };
 use proptest::prelude::*;
-use std::sync::Arc;
 use wire::Role;
 
 const SECOND: Time = 1_000 * MS;
@@ -153,29 +152,6 @@ fn what_is_said_of_a_name_counts_from_its_next_connection() {
     assert_eq!((table.operations(ann), table.idle(ann)), (2, 7));
     assert_eq!((table.operations(bob), table.idle(bob)), (u32::MAX, 300 * SECOND));
     assert_eq!((table.operations(Caller::LOCAL), table.idle(Caller::LOCAL)), (u32::MAX, 0));
-}
-
-#[test]
-fn bounds_hold_with_many_shards_at_once() {
-    let allowed = Allowance { connections: 5, requests: 7, ..Allowance::UNLIMITED };
-    let table = Arc::new(table(3, allowed));
-    let ann = known(&table, "ann");
-    let shard = |table: Arc<Identities>| {
-        move || {
-            for _ in 0..20_000 {
-                if table.connect(ann).is_ok() {
-                    assert!(table.load(ann).0 <= 5);
-                    table.disconnect(ann);
-                }
-                if table.take(ann, 3) == Ok(true) {
-                    table.give(ann.place(), 3);
-                }
-            }
-        }
-    };
-    let shards: Vec<_> = (0..4).map(|_| std::thread::spawn(shard(Arc::clone(&table)))).collect();
-    shards.into_iter().for_each(|shard| shard.join().expect("no bound was passed"));
-    assert_eq!(table.load(ann), (0, 0, 0));
 }
 
 proptest! {

@@ -53,6 +53,9 @@ pub(crate) fn arrived(table: &mut SlotTable, work: Work) -> Option<Arrived> {
         arrived: 0,
         deadline: 0,
         work,
+        priority: wire::Priority::Normal,
+        cost: 0,
+        key: 0,
         payload_len: 16,
         lending: 0,
         tries: 0,
@@ -60,6 +63,7 @@ pub(crate) fn arrived(table: &mut SlotTable, work: Work) -> Option<Arrived> {
         batch: 0,
         lent_at: 0,
         abandoned: false,
+        lent_id: 0,
     };
     Some(table.arrive(slot, tenant))
 }

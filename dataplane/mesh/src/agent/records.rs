@@ -32,6 +32,8 @@ pub struct Order {
     pub weight: f32,
     /// Act at the target moment, not before.
     pub hold: bool,
+    /// The node's signature was looked at, and holds.
+    pub is_verified: bool,
 }
 
 impl Order {
@@ -61,6 +63,7 @@ impl Order {
             expected_us: message.expected_us.to_native(),
             weight: if weight.is_finite() { weight.max(0.0) } else { 0.0 },
             hold: message.hold,
+            is_verified: false,
         }
     }
 }

@@ -29,6 +29,7 @@ fn order(id: u8, sent: Time, target: Time) -> Order {
         expected_us: 0,
         weight: 1.0,
         hold: true,
+        is_verified: false,
     }
 }
 

@@ -254,6 +254,7 @@ pub(crate) fn decode(ask: &ArchivedGather) -> Gather {
         ids: ask.ids.to_vec(),
         requires_capabilities: ask.requires_capabilities.iter().map(|it| (&**it).into()).collect(),
         capability: (&*ask.capability).into(),
+        signatures: crate::node::signatures(&ask.signatures),
         message_id: ask.message_id,
         correlation_id: ask.correlation_id,
         causation_id: ask.causation_id,

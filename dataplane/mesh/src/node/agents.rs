@@ -52,9 +52,12 @@ impl Mesh {
         }
         let place = |record| self.place(now, from, record);
         let places = registration.agents.iter().map(place).collect();
+        let trust = &self.config.trust;
         let answer = AgentRegistered {
             places,
             node_id: self.config.node_id,
+            node_key: trust.key.as_ref().map_or([0; 32], |key| key.public().bytes()),
+            signed_acks: trust.signed_acks,
             sent_ns: now.node,
             heartbeat_s: BEAT_S,
             ..AgentRegistered::default()
@@ -90,8 +93,10 @@ impl Mesh {
 
     fn admit(&mut self, now: Now, from: Peer, record: &AgentRecord) -> Result<AgentRef, ErrorCode> {
         let class = AgentClass::from_code(record.class).ok_or(ErrorCode::BadRequest)?;
+        let key = self.key_of(record)?;
         if let Some(agent) = self.known(from, class, record) {
             self.counters.repeated += 1;
+            self.note_key(agent.handle, key, true);
             return Ok(agent);
         }
         let capabilities: Vec<&str> =
@@ -119,6 +124,7 @@ impl Mesh {
             self.counters.joined += 1;
             self.predictor.join(handle, class);
         }
+        self.note_key(handle, key, joined.resumed);
         // Gathers that asked its earlier life hear no more of it.
         for run in &mut self.runs {
             run.targets.lose(handle);
@@ -200,7 +206,12 @@ impl Mesh {
         };
         self.counters.beats += 1;
         let seen = self.exchange(handle, arrived, beat);
+        let odd = self.counters.bad_numbers;
         let impedance = self.impedance(handle, beat, seen);
+        // Times that do not fit may be a path's or a clock's fault; such figures are the agent's.
+        if self.counters.bad_numbers > odd {
+            self.suspect(now, handle);
+        }
         // Verified above: it is present and connected.
         let _ = self.registry.heartbeat(now.node, agent, &impedance);
     }

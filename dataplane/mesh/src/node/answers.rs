@@ -20,6 +20,8 @@ struct Seen {
     acted: Option<Time>,
     /// The times were possible: the predictor may learn from them.
     is_sound: bool,
+    /// READY before it came, or after the answer left, all by the agent's own clock.
+    is_absurd: bool,
 }
 
 impl Mesh {
@@ -70,6 +72,9 @@ impl Mesh {
         if !seen.is_sound {
             self.counters.bad_times += 1;
         }
+        if seen.is_absurd {
+            self.suspect(now, ack.handle);
+        }
         match state {
             State::Ready => self.take_ready(now, at, &target, &seen),
             State::Conflict => {
@@ -113,6 +118,7 @@ impl Mesh {
             ready,
             acted: own(ack.acted_ns),
             is_sound: possible && ordered,
+            is_absurd: !ordered,
         }
     }
 

@@ -47,6 +47,7 @@ impl Mesh {
         let mut ask = self.question(now, run, sector);
         ask.phase = PHASE_PREPARE;
         ask.timeout_ns = within;
+        self.endorse(now, &mut ask, true);
         for (child, peer, generation) in present {
             let (known_agents, known_sectors) = self.children.known(child);
             run.kids.push(Kid {
@@ -129,6 +130,7 @@ impl Mesh {
         ask.phase = PHASE_COMMIT;
         ask.at_node_ns = run.target;
         ask.timeout_ns = run.ends_by.saturating_sub(now.node);
+        self.endorse(now, &mut ask, true);
         for at in 0..run.kids.len() {
             let kid = &mut run.kids[at];
             let peer = self.children.get(kid.child).and_then(|child| child.peer);

@@ -67,6 +67,20 @@ counters! {
     bad_gathers => "butterfly_mesh_refusals_total", "what", "gather";
     /// Orders and questions that were refused.
     bad_orders => "butterfly_mesh_refusals_total", "what", "order";
+    /// Orders that the keys of operators allowed.
+    orders_signed => "butterfly_mesh_signed_orders_total", "result", "obeyed";
+    /// Orders without a signature of a known key, where one is needed.
+    orders_unsigned => "butterfly_mesh_signed_orders_total", "result", "unsigned";
+    /// Orders under a known key that it did not sign.
+    orders_forged => "butterfly_mesh_signed_orders_total", "result", "forged";
+    /// Orders signed too long ago, or by a clock that is off.
+    orders_stale => "butterfly_mesh_signed_orders_total", "result", "stale";
+    /// Orders that came again.
+    orders_replayed => "butterfly_mesh_signed_orders_total", "result", "replayed";
+    /// Orders beyond what one key may give in a minute.
+    orders_rash => "butterfly_mesh_signed_orders_total", "result", "rash";
+    /// Orders that wait, or waited in vain, for a second signature.
+    orders_held => "butterfly_mesh_signed_orders_total", "result", "held";
     /// Refusals that were not sent, because the connection had so many before.
     unsaid => "butterfly_mesh_refusals_unsaid_total", "", "";
     /// Connections closed for what they sent.
@@ -83,6 +97,14 @@ counters! {
     foreign => "butterfly_mesh_answers_total", "state", "foreign";
     /// Answers to gathers that had ended.
     after_end => "butterfly_mesh_answers_total", "state", "after_end";
+    /// Answers whose agent's signature held.
+    acks_verified => "butterfly_mesh_signed_answers_total", "result", "verified";
+    /// Answers without the signature of the agent whose they were said to be.
+    acks_forged => "butterfly_mesh_signed_answers_total", "result", "forged";
+    /// Agents put into quarantine for what they said.
+    quarantined => "butterfly_mesh_quarantines_total", "event", "begun";
+    /// Quarantines that had lasted long enough.
+    released => "butterfly_mesh_quarantines_total", "event", "ended";
     /// Answers to nothing.
     unknown => "butterfly_mesh_answers_total", "state", "unknown";
     /// Gathers that were taken up.

@@ -1,12 +1,13 @@
 //! Frames in: checked, decoded, handed to the call that takes them; what nobody can use is counted
 //! and answered, within bounds.
 
-use super::{AckView, Beat, Effect, Effects, Mesh, Now, Peer};
+use super::{AckView, Beat, Effect, Effects, Mesh, Now, Peer, Source};
 use crate::{SECOND, Time, gather};
 use std::collections::BTreeMap;
 use wire::{
     ErrorCode, Kind, PayloadFault,
     error::{Refusal, sentence},
+    mesh::Scope,
     payload::{
         self, Text,
         mesh::{
@@ -88,13 +89,15 @@ impl Mesh {
     pub fn frame(
         &mut self,
         now: Now,
-        from: Peer,
+        from: impl Into<Source>,
         arrived: Time,
         kind: Kind,
         message_id: u64,
         payload: &[u8],
         out: &mut Effects,
     ) {
+        let source = from.into();
+        let from = source.peer;
         let mut copy = Vec::new();
         let payload = aligned(payload, &mut copy);
         // What lies in the future has not come: a driver's clock is not trusted either.
@@ -102,19 +105,23 @@ impl Mesh {
         let taken = match kind {
             Kind::AgentHeartbeat => payload::open::<AgentHeartbeat>(payload)
                 .map(|beat| self.heartbeat(now, from, arrived, &decode_beat(beat), out)),
-            Kind::Ack => payload::open::<Ack>(payload)
-                .map(|ack| self.ack(now, from, arrived, &AckView::from(ack), out)),
+            Kind::Ack => payload::open::<Ack>(payload).map(|ack| {
+                if self.is_vouched(now, from, ack) {
+                    self.ack(now, from, arrived, &AckView::from(ack), out);
+                }
+            }),
             Kind::AgentRegistration => payload::open::<AgentRegistration>(payload)
                 .map(|it| self.register_archived(now, from, message_id, it, out)),
-            Kind::Gather => payload::open::<Gather>(payload)
-                .map(|ask| self.gather(now, from, message_id, &gather::ask::decode(ask), out)),
+            Kind::Gather => payload::open::<Gather>(payload).map(|ask| {
+                self.gather_order(now, source, message_id, &gather::ask::decode(ask), out)
+            }),
             Kind::GatherReport => payload::open::<GatherReport>(payload).map(|report| {
                 self.child_report(now, from, message_id, gather::kids::decode(report), out);
             }),
             Kind::Circuit => payload::open::<Circuit>(payload)
-                .map(|order| self.circuit(now, from, &super::orders::circuit(order), out)),
+                .map(|order| self.circuit_order(now, source, &super::read_circuit(order), out)),
             Kind::Freeze => payload::open::<Freeze>(payload)
-                .map(|order| self.freeze(now, from, &super::orders::freeze(order), out)),
+                .map(|order| self.freeze_order(now, source, &super::read_freeze(order), out)),
             Kind::MeshQuery => payload::open::<MeshQuery>(payload)
                 .map(|query| self.query(now, from, message_id, query, out)),
             Kind::NodeJoin => payload::open::<NodeJoin>(payload)
@@ -129,6 +136,36 @@ impl Mesh {
         };
         if let Err(fault) = taken {
             self.bad_frame(now, from, kind, message_id, fault, out);
+        }
+    }
+
+    fn gather_order(
+        &mut self,
+        now: Now,
+        from: Source,
+        message_id: u64,
+        ask: &Gather,
+        out: &mut Effects,
+    ) {
+        match self.authorise(now, from, ask, false, Kind::Gather) {
+            Ok(()) => self.gather(now, from.peer, message_id, ask, out),
+            Err(refusal) => self.refuse_with(now, from.peer, message_id, refusal, out),
+        }
+    }
+
+    fn circuit_order(&mut self, now: Now, from: Source, order: &Circuit, out: &mut Effects) {
+        let is_wide = order.scope == Scope::Global.code();
+        match self.authorise(now, from, order, is_wide, Kind::Circuit) {
+            Ok(()) => self.circuit(now, from.peer, order, out),
+            Err(refusal) => self.refuse_with(now, from.peer, 0, refusal, out),
+        }
+    }
+
+    fn freeze_order(&mut self, now: Now, from: Source, order: &Freeze, out: &mut Effects) {
+        let is_wide = order.scope == Scope::Global.code();
+        match self.authorise(now, from, order, is_wide, Kind::Freeze) {
+            Ok(()) => self.freeze(now, from.peer, order, out),
+            Err(refusal) => self.refuse_with(now, from.peer, 0, refusal, out),
         }
     }
 
@@ -204,6 +241,7 @@ impl Mesh {
                 record.capabilities.iter().take(most).map(|text| (&**text).into()).collect()
             },
             agent_id: record.agent_id,
+            public_key: record.public_key,
             latency_ms: record.latency_ms.to_native(),
             processing_ms: record.processing_ms.to_native(),
             class: record.class,

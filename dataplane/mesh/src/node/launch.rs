@@ -199,7 +199,7 @@ impl Mesh {
     /// The message, encoded once. It is as old as its gather: its time to live counts from there.
     fn template(&mut self, now: Now, run: &Run) -> Option<Template> {
         let order = &run.order;
-        let message = Coordinate {
+        let mut message = Coordinate {
             payload: order.payload.clone(),
             requires_capabilities: order.requires.iter().map(|it| it.as_str().into()).collect(),
             message_id: order.message_id,
@@ -219,6 +219,10 @@ impl Mesh {
             hold: order.hold,
             ..Coordinate::default()
         };
+        // Once for all copies (SIGN-04).
+        if let Some(key) = &self.config.trust.key {
+            sign::agents::sign_coordinate(&mut message, key);
+        }
         Template::new(&message, run.began).ok()
     }
 }

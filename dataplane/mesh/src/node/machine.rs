@@ -1,6 +1,9 @@
 //! The machine's parts, and what time alone makes it do.
 
-use super::{Config, Effect, Effects, Kpi, MeshCounters, Now, Peer, Record, intake::Books};
+use super::{
+    Config, Effect, Effects, Kpi, MeshCounters, Now, Peer, Record, intake::Books,
+    suspects::Suspects, trust::Guard,
+};
 use crate::{
     SECOND, Time,
     child::{Children, up::Up},
@@ -32,6 +35,8 @@ pub struct Mesh {
     /// Each agent's clock against the node's, by handle.
     pub(super) clocks: Vec<OffsetFilter>,
     pub(super) books: Books,
+    pub(super) guard: Guard,
+    pub(super) suspects: Suspects,
     pub(super) runs: Vec<Run>,
     /// Memory of gathers that ended.
     pub(super) spare: Vec<(Targets, Tally)>,
@@ -85,6 +90,8 @@ impl Mesh {
             hlc: Hlc::new(),
             random,
             books: Books::default(),
+            guard: Guard::new(&config.trust),
+            suspects: Suspects::default(),
             runs: Vec::new(),
             spare: Vec::new(),
             ended: VecDeque::with_capacity(ENDED),
@@ -115,6 +122,7 @@ impl Mesh {
         for handle in self.registry.iter() {
             self.predictor.join(handle, self.registry.class(handle));
         }
+        self.resume_quarantines(now);
         true
     }
 
@@ -153,6 +161,7 @@ impl Mesh {
         self.spiked = registry.iter().filter(|handle| registry.spiked(*handle)).count() as u64;
         self.kpi.active(now.node, active, self.registry.len());
         self.summaries.refresh(now.node, &self.registry);
+        self.release(now);
         self.sweep_children(now, out);
     }
 

@@ -5,20 +5,37 @@ use crate::{
     limits::SECTOR_CLUSTERS,
     registry::{Link, Place},
 };
+use sign::order::Order;
 use std::collections::BTreeSet;
 use wire::{
     ErrorCode, Kind, Payload, frame,
-    mesh::{CircuitAction, DETAIL_LEN_MAX, Scope},
-    payload::mesh::{ArchivedCircuit, ArchivedFreeze, Circuit, Freeze},
+    mesh::{CircuitAction, DETAIL_LEN_MAX, SIGNATURES_MAX, Scope},
+    payload::mesh::{
+        ArchivedCircuit, ArchivedFreeze, ArchivedSignature, Circuit, Freeze, Signature,
+    },
 };
 
 fn text(from: &str) -> wire::payload::Text {
     crate::gather::tally::clip(from, DETAIL_LEN_MAX).into()
 }
 
-pub(super) fn circuit(from: &ArchivedCircuit) -> Circuit {
+/// One more than the limit: enough to see that it was passed.
+pub(crate) fn signatures(from: &[ArchivedSignature]) -> Vec<Signature> {
+    let native = |one: &ArchivedSignature| Signature {
+        key_id: one.key_id,
+        audience: one.audience,
+        stamp_ms: one.stamp_ms.to_native(),
+        signature: one.signature,
+    };
+    from.iter().take(SIGNATURES_MAX + 1).map(native).collect()
+}
+
+/// A CIRCUIT out of a payload that was checked as an archive; its reason is cut to its limit.
+#[must_use]
+pub fn read_circuit(from: &ArchivedCircuit) -> Circuit {
     Circuit {
         reason: text(&from.reason),
+        signatures: signatures(&from.signatures),
         message_id: from.message_id,
         hlc: from.hlc.to_native(),
         sector: from.sector.to_native(),
@@ -29,9 +46,12 @@ pub(super) fn circuit(from: &ArchivedCircuit) -> Circuit {
     }
 }
 
-pub(super) fn freeze(from: &ArchivedFreeze) -> Freeze {
+/// A FREEZE likewise.
+#[must_use]
+pub fn read_freeze(from: &ArchivedFreeze) -> Freeze {
     Freeze {
         preserve_state_to: text(&from.preserve_state_to),
+        signatures: signatures(&from.signatures),
         message_id: from.message_id,
         hlc: from.hlc.to_native(),
         sector: from.sector.to_native(),
@@ -77,10 +97,12 @@ impl Mesh {
     }
 
     /// Hands an order on to all nodes below.
-    fn hand_down<T: Payload>(&mut self, now: Now, order: &T, out: &mut Effects) {
+    fn hand_down<T: Payload + Order + Clone>(&mut self, now: Now, order: &T, out: &mut Effects) {
+        let mut order = order.clone();
+        self.endorse(now, &mut order, false);
         let peers: Vec<Peer> = self.children.iter().filter_map(|(_, child)| child.peer).collect();
         for peer in peers {
-            self.tell(now, peer, order, out);
+            self.tell(now, peer, &order, out);
         }
     }
 
@@ -97,7 +119,8 @@ impl Mesh {
         self.counters.circuits += 1;
         match reach {
             Reach::Below(child, theirs) => {
-                let order = Circuit { sector: theirs, ..order.clone() };
+                let mut order = Circuit { sector: theirs, ..order.clone() };
+                self.endorse(now, &mut order, true);
                 if let Some(peer) = self.children.get(child).and_then(|child| child.peer) {
                     self.tell(now, peer, &order, out);
                 }
@@ -122,7 +145,8 @@ impl Mesh {
         self.counters.freezes += 1;
         match reach {
             Reach::Below(child, theirs) => {
-                let order = Freeze { sector: theirs, ..order.clone() };
+                let mut order = Freeze { sector: theirs, ..order.clone() };
+                self.endorse(now, &mut order, true);
                 if let Some(peer) = self.children.get(child).and_then(|child| child.peer) {
                     self.tell(now, peer, &order, out);
                 }
@@ -138,7 +162,9 @@ impl Mesh {
     }
 
     /// One copy for each connection with agents in the place, encoded once.
-    fn tell_agents(&self, now: Now, place: Place, order: &Freeze, out: &mut Effects) {
+    fn tell_agents(&mut self, now: Now, place: Place, order: &Freeze, out: &mut Effects) {
+        let mut order = order.clone();
+        self.endorse(now, &mut order, false);
         let inside = |handle: &u32| {
             let name = self.registry.seat(*handle).name();
             match place {
@@ -153,7 +179,7 @@ impl Mesh {
         let links: BTreeSet<Link> =
             handles.filter_map(|handle| self.registry.link(handle)).collect();
         let mut frame = Vec::new();
-        if frame::append(&mut frame, order, 0, now.epoch_ns).is_err() {
+        if frame::append(&mut frame, &order, 0, now.epoch_ns).is_err() {
             return;
         }
         out.extend(links.into_iter().map(|link| Effect::Send {

@@ -5,7 +5,7 @@ use mesh::{MS, SECOND, node::Record};
 use wire::{
     ErrorCode,
     mesh::{AgentClass, Decision, SelectBy, SkipReason, Trinary},
-    payload::mesh::Gather,
+    payload::mesh::{AgentRecord, Gather},
 };
 
 const EDGE: AgentClass = AgentClass::Edge;
@@ -117,29 +117,22 @@ fn sched_05_ids_that_nobody_has_are_unknown_and_the_offline_are_said() {
 
 #[test]
 fn sec_04_who_lacks_an_ability_is_not_ordered_whatever_the_order_names() {
-    let mut rig = Rig::new(1, 100);
-    let able = rig.add(0, 0..3, EDGE, Act::Ready(MS));
-    // A fourth one registers without any ability.
-    let peer = rig.peer();
-    let unable =
-        wire::payload::mesh::AgentRecord { capabilities: Vec::new(), ..Rig::record(3, EDGE) };
-    let place = rig.register(0, peer, vec![unable])[0];
-    assert_eq!(place.fault, 0);
-    let requires_capabilities = vec!["act".into()];
-    let by_name: Vec<[u8; 16]> = (0..4).map(|number| Rig::record(number, EDGE).agent_id).collect();
-    for ids in [Vec::new(), by_name] {
-        let select = if ids.is_empty() { SelectBy::All } else { SelectBy::Ids };
-        let requires_capabilities = requires_capabilities.clone();
-        let ask = Gather { select: select.code(), ids, requires_capabilities, ..everybody() };
-        rig.ask(0, &ask);
+    let by_id: Vec<[u8; 16]> = (0..4).map(|number| Rig::record(number, EDGE).agent_id).collect();
+    for (select, ids) in [(SelectBy::All, Vec::new()), (SelectBy::Ids, by_id)] {
+        let mut rig = Rig::new(1, 100);
+        rig.add(0, 0..3, EDGE, Act::Ready(MS));
+        // A fourth one registers without any ability.
+        let unable = AgentRecord { capabilities: Vec::new(), ..Rig::record(3, EDGE) };
+        let peer = rig.peer();
+        assert_eq!(rig.register(0, peer, vec![unable])[0].fault, 0);
+        let requires_capabilities = vec!["act".into()];
+        rig.ask(0, &Gather { select: select.code(), ids, requires_capabilities, ..everybody() });
         rig.run(10 * SECOND);
         let result = rig.result();
         let skipped: Vec<_> = result.skips.iter().map(|row| (row.0, row.1)).collect();
         assert_eq!(skipped, [(SkipReason::Incapable, 1)], "and the reason is said");
         assert_eq!((result.counts.sent, result.counts.ready), (3, 3));
-        rig.run(5 * SECOND);
     }
-    assert!(able.iter().all(|agent| rig.agents[*agent].got == 2));
 }
 
 #[test]

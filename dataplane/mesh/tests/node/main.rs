@@ -5,4 +5,5 @@ mod gathers;
 mod random;
 mod registration;
 mod rig;
+mod signed;
 mod views;

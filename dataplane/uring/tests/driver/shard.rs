@@ -14,6 +14,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
+    time::{Duration, Instant},
 };
 use wire::{
     Dtype, Operation, Outcome,
@@ -38,7 +39,7 @@ struct Node {
     memory: SharedMemory,
     driver: UringDriver,
     worker: WorkerSide,
-    /// What the stub worker answers: a response to request 1, passed on as it is.
+    /// What the stub worker answers.
     reply: Vec<u8>,
     stats: Arc<Stats>,
     address: SocketAddr,
@@ -49,6 +50,10 @@ struct Node {
 
 impl Node {
     fn start() -> Self {
+        Self::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
         let listener = TcpListener::from(listen_tcp(([127, 0, 0, 1], 0).into(), 256).unwrap());
         let address = listener.local_addr().unwrap();
         let layout = Layout {
@@ -76,7 +81,7 @@ impl Node {
         commander.send(up).unwrap();
         let stats = Stats::new();
         let node = NodeStats::new(vec![Arc::clone(&stats)], 1);
-        let limits = Limits { connections: 64, operations: OPERATIONS, ..Limits::default() };
+        let limits = Limits { connections: 64, operations: OPERATIONS, ..limits };
         let shard = Shard::new(limits, GEOMETRY, 1, Arc::clone(&stats), node);
         Self {
             shard,
@@ -106,14 +111,33 @@ impl Node {
     }
 
     fn answer(&self) {
+        while self.answer_batch() {}
+    }
+
+    /// Answers one batch. False where there is none.
+    fn answer_batch(&self) -> bool {
         let mut batch = Vec::new();
-        while self.worker.next_batch(usize::MAX, &mut batch).unwrap() > 0 {
-            for mut lent in batch.drain(..) {
-                let (_, reply) = lent.parts().unwrap();
-                reply[..self.reply.len()].copy_from_slice(&self.reply);
-                let reply_len = self.reply.len() as u32;
-                let outcome = Outcome { frames: 1, reply_len, ..Outcome::default() };
-                lent.complete(outcome).unwrap();
+        let some = self.worker.next_batch(usize::MAX, &mut batch).unwrap() > 0;
+        for mut lent in batch.drain(..) {
+            let (_, reply) = lent.parts().unwrap();
+            reply[..self.reply.len()].copy_from_slice(&self.reply);
+            let reply_len = self.reply.len() as u32;
+            let outcome = Outcome { frames: 1, reply_len, ..Outcome::default() };
+            lent.complete(outcome).unwrap();
+        }
+        some
+    }
+
+    /// Turns until `done`, the worker taking a millisecond for every batch.
+    fn crawl(&mut self, done: impl Fn(&Stats) -> bool) {
+        let mut next = Instant::now();
+        while !done(&self.stats) {
+            let before = taken();
+            turn(&mut self.shard, &mut self.memory, &mut self.driver);
+            self.taken += taken() - before;
+            if Instant::now() >= next {
+                self.answer_batch();
+                next = Instant::now() + Duration::from_millis(1);
             }
         }
     }
@@ -125,6 +149,7 @@ impl Node {
     }
 }
 
+/// A response to request 1, passed on as it is.
 fn reply() -> Vec<u8> {
     let mut frame = Vec::new();
     wire::frame::append(&mut frame, &QueryResponse::default(), 1, 1).unwrap();
@@ -177,6 +202,52 @@ fn bursts(frame: &[u8], answer_len: usize, count: impl Fn(&Stats) -> u64) {
     let calls = node.driver.counters().syscalls() - calls;
     let messages = ROUNDS * CONNECTIONS * DEPTH as u64;
     assert!(calls * 20 <= messages, "{calls} system calls for {messages} messages");
+}
+
+/// Sends bursts without end and reads whatever comes, until so many frames came.
+fn flood(mut client: TcpStream, burst: &[u8], depth: usize, rounds: usize) {
+    let mut payload = [0; 1 << 10];
+    for _ in 0..rounds {
+        client.write_all(burst).unwrap();
+        for _ in 0..depth {
+            let mut head = [0; wire::HEADER_LEN];
+            client.read_exact(&mut head).unwrap();
+            let len = wire::Header::peek(&head).unwrap().payload_len() as usize;
+            client.read_exact(&mut payload[..len]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn sec_09_refusing_what_is_too_much_takes_no_memory() {
+    const CLIENTS: u64 = 16;
+    const DEPTH: usize = 64;
+    const ROUNDS: usize = 24;
+    let mut node = Node::with(Limits { queue_target: 1_000_000, ..Limits::default() });
+    let burst = Arc::new(request(16).repeat(DEPTH));
+    let clients: Vec<_> = node
+        .clients(CLIENTS)
+        .into_iter()
+        .map(|client| {
+            let burst = Arc::clone(&burst);
+            thread::spawn(move || flood(client, &burst, DEPTH, ROUNDS))
+        })
+        .collect();
+    let answered =
+        |stats: &Stats| stats.replies.get() + stats.refusals(wire::ErrorCode::Overloaded);
+    let all = CLIENTS * (DEPTH * ROUNDS) as u64;
+    node.crawl(|stats| answered(stats) >= all / 2);
+    let before = node.taken;
+    node.crawl(|stats| answered(stats) == all);
+    assert_eq!(node.taken, before, "memory taken under overload");
+    let (refused, replies) =
+        (node.stats.refusals(wire::ErrorCode::Overloaded), node.stats.replies.get());
+    assert!(refused > replies && replies > 0, "{refused} refused, {replies} answered");
+    // The last answers may still wait for a turn to be sent in.
+    while clients.iter().any(|client| !client.is_finished()) {
+        turn(&mut node.shard, &mut node.memory, &mut node.driver);
+    }
+    clients.into_iter().for_each(|client| client.join().unwrap());
 }
 
 /// Bytes that can be read without waiting.

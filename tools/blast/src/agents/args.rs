@@ -1,10 +1,11 @@
 //! The command line of `blast agents`.
 
-use super::config::{Behaviours, Capability, Config};
+use super::config::{Behaviours, Capability, Config, Proof};
 use crate::config::BlastError;
 use clap::Args;
 use client::Addr;
 use fleet::{Mix, World};
+use sign::PublicKey;
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 const EXAMPLES: &str = "\
@@ -70,6 +71,16 @@ pub struct AgentsArgs {
     /// Share of agents that fall silent at their first message
     #[arg(long, value_name = "X", default_value_t = 0.0)]
     pub vanish: f64,
+    /// Agents take up only messages that the node signed, by the key that it names when they
+    /// register
+    #[arg(long)]
+    pub verify: bool,
+    /// The same by this key: a .pub file of `butterfly key new`
+    #[arg(long, value_name = "FILE")]
+    pub node_key: Option<PathBuf>,
+    /// Agents register with keys, and sign their answers where the node asks for it
+    #[arg(long)]
+    pub keys: bool,
     /// Heartbeats per second of all agents together, planned ahead: latency counts from the plan
     #[arg(long, value_name = "R", visible_alias = "rate")]
     pub beats_per_second: Option<f64>,
@@ -99,6 +110,9 @@ impl AgentsArgs {
             (None, Some(agents)) => agents,
             (None, None) => 100,
         };
+        let node_key = self.node_key.as_deref().map(PublicKey::read).transpose();
+        let node_key =
+            node_key.map_err(|fault| BlastError::usage(format!("--node-key {fault}")))?;
         let config = Config {
             security: self.security.load(&self.addr).map_err(BlastError::usage)?,
             per_connection,
@@ -113,6 +127,7 @@ impl AgentsArgs {
                 twice: self.twice,
                 vanish: self.vanish,
             },
+            proof: Proof { verify: self.verify || node_key.is_some(), node_key, sign: self.keys },
             beats_per_second: self.beats_per_second,
             duration: self.duration,
             threads: self.threads,
@@ -158,7 +173,7 @@ mod tests {
         let words = ["blast", "agents"].into_iter().chain(line.split_whitespace());
         Cli::try_parse_from(words).map(|cli| match cli.command {
             Command::Agents(args) => args,
-            Command::Run(_) => panic!("another command"),
+            Command::Run(_) | Command::Overload(_) => panic!("another command"),
         })
     }
 

@@ -3,6 +3,7 @@
 use crate::config::{BlastError, CONNECTIONS_MAX, SOURCES_MAX, THREADS_MAX};
 use client::{Addr, Security};
 use fleet::{Fleet, Mix, Rng, World};
+use sign::PublicKey;
 use std::time::Duration;
 use wire::mesh::{CAPABILITIES_MAX, CAPABILITY_LEN_MAX, REGISTRATION_MAX};
 
@@ -78,6 +79,17 @@ pub struct Capability {
     pub share: f64,
 }
 
+/// What agents do with keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// They take up only what the node signed.
+    pub verify: bool,
+    /// Its key; `None` for the one that it names when they register.
+    pub node_key: Option<PublicKey>,
+    /// They have keys, and sign their answers where the node asks for it.
+    pub sign: bool,
+}
+
 /// A whole run of agents.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -99,6 +111,8 @@ pub struct Config {
     pub capabilities: Vec<Capability>,
     /// How they misbehave.
     pub behaviours: Behaviours,
+    /// What they do with keys.
+    pub proof: Proof,
     /// Heartbeats per second of all agents together, planned ahead; `None` for one of each agent in
     /// five seconds.
     pub beats_per_second: Option<f64>,
@@ -131,6 +145,7 @@ impl Config {
                 twice: 0.0,
                 vanish: 0.0,
             },
+            proof: Proof { verify: false, node_key: None, sign: false },
             beats_per_second: None,
             duration: None,
             threads: None,

@@ -9,6 +9,7 @@
 
 mod leave;
 mod play;
+mod proof;
 mod receive;
 
 use super::{
@@ -29,6 +30,7 @@ use dataplane_core::{
 use fleet::{Fleet, Rng, World};
 use leave::Letter;
 use mesh::agent::{Agent, Order, Output};
+use proof::Known;
 use std::{collections::VecDeque, sync::Arc};
 use wire::payload::mesh::AgentHeartbeat;
 
@@ -165,6 +167,7 @@ pub struct Crowd {
     here: u32,
     settled: u32,
     truth: Truth,
+    keys: Known,
 }
 
 /// Sizes of the memory that a thread with these agents sends from.
@@ -186,6 +189,14 @@ pub fn geometry(config: &Config, connections: u32) -> Geometry {
     }
 }
 
+fn agent(config: &Config, index: u32) -> Agent {
+    let mut agent = Agent::new(fleet::mix(config.seed ^ u64::from(index) << 20));
+    if config.proof.verify {
+        agent.demand_signatures();
+    }
+    agent
+}
+
 impl Crowd {
     /// The agents of these connections of a run; none is connected yet.
     #[must_use]
@@ -195,7 +206,7 @@ impl Crowd {
             let (first, count) = config.agents_of(*connection);
             carried.push((members.len() as u32, count));
             members.extend((first..first + count).map(|index| Member {
-                agent: Agent::new(fleet::mix(config.seed ^ u64::from(index) << 20)),
+                agent: agent(&config, index),
                 rng: Rng::of(config.seed, u64::from(index)),
                 manners: config.behaviours.of(config.seed, index),
                 asked: Asked::default(),
@@ -212,6 +223,7 @@ impl Crowd {
         let entries = count.saturating_mul(ENTRIES.0).saturating_add(ENTRIES.1);
         Self {
             modelled: config.world != World::Off,
+            keys: Known::new(config.proof.node_key),
             conns: connections.iter().map(|_| Conn::default()).collect(),
             registered_at: vec![0; connections.len()],
             by_id: Vec::new(),

@@ -17,13 +17,15 @@ const ORACLE_SAMPLES: usize = 1_000;
 /// Shares on time that the oracle is dialled to.
 const DIALS: [f64; 2] = [0.99, 0.999];
 /// Counts that make a run unclean.
-const FAULTS: [&str; 6] = [
+const FAULTS: [&str; 8] = [
     "agents_refused",
     "connections_lost",
     "bad_streams",
     "bad_frames",
     "unknown_handles",
     "unwritten",
+    "orders_unverified",
+    "node_keys",
 ];
 
 /// When things happened, nanoseconds.

@@ -9,7 +9,7 @@ use dataplane_core::{
     limits::WORKER_DEPTH,
     memory::SlotId,
     slot::Ledger,
-    stats::CloseReason,
+    stats::{Cancel, CloseReason, Place, Shed},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -211,7 +211,11 @@ impl Batches {
         };
         // Requests may expire between a batch's close and its lending, so full ones need not be
         // full any more.
-        let lost = self.stats.expired(dataplane_core::stats::Place::Queue);
+        let lost = self.stats.expired(Place::Queue)
+            + self.stats.sheds(Shed::Hopeless)
+            + self.stats.sheds(Shed::Displaced)
+            + self.stats.cancels(Cancel::Waiting)
+            + self.stats.cancels(Cancel::Closed);
         let old = fits(&|b| b.opened() + self.wait <= b.at);
         let checks = [
             (

@@ -9,6 +9,11 @@ pub(super) fn slots(shard: &Shard, slots: u32) -> Result<(), String> {
     if clean { Ok(()) } else { Err(format!("slots were left behind: {ledger:?}")) }
 }
 
+/// No work is reckoned with that is not there.
+pub(super) fn load(shard: &Shard) -> Result<(), String> {
+    if shard.is_unloaded() { Ok(()) } else { Err("work is reckoned with that is gone".into()) }
+}
+
 /// Every chunk is free.
 pub(super) fn chunks(shard: &Shard, chunks: u32) -> Result<(), String> {
     let free = shard.free_chunks();

@@ -86,6 +86,8 @@ kinds! {
     Freeze = "freeze";
     /// A breaker of a cluster or sector is opened for a while.
     Circuit = "circuit";
+    /// An agent sends orders: of its own, forged, changed, cut short, and those that it overheard.
+    ForgesOrders = "forges-orders";
     /// A parent dies in mid-cascade and comes back. Where there is none: the one node does.
     ParentDies = "parent-dies";
 }

@@ -51,6 +51,8 @@ promises! {
     ForeignIgnored = "foreign-ignored";
     /// A message goes only to the connection and registration that it was planned for.
     RightRecipient = "right-recipient";
+    /// Where orders are signed, a node acts on one only if the operator gave it, and once.
+    OrdersGenuine = "orders-genuine";
     /// An id that is in use stays with the connection that holds it.
     NameKept = "name-kept";
     /// What the node holds stays within what its limits say.

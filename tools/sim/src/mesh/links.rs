@@ -113,7 +113,7 @@ impl World {
             return;
         }
         self.watch.node_died(node, self.now);
-        self.nodes[usize::from(node)].forget(&self.plan);
+        self.nodes[usize::from(node)].forget(&self.plan, self.now);
         for conn in 0..self.conns.len() as u32 {
             let link = &mut self.conns[conn as usize];
             if link.node == node || link.child == Some(node) {

@@ -3,6 +3,7 @@
 
 use super::{
     engine::Time,
+    forger::trust,
     frames::{beat_of, frame_of, read_template},
     judge::Promise,
     parts::{Down, Due, Flight, Up},
@@ -108,7 +109,8 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(number: u8, plan: &Plan) -> Self {
+    /// One that knows nothing of what was before `since_ms`, on its wall clock.
+    pub(super) fn new(number: u8, plan: &Plan, since_ms: u64) -> Self {
         let config = Config {
             node_id: [number + 1; 16],
             name: format!("node-{number}"),
@@ -117,6 +119,7 @@ impl Node {
             targets: plan.agents.max(64),
             send_gap: SEND_GAP,
             snapshot_every: 10 * SECOND,
+            trust: trust(number, plan, since_ms),
             ..Config::default()
         };
         let shard = |_| Shard { wheel: Wheel::new(4 * plan.agents.max(64)), armed: Time::MAX };
@@ -144,11 +147,13 @@ impl Node {
     }
 
     /// Forgets everything, as a process that ends does.
-    pub(super) fn forget(&mut self, plan: &Plan) {
+    pub(super) fn forget(&mut self, plan: &Plan, at: Time) {
+        let since_ms = self.clocks(at).epoch_ns / MS;
         let number = self.config.node_id[0] - 1;
         let (kept, starts) = (self.kept.take(), self.starts + 1);
         let (base, wall_off) = (self.base + 3_600 * SECOND, self.wall_off);
-        *self = Self { kept, starts, base, wall_off, up: false, ..Self::new(number, plan) };
+        *self =
+            Self { kept, starts, base, wall_off, up: false, ..Self::new(number, plan, since_ms) };
     }
 
     /// Copies that wait.
@@ -346,9 +351,13 @@ impl World {
                             }
                         }
                         let (id, payload) = (read.message_id, read.payload);
+                        let before = self.before_order(node, kind).filter(|_| accepted);
                         self.call(node, |mesh, now, out| {
                             mesh.frame(now, from, arrived, kind, id, payload, out);
                         });
+                        if let Some(before) = before {
+                            self.judge_order(node, before, &read);
+                        }
                     }
                 }
             }

@@ -110,7 +110,7 @@ impl World {
     }
 
     /// Sends it to the first node. `sound`: it must end with a report.
-    pub(super) fn send_gather(&mut self, ask: Gather, sound: bool) {
+    pub(super) fn send_gather(&mut self, mut ask: Gather, sound: bool) {
         self.totals.gathers += 1;
         let number = self.totals.gathers;
         let conn = self.desk_of(0);
@@ -119,13 +119,18 @@ impl World {
         if self.conns[conn as usize].up {
             self.watch.asked(number, ask.correlation_id, self.now, timeout, dial, sound);
         }
+        self.sign(&mut ask);
         self.operator_sends(0, &ask, number);
     }
 
     /// Any payload from the operator to a node.
     pub(super) fn operator_sends<T: Payload>(&mut self, node: u8, value: &T, number: u64) {
         let epoch = self.nodes[usize::from(node)].clocks(self.now).epoch_ns;
-        self.operator_sends_frame(node, frame_of(value, number, epoch));
+        let frame = frame_of(value, number, epoch);
+        if self.plan.signed() && T::KIND != Kind::MeshQuery {
+            self.overhear(&frame);
+        }
+        self.operator_sends_frame(node, frame);
     }
 
     fn operator_sends_frame(&mut self, node: u8, frame: Vec<u8>) {

@@ -103,6 +103,12 @@ impl Plan {
         }
     }
 
+    /// Orders are signed, and unsigned ones not obeyed.
+    #[must_use]
+    pub const fn signed(&self) -> bool {
+        !self.steady && self.seed.is_multiple_of(2)
+    }
+
     /// Connections that the agents make.
     #[must_use]
     pub const fn connections(&self) -> u32 {

@@ -10,6 +10,7 @@ use super::{
 };
 use fleet::{MS, SECOND};
 use wire::{
+    Header,
     mesh::{CircuitAction, Scope},
     payload::mesh::{AgentRegistration, Circuit, Freeze},
 };
@@ -59,6 +60,7 @@ impl World {
                 heal(self, asked + fault.below(1, 800) * MS);
             }
             Kind::Floods => self.flood(agent),
+            Kind::ForgesOrders => self.forge(agent, &fault),
             Kind::StealsName => self.steal(agent, &fault),
             Kind::RegistersAgain => self.register_again(agent),
             Kind::Garbage => self.babble(agent, &fault),
@@ -72,11 +74,7 @@ impl World {
                 }
             }
             Kind::ClockStep => self.step_clock(agent, (50 + fault.below(1, 5_000)) * MS),
-            Kind::WallStep => {
-                let step = (fault.below(1, 7_200 * SECOND) as i64) - 3_600 * SECOND as i64;
-                let node = fault.below(2, self.nodes.len() as u64) as usize;
-                self.nodes[node].wall_off += step;
-            }
+            Kind::WallStep => self.step_wall(&fault),
             Kind::AskPast
             | Kind::AskNobody
             | Kind::AskTooMany
@@ -121,6 +119,15 @@ impl World {
             Kind::ParentDies => self.node_down(0, (100 + fault.below(2, 12_000)) * MS),
             _ => {}
         }
+    }
+
+    fn step_wall(&mut self, fault: &Fault) {
+        let step = (fault.below(1, 7_200 * SECOND) as i64) - 3_600 * SECOND as i64;
+        // After a step back a node takes no stamps until it is where it was: that is as it should
+        // be, and leaves nothing to watch.
+        let step = if self.plan.signed() { step.abs() } else { step };
+        let node = fault.below(2, self.nodes.len() as u64) as usize;
+        self.nodes[node].wall_off += step;
     }
 
     fn fall_silent(&mut self, agent: u32, for_good: bool) {
@@ -217,7 +224,7 @@ impl World {
         let (sector, cluster) = (1 + fault.below(2, 2) as u16, 1 + fault.below(3, 2) as u16);
         let number = (1 << 41) + u64::from(fault.number);
         if fault.kind == Kind::Freeze {
-            let freeze = Freeze {
+            let mut freeze = Freeze {
                 preserve_state_to: "disk".into(),
                 sector,
                 cluster,
@@ -225,10 +232,11 @@ impl World {
                 thaw: !begin,
                 ..Freeze::default()
             };
+            self.sign(&mut freeze);
             self.operator_sends(0, &freeze, number);
         } else {
             let action = if begin { CircuitAction::Open } else { CircuitAction::Close };
-            let circuit = Circuit {
+            let mut circuit = Circuit {
                 reason: "told to".into(),
                 sector,
                 cluster,
@@ -236,6 +244,7 @@ impl World {
                 action: action.code(),
                 ..Circuit::default()
             };
+            self.sign(&mut circuit);
             self.operator_sends(0, &circuit, number);
         }
         // An order that nobody takes shuts nothing.
@@ -246,14 +255,15 @@ impl World {
 }
 
 /// A frame whose payload is wrong somewhere, with a checksum that is right.
-fn reseal(sound: &[u8], chance: u64) -> Vec<u8> {
+pub(super) fn reseal(sound: &[u8], chance: u64) -> Vec<u8> {
     let (head, payload) = sound.split_at(wire::HEADER_LEN);
     let mut payload = payload.to_vec();
     let place = chance as usize % payload.len();
     payload[place] ^= 1 << (chance >> 32 & 7);
-    let kind = wire::Kind::AgentRegistration;
+    let kind = Header::peek(sound).and_then(|header| header.kind().ok());
+    let kind = kind.unwrap_or(wire::Kind::AgentRegistration);
     let crc = wire::check::crc16(&payload);
-    let header = wire::Header::new(kind, 4, 0, payload.len() as u32, crc);
+    let header = Header::new(kind, 4, 0, payload.len() as u32, crc);
     let mut out = zerocopy::IntoBytes::as_bytes(&header).to_vec();
     debug_assert_eq!(out.len(), head.len());
     out.extend(payload);

@@ -3,6 +3,7 @@
 use super::{
     actor::Actor,
     engine::{Queue, Time},
+    forger::Ledger,
     frames::Desk,
     judge::{Breach, Judge},
     measure::Measure,
@@ -71,6 +72,7 @@ pub struct World {
     pub(super) actors: Vec<Actor>,
     pub(super) operator: Operator,
     pub(super) watch: Watch,
+    pub(super) ledger: Ledger,
     pub(super) ups: Slab<Flight<Up>>,
     pub(super) downs: Slab<Flight<Down>>,
     pub(super) rng: Rng,
@@ -96,7 +98,7 @@ impl World {
             }
         }
         let mut rng = Rng::new(plan.seed ^ 0x3E54);
-        let nodes = (0..=plan.children as u8).map(|number| Node::new(number, &plan)).collect();
+        let nodes = (0..=plan.children as u8).map(|number| Node::new(number, &plan, 0)).collect();
         let leaf = |conn: u32| {
             if plan.children == 0 { 0 } else { 1 + (conn % plan.children) as u8 }
         };
@@ -117,6 +119,7 @@ impl World {
             hash: 0xCBF2_9CE4_8422_2325 ^ plan.seed,
             queue: Queue::new(),
             watch: Watch::new(plan.agents),
+            ledger: Ledger::default(),
             ups: Slab::new(),
             downs: Slab::new(),
             desk: Desk::default(),

@@ -25,6 +25,8 @@ pub struct AgentRecord {
     pub capabilities: Vec<Text>,
     /// Chosen by the agent, kept for its life.
     pub agent_id: [u8; 16],
+    /// Its Ed25519 public key; zero for none (SEC-01).
+    pub public_key: [u8; 32],
     /// One-way delay that it expects, milliseconds; 0 for unknown.
     pub latency_ms: f32,
     /// Processing time of a message of weight 0, milliseconds; 0 for unknown.
@@ -43,12 +45,16 @@ pub struct AgentRegistered {
     pub places: Vec<Place>,
     /// The node.
     pub node_id: [u8; 16],
+    /// Its Ed25519 public key, which signs what it coordinates; zero for none.
+    pub node_key: [u8; 32],
     /// When the answer left, node time: the first `origin_ns`.
     pub sent_ns: u64,
     /// Seconds between two heartbeats that the node expects.
     pub heartbeat_s: f32,
+    /// Answers of agents that have a key count only with a signature.
+    pub signed_acks: bool,
     /// Zero.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 3],
     /// Filled in when the payload is encoded.
     pub seal: Seal,
 }
@@ -113,8 +119,8 @@ pub struct AgentHeartbeat {
     pub seal: Seal,
 }
 
-payload!(AgentRegistration, ArchivedAgentRegistration, Kind::AgentRegistration, 1);
-payload!(AgentRegistered, ArchivedAgentRegistered, Kind::AgentRegistered, 1);
+payload!(AgentRegistration, ArchivedAgentRegistration, Kind::AgentRegistration, 2);
+payload!(AgentRegistered, ArchivedAgentRegistered, Kind::AgentRegistered, 2);
 payload!(AgentHeartbeat, ArchivedAgentHeartbeat, Kind::AgentHeartbeat, 1);
 
 const _: () = assert!(size_of::<ArchivedAgentHeartbeat>() == 96);

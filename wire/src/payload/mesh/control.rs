@@ -2,7 +2,7 @@
 
 use crate::{
     Kind,
-    payload::{Seal, Text, payload},
+    payload::{Seal, Text, mesh::Signature, payload},
 };
 use rkyv::{Archive, Serialize};
 
@@ -12,6 +12,8 @@ use rkyv::{Archive, Serialize};
 pub struct Circuit {
     /// For people.
     pub reason: Text,
+    /// Of operators, or of the node above; empty for an order that nobody signed.
+    pub signatures: Vec<Signature>,
     /// Time-ordered.
     pub message_id: [u8; 16],
     /// Hybrid logical clock.
@@ -25,7 +27,7 @@ pub struct Circuit {
     /// Code of [`crate::mesh::Scope`].
     pub scope: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: [u8; 10],
     /// Filled in when the payload is encoded.
     pub seal: Seal,
 }
@@ -37,6 +39,8 @@ pub struct Circuit {
 pub struct Freeze {
     /// Where agents keep their state; empty: where they are.
     pub preserve_state_to: Text,
+    /// Of operators, or of the node above; empty for an order that nobody signed.
+    pub signatures: Vec<Signature>,
     /// Time-ordered.
     pub message_id: [u8; 16],
     /// Hybrid logical clock.
@@ -50,10 +54,10 @@ pub struct Freeze {
     /// Ends a freeze instead of beginning one.
     pub thaw: bool,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: [u8; 10],
     /// Filled in when the payload is encoded.
     pub seal: Seal,
 }
 
-payload!(Circuit, ArchivedCircuit, Kind::Circuit, 1);
-payload!(Freeze, ArchivedFreeze, Kind::Freeze, 1);
+payload!(Circuit, ArchivedCircuit, Kind::Circuit, 2);
+payload!(Freeze, ArchivedFreeze, Kind::Freeze, 2);

@@ -7,7 +7,8 @@ use crate::{
 use rkyv::{Archive, Serialize};
 
 /// A message to one agent, to be READY at `target_ns` (MESHMSG-01..13, -15). The fields from
-/// `sent_ns` to `confidence` differ between the recipients of a message; all others are shared.
+/// `sent_ns` to `confidence` differ between the recipients of a message; all others are shared,
+/// and the signature covers them.
 #[derive(Archive, Serialize, Clone, Debug, Default, PartialEq)]
 #[rkyv(attr(repr(align(16))), derive(Debug))]
 pub struct Coordinate {
@@ -15,6 +16,8 @@ pub struct Coordinate {
     pub payload: Vec<u8>,
     /// What the agent must be able to do.
     pub requires_capabilities: Vec<Text>,
+    /// Ed25519, 64 bytes, by the node's key over the shared fields; empty for none (SIGN-04).
+    pub signature: Vec<u8>,
     /// Time-ordered.
     pub message_id: [u8; 16],
     /// Of the operation this belongs to.
@@ -25,6 +28,8 @@ pub struct Coordinate {
     pub source_agent_id: [u8; 16],
     /// SHA-256 of `payload`.
     pub payload_hash: [u8; 32],
+    /// First bytes of the SHA-256 of the public key that signed; zero for none.
+    pub key_id: [u8; 8],
     /// Hybrid logical clock.
     pub hlc: u64,
     /// Nanoseconds since the Unix epoch on the sender's clock.
@@ -69,6 +74,8 @@ pub struct Coordinate {
 pub struct Ack {
     /// Why not, for a Conflict.
     pub conflict_detail: Text,
+    /// Ed25519, 64 bytes, by the agent's key over all other fields; empty for none.
+    pub signature: Vec<u8>,
     /// Of the COORDINATE.
     pub message_id: [u8; 16],
     /// Handle.
@@ -100,13 +107,13 @@ pub struct Ack {
     /// Code of [`crate::mesh::Trinary`].
     pub state: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 15],
     /// Filled in when the payload is encoded.
     pub seal: Seal,
 }
 
-payload!(Coordinate, ArchivedCoordinate, Kind::Coordinate, 1);
-payload!(Ack, ArchivedAck, Kind::Ack, 1);
+payload!(Coordinate, ArchivedCoordinate, Kind::Coordinate, 2);
+payload!(Ack, ArchivedAck, Kind::Ack, 2);
 
-const _: () = assert!(size_of::<ArchivedCoordinate>() == 192);
-const _: () = assert!(size_of::<ArchivedAck>() == 128);
+const _: () = assert!(size_of::<ArchivedCoordinate>() == 208);
+const _: () = assert!(size_of::<ArchivedAck>() == 144);

@@ -2,7 +2,7 @@
 
 use crate::{
     Kind,
-    payload::{Seal, Text, payload},
+    payload::{Seal, Text, mesh::Signature, payload},
 };
 use rkyv::{Archive, Serialize};
 
@@ -26,6 +26,8 @@ pub struct Gather {
     pub requires_capabilities: Vec<Text>,
     /// Whom, for select capability.
     pub capability: Text,
+    /// Of operators, or of the node above; empty for an order that nobody signed.
+    pub signatures: Vec<Signature>,
     /// Time-ordered.
     pub message_id: [u8; 16],
     /// Of the operation this belongs to.
@@ -77,9 +79,9 @@ pub struct Gather {
     /// Report progress while it lasts.
     pub progress: bool,
     /// Zero.
-    pub reserved: [u8; 12],
+    pub reserved: [u8; 4],
     /// Filled in when the payload is encoded.
     pub seal: Seal,
 }
 
-payload!(Gather, ArchivedGather, Kind::Gather, 1);
+payload!(Gather, ArchivedGather, Kind::Gather, 2);

@@ -97,6 +97,7 @@ impl Crowd {
         AgentRecord {
             capabilities: able.map(|one| Text::from(one.name.as_str())).collect(),
             agent_id: self.fleet.id(index),
+            public_key: self.public_key(index),
             class: self.fleet.class(index).code(),
             ..AgentRecord::default()
         }
@@ -120,7 +121,10 @@ impl Crowd {
             let id = self.sequence;
             let len = match letter {
                 Letter::Beat(beat) => frame::write(&mut frame.0, beat, id, epoch),
-                Letter::Ack(ack) => frame::write(&mut frame.0, &ack.payload(), id, epoch),
+                Letter::Ack(ack) => {
+                    let index = self.members[*at as usize].index;
+                    frame::write(&mut frame.0, &self.signed(index, ack.payload()), id, epoch)
+                }
             };
             let place = self.members[*at as usize].conn as usize;
             match len.ok().and_then(|len| frame.0.get(..len)) {

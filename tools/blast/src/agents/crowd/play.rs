@@ -84,6 +84,7 @@ impl Crowd {
                         Dropped::Expired => "orders_expired",
                         Dropped::Stale => "orders_stale",
                         Dropped::Repeated => "orders_repeated",
+                        Dropped::Unverified => "orders_unverified",
                     },
                     1,
                 ),

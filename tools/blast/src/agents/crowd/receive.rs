@@ -3,7 +3,6 @@
 use super::{Arrival, Crowd, Item, Life, NOBODY};
 use crate::conn::{State, Step};
 use dataplane_core::driver::Time;
-use mesh::agent::Order;
 use wire::{
     ErrorCode, Header, Kind, PAYLOAD_ALIGN,
     check::crc16,
@@ -60,7 +59,7 @@ impl Crowd {
         }
         let read = match header.kind() {
             Ok(Kind::Coordinate) => open::<Coordinate>(payload).map(|message| {
-                let order = Order::of(message, header.timestamp_ns());
+                let order = self.read_order(message, header.timestamp_ns());
                 self.truth.count("orders", 1);
                 match self.member(place, order.handle) {
                     Some(at) => self.travel(at as usize, Arrival::Order(at, order), now),
@@ -126,6 +125,7 @@ impl Crowd {
 
     /// Places for the agents of a connection, in the order of their registration.
     fn take_places(&mut self, place: usize, registered: &ArchivedAgentRegistered, now: Time) {
+        self.meet(registered);
         let (first, count) = self.carried[place];
         if registered.places.len() != count as usize {
             self.truth.count("bad_frames", 1);
