@@ -195,7 +195,7 @@ impl Team {
         ours.set_nonblocking(true)?;
         let control = UnixStream::from_std(ours)?;
         // The program as it runs, even where its file was replaced by another version meanwhile.
-        let program = self.program.as_deref().unwrap_or(Path::new("/proc/self/exe"));
+        let program = self.program.as_deref().unwrap_or_else(|| Path::new("/proc/self/exe"));
         let child = Command::new(program)
             .arg0("butterfly")
             .arg("worker")
