@@ -16,10 +16,11 @@ use std::{
     thread,
 };
 use wire::{
-    Dtype, Operation, Outcome,
+    Dtype, HEADER_LEN, Header, Kind, Operation, Outcome,
     payload::{Heartbeat, LANE_BULK, QueryRequest, TensorWork},
     request::RequestFrame,
 };
+use zerocopy::IntoBytes;
 
 const GEOMETRY: Geometry = Geometry {
     small_slots: 1_200,
@@ -31,8 +32,9 @@ const GEOMETRY: Geometry = Geometry {
     chunks: 256,
     chunk_len: 4 << 10,
 };
-/// What the stub worker answers; the shard passes it on as it is.
-const REPLY: [u8; 160] = [0x5A; 160];
+/// What the stub worker answers behind a header; the shard passes it on as it is.
+const REPLY: [u8; 128] = [0x5A; 128];
+const REPLY_LEN: usize = HEADER_LEN + REPLY.len();
 const OPERATIONS: u32 = 1 << Operation::TopK.code();
 
 struct Node {
@@ -99,9 +101,12 @@ impl Node {
         let mut batch = Vec::new();
         while self.worker.next_batch(usize::MAX, &mut batch).unwrap() > 0 {
             for mut lent in batch.drain(..) {
+                let id = lent.order().message_id;
+                let header = Header::for_payload(Kind::QueryResponse, id, 0, &REPLY);
                 let (_, reply) = lent.parts().unwrap();
-                reply[..REPLY.len()].copy_from_slice(&REPLY);
-                let reply_len = REPLY.len() as u32;
+                reply[..HEADER_LEN].copy_from_slice(header.as_bytes());
+                reply[HEADER_LEN..REPLY_LEN].copy_from_slice(&REPLY);
+                let reply_len = REPLY_LEN as u32;
                 let outcome = Outcome { frames: 1, reply_len, ..Outcome::default() };
                 lent.complete(outcome).unwrap();
             }
@@ -179,7 +184,7 @@ fn heartbeats_take_no_memory_and_few_system_calls() {
 
 #[test]
 fn small_requests_through_a_worker_take_no_memory_and_few_system_calls() {
-    bursts(&request(16), REPLY.len(), |stats| stats.replies.get());
+    bursts(&request(16), REPLY_LEN, |stats| stats.replies.get());
 }
 
 #[test]
