@@ -56,6 +56,8 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// A sleeping worker moves its pulse four times a second; less patience than this would kill
 /// healthy ones.
 const SLEEPER_PATIENCE: Duration = Duration::from_secs(2);
+/// This program as it runs, even where its file was replaced by another version meanwhile.
+const SELF: &str = "/proc/self/exe";
 /// How long a worker may take to go once its control socket is closed.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -165,8 +167,7 @@ impl Team {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let control = UnixStream::from_std(ours)?;
-        // The program as it runs, even where its file was replaced by another version meanwhile.
-        let program = self.program.as_deref().unwrap_or(Path::new("/proc/self/exe"));
+        let program = self.program.as_deref().unwrap_or_else(|| Path::new(SELF));
         let child = Command::new(program)
             .arg0("butterfly")
             .arg("worker")
