@@ -60,6 +60,8 @@ const SETTLED: Duration = Duration::from_secs(10);
 const SLEEPER_PATIENCE: Duration = Duration::from_secs(2);
 /// A worker loses its device once; what has more to say has something else in mind.
 const CHANGES_MAX: u32 = 16;
+/// This program as it runs, even where its file was replaced by another version meanwhile.
+const SELF: &str = "/proc/self/exe";
 /// How long a worker may take to go once its control socket is closed.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -194,8 +196,7 @@ impl Team {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let control = UnixStream::from_std(ours)?;
-        // The program as it runs, even where its file was replaced by another version meanwhile.
-        let program = self.program.as_deref().unwrap_or_else(|| Path::new("/proc/self/exe"));
+        let program = self.program.as_deref().unwrap_or_else(|| Path::new(SELF));
         let child = Command::new(program)
             .arg0("butterfly")
             .arg("worker")

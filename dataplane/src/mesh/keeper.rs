@@ -314,7 +314,8 @@ mod tests {
         fs::write(&file, b"x").expect("writes");
         let error = Keeper::open(&file, sound).expect_err("no directory");
         assert!(error.contains(&file.display().to_string()), "{error}");
-        let error = Keeper::open(&folder.0, |_| Proof::InUse).expect_err("nothing there");
+        fs::write(store::file(&folder.0), b"another's").expect("writes");
+        let error = Keeper::open(&folder.0, |_| Proof::InUse).expect_err("taken");
         assert!(error.contains("another node"), "{error}");
     }
 
