@@ -9,7 +9,7 @@ use dataplane_core::{
     slot::{SlotTable, Tenant},
 };
 use std::hint::black_box;
-use wire::{Dtype, Operation, Work};
+use wire::{Dtype, Operation, Priority, Work};
 
 const SLOTS: u32 = 1_024;
 
@@ -38,12 +38,16 @@ fn tenant(message_id: u64) -> Tenant {
         arrived: 1,
         deadline: 0,
         work: WORK,
+        priority: Priority::Normal,
+        cost: 0,
+        key: 0,
         payload_len: 2_304,
         lending: 0,
         tries: 0,
         worker: WorkerId(0),
         batch: 0,
         lent_at: 0,
+        lent_id: message_id,
         abandoned: false,
     }
 }
@@ -53,7 +57,7 @@ fn pass(slots: &mut SlotTable, batcher: &mut Batcher, requests: u64) -> u64 {
     for id in 0..requests {
         let slot = slots.receive(false, 0, false).expect("there are more slots than requests");
         let arrived = slots.arrive(slot, tenant(id));
-        batcher.add(black_box(id), arrived, &WORK, 0);
+        batcher.add(black_box(id), arrived, &WORK, Priority::Normal, 0);
     }
     batcher.advance(requests, false);
     let mut back = 0;

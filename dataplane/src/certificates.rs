@@ -77,7 +77,7 @@ impl Certificates {
     pub(crate) async fn watch(self: Arc<Self>, mut hangup: Signal, quic: quic::Listeners) {
         let Some(acceptor) = self.acceptor.clone() else { return };
         let mut in_use = stamps(acceptor.files());
-        let mut last = in_use.clone();
+        let mut last = in_use;
         loop {
             let told = tokio::select! {
                 _ = hangup.recv() => true,
@@ -86,7 +86,7 @@ impl Certificates {
             let now = stamps(acceptor.files());
             // Certificate and key change one after the other: not before both are at rest.
             let changed = now != in_use && now == last;
-            last.clone_from(&now);
+            last = now;
             if told || changed {
                 in_use = now;
                 self.reload(&acceptor, &quic);

@@ -125,7 +125,7 @@ Examples:
   butterfly serve --lm-head lm_head.safetensors
   butterfly serve --listen 0.0.0.0:7171 --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
   butterfly serve --quic '[::]:7171' --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
-  butterfly serve --handover /run/butterfly.handover     # started again, it takes over without a gap
+  butterfly serve --handover /run/butterfly.handover   # started again, it takes over at once
 
 In the file, [identity.ROLE] (client, worker-host, agent, node, operator), [identity.local] for
 whoever proves nothing, and [[identity.peer]] with a name bound what they may do:

@@ -352,6 +352,19 @@ fn start_workers(
     (0..workers).map(start).collect()
 }
 
+/// The memory that shards and workers share.
+fn segment(plan: &Plan) -> Result<Arc<Segment>, Failure> {
+    // A driver registers no memory that is read-only to its process.
+    let create = match plan.devices {
+        0 => Segment::create,
+        _ => Segment::create_for_devices,
+    };
+    let segment = create(&memory::layout(plan));
+    segment
+        .map(Arc::new)
+        .map_err(|error| Failure::setup(format!("{error}; lower --bulk-slots or --max-payload")))
+}
+
 impl Node {
     fn start(
         plan: &Plan,
@@ -359,14 +372,7 @@ impl Node {
         basis: Option<SharedFile>,
     ) -> Result<Self, Failure> {
         let certificates = Certificates::new(&plan.security).map_err(Failure::Setup)?;
-        // A driver registers no memory that is read-only to its process.
-        let create = match plan.devices {
-            0 => Segment::create,
-            _ => Segment::create_for_devices,
-        };
-        let segment = create(&memory::layout(plan)).map(Arc::new).map_err(|error| {
-            Failure::setup(format!("{error}; lower --bulk-slots or --max-payload"))
-        })?;
+        let segment = segment(plan)?;
         let shard_doors = doors(plan.shard_cpus.len())?;
         let worker_doors = doors(plan.workers as usize)?;
         let shard_stats = plan.shard_cpus.iter().map(|_| Stats::new()).collect();

@@ -441,6 +441,7 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::units::Span;
+    use proptest::prelude::*;
 
     fn plan(settings: &Settings) -> Result<Plan, PlanError> {
         Plan::new(settings, &[0, 1, 2, 3, 4, 5, 6, 7], 0)
@@ -535,5 +536,80 @@ mod tests {
         assert!(error.contains("sharts") && error.contains("shards"), "{error}");
         let error = toml::from_str::<Settings>("batch_wait = 10").expect_err("no unit").to_string();
         assert!(error.contains("10ms"), "{error}");
+    }
+
+    /// Keys of a configuration, and values of every kind that TOML has.
+    fn line() -> impl Strategy<Value = String> {
+        let keys = [
+            "listen",
+            "uds",
+            "insecure",
+            "shards",
+            "workers",
+            "backend",
+            "worker_sandbox",
+            "poll",
+            "max_payload",
+            "max_connections",
+            "max_in_flight",
+            "small_slots",
+            "bulk_slots",
+            "recv_buffers",
+            "recv_buffer",
+            "agents",
+            "pending_sends",
+            "parent",
+            "role",
+            "name",
+            "batch_size",
+            "batch_wait",
+            "worker_timeout",
+            "peer_timeout",
+            "drain_timeout",
+            "other",
+        ];
+        let words =
+            ["auto", "cpu", "off", "sector", "latency", "127.0.0.1:0", "[::1]:7", "unix:///x"];
+        let value = prop_oneof![
+            any::<i64>().prop_map(|number| number.to_string()),
+            (0_i64..70_000).prop_map(|number| number.to_string()),
+            any::<bool>().prop_map(|flag| flag.to_string()),
+            (any::<u64>(), "(B|KiB|MiB|GiB|ns|us|ms|s|m|h|)")
+                .prop_map(|(n, unit)| { format!("\"{n}{unit}\"") }),
+            (0_u64..5_000, "(KiB|MiB|us|ms|s)").prop_map(|(n, unit)| format!("\"{n}{unit}\"")),
+            prop::sample::select(words.to_vec()).prop_map(|word| format!("\"{word}\"")),
+            prop::sample::select(words.to_vec()).prop_map(|word| format!("[\"{word}\"]")),
+            "[ -~]{0,12}",
+        ];
+        (prop::sample::select(keys.to_vec()), value)
+            .prop_map(|(key, value)| format!("{key} = {value}"))
+    }
+
+    proptest! {
+        /// Any text is a plan within its bounds, or a refusal that says something.
+        #[test]
+        fn sec_no_configuration_makes_the_plan_panic(
+            lines in prop::collection::vec(line(), 0..6),
+            cores in 0_usize..5,
+        ) {
+            let settings = match toml::from_str::<Settings>(&lines.join("\n")) {
+                Ok(settings) => settings,
+                Err(error) => {
+                    prop_assert!(!error.to_string().is_empty());
+                    return Ok(());
+                }
+            };
+            let cpus: Vec<usize> = (0..cores).collect();
+            match Plan::new(&settings, &cpus, 0) {
+                Ok(plan) => {
+                    prop_assert!((1..=64).contains(&plan.shards()));
+                    prop_assert!((1..=64).contains(&plan.workers));
+                    let layout = crate::memory::layout(&plan);
+                    // Too much for this machine is said; nothing overflows on the way.
+                    prop_assert!(layout.bytes().is_ok() || crate::memory::sum(&plan).is_err());
+                }
+                Err(refusal) => prop_assert!(refusal.to_string().contains(" = ")),
+            }
+        }
     }
 }

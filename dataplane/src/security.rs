@@ -43,7 +43,7 @@ impl Security {
             let remedy = "without TLS loopback is plain: name certificates with --tls-cert";
             return Err(refuse("plain_loopback", false, remedy));
         }
-        let plain_loopback = settings.plain_loopback.unwrap_or(tls.is_none());
+        let plain_loopback = settings.plain_loopback.unwrap_or_else(|| tls.is_none());
         let security = Self { tls, plain_loopback, insecure };
         if let Some(parent) = parent {
             security.check_parent(parent)?;

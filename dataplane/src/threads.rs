@@ -268,9 +268,10 @@ fn run(seed: Seed, ready: &mpsc::Sender<Result<(), String>>) {
         if events == 0 || until_look == 0 {
             until_look = TURNS_PER_LOOK;
             seed.driver_stats.publish(driver.counters());
-            if !told && shard.finished() {
-                told = seed.finished.send(seed.index).is_ok();
-            }
+        }
+        // At once: an idle shard may not turn again.
+        if !told && shard.finished() {
+            told = seed.finished.send(seed.index).is_ok();
         }
     }
 }

@@ -27,7 +27,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::{net::UnixStream as StdUnixStream, process::ExitStatusExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     rc::Rc,
     sync::{
@@ -60,6 +60,8 @@ const SETTLED: Duration = Duration::from_secs(10);
 const SLEEPER_PATIENCE: Duration = Duration::from_secs(2);
 /// A worker loses its device once; what has more to say has something else in mind.
 const CHANGES_MAX: u32 = 16;
+/// This program as it runs, even where its file was replaced by another version meanwhile.
+const SELF: &str = "/proc/self/exe";
 /// How long a worker may take to go once its control socket is closed.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -194,11 +196,9 @@ impl Team {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let control = UnixStream::from_std(ours)?;
-        let program = match &self.program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()?,
-        };
+        let program = self.program.as_deref().unwrap_or_else(|| Path::new(SELF));
         let child = Command::new(program)
+            .arg0("butterfly")
             .arg("worker")
             .args(["--backend", self.backend.name(), "--poll", self.poll.name()])
             .args(["--sandbox", self.sandbox.name()])

@@ -157,16 +157,15 @@ impl Shard {
         };
         self.learn(cx.now, worker, &tenant, &outcome);
         let alive = self.conns.open_mut(tenant.conn).is_some_and(|c| c.life == tenant.conn_life);
-        let code = match outcome.status {
-            0 if self.is_reply(cx, slot, &tenant, &outcome) => None,
-            0 => Some(None),
-            status => Some(ErrorCode::from_code(status)),
-        };
         let wanted = alive && !tenant.abandoned;
-        match code {
-            None => self.keep(cx, &tenant, slot, outcome.reply_len, wanted),
-            Some(None) if wanted && tenant.tries < LENDINGS_MAX => {}
-            Some(_) => self.forget(tenant.key, slot),
+        let reason = ErrorCode::from_code(outcome.status);
+        let answered = outcome.status == 0 && self.is_reply(cx, slot, &tenant, &outcome);
+        let lied = !answered && reason.is_none();
+        let again = lied && wanted && tenant.tries < LENDINGS_MAX;
+        if answered {
+            self.keep(cx, &tenant, slot, outcome.reply_len, wanted);
+        } else if !again {
+            self.forget(tenant.key, slot);
         }
         if !wanted {
             if !tenant.abandoned {
@@ -176,17 +175,16 @@ impl Shard {
             self.freed = true;
             return;
         }
-        // Neither an answer nor a reason.
-        if code == Some(None) {
+        if lied {
             self.lie(cx, worker);
-            if tenant.tries < LENDINGS_MAX {
-                self.admission.queue(&tenant);
-                let again = self.slots.run_again(ready, deadline);
-                self.batcher.retry([(again, tenant.work, tenant.priority)].into_iter());
-                return;
-            }
         }
-        let code = code.map(|code| code.unwrap_or(ErrorCode::WorkerFailed));
+        if again {
+            self.admission.queue(&tenant);
+            let again = self.slots.run_again(ready, deadline);
+            self.batcher.retry([(again, tenant.work, tenant.priority)].into_iter());
+            return;
+        }
+        let code = (!answered).then(|| reason.unwrap_or(ErrorCode::WorkerFailed));
         self.stats.latency.record(cx.now.saturating_sub(tenant.arrived));
         match code {
             None => {

@@ -179,11 +179,14 @@ impl Shard {
     /// Draining, and nothing is under way any more.
     #[must_use]
     pub fn finished(&self) -> bool {
+        if !self.draining {
+            return false;
+        }
         let ledger = self.slots.ledger();
         let busy = ledger.arrived + ledger.lent + ledger.ready + ledger.sending;
         let mesh_idle = self.mesh.as_ref().is_none_or(|mesh| mesh.is_idle());
         let idle = busy == 0 && self.egress.is_idle() && self.deferred.is_empty();
-        self.draining && idle && mesh_idle
+        idle && mesh_idle
     }
 
     /// Takes in anything but bytes.

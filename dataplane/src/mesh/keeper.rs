@@ -1,4 +1,5 @@
-//! Keeps the mesh's state: a thread of its own that writes, because a disk may take its time or refuse.
+//! Keeps the mesh's state: a thread of its own that writes, because a disk may take its time or
+//! refuse.
 //!
 //! A disk that is full or can only be read costs the state, not the node: it is said once, shown in
 //! the figures, and tried again until it works. Of what could not be written the last snapshot is
@@ -313,7 +314,8 @@ mod tests {
         fs::write(&file, b"x").expect("writes");
         let error = Keeper::open(&file, sound).expect_err("no directory");
         assert!(error.contains(&file.display().to_string()), "{error}");
-        let error = Keeper::open(&folder.0, |_| Proof::InUse).expect_err("nothing there");
+        fs::write(store::file(&folder.0), b"another's").expect("writes");
+        let error = Keeper::open(&folder.0, |_| Proof::InUse).expect_err("taken");
         assert!(error.contains("another node"), "{error}");
     }
 

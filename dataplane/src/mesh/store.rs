@@ -1,5 +1,5 @@
-//! The file that keeps what of the mesh outlives the process: the registry's snapshot, the history of
-//! the map, and the results of gathers. Every record carries a checksum of its own.
+//! The file that keeps what of the mesh outlives the process: the registry's snapshot, the history
+//! of the map, and the results of gathers. Every record carries a checksum of its own.
 //!
 //! A file that was torn by a crash is repaired by the database: what was committed is there. One
 //! whose bytes are damaged is another matter, and no library reads every such file without a panic;

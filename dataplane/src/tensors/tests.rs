@@ -114,4 +114,40 @@ proptest! {
         let data_start = bytes.len() - rows * cols - rows * 4;
         prop_assert_eq!(data_start % DATA_ALIGN, 0);
     }
+
+    /// A file made worse, and shapes that nobody would write: refused, or read to its last row.
+    #[test]
+    fn sec_no_tensor_file_makes_the_reader_panic(
+        shape in prop::collection::vec(
+            prop_oneof![0_u64..5, Just(u64::MAX), Just(1 << 62), any::<u64>()],
+            0..5,
+        ),
+        offsets in prop_oneof![Just((0_u64, 24_u64)), any::<(u64, u64)>()],
+        dtype in prop::sample::select(vec!["F32", "F16", "BF16", "I8", "U64", "F4", "?"]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let (from, to) = offsets;
+        let head = format!(
+            "{{\"t\":{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":[{from},{to}]}}}}"
+        );
+        let mut bytes = (head.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(head.as_bytes());
+        bytes.resize(bytes.len() + 24, 7);
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let folder = Folder::new("hostile");
+        let path = folder.0.join("h.safetensors");
+        fs::write(&path, &bytes).expect("writes");
+        let Ok(file) = TensorFile::open(&path) else { return Ok(()) };
+        for name in file.names() {
+            let name = name.split(' ').next().unwrap_or_default();
+            let Ok(rows) = file.rows(name) else { continue };
+            prop_assert!(rows.rows * rows.row_bytes() <= bytes.len() as u64);
+            let mut last = Vec::new();
+            rows.read(rows.rows - 1, 1, &mut last).expect("it is in the file");
+            prop_assert_eq!(last.len() as u64, rows.row_bytes());
+        }
+    }
 }

@@ -20,13 +20,16 @@ const GATHERS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("gath
 /// What a damaged file is told from a sound one by.
 const PAGE: usize = 4_096;
 
+/// Results of gathers by their ids.
+type Gathers = BTreeMap<[u8; 16], Vec<u8>>;
+
 /// The exit code of the proof of a file; `None` where the proving process died of it.
 fn prove(file: &Path) -> Option<i32> {
     run(&["prove-state", file.to_str().expect("text")]).status.code()
 }
 
 /// All that a sound file says: the registry's snapshot and the results of gathers.
-fn contents(file: &Path) -> (Option<Vec<u8>>, BTreeMap<[u8; 16], Vec<u8>>) {
+fn contents(file: &Path) -> (Option<Vec<u8>>, Gathers) {
     let db = Database::open(file).expect("sound");
     let read = db.begin_read().expect("reads");
     let snapshot = read

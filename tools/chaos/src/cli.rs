@@ -1,10 +1,11 @@
 //! The command line.
 
 use crate::{
-    liar,
+    crowd, liar,
     plan::Kind,
     report,
     run::{Ask, run},
+    soak, succession,
 };
 use clap::{Args, Parser, Subcommand};
 use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
@@ -14,6 +15,9 @@ Examples:
   chaos --minutes 5 --seed 7
   chaos --minutes 1 --seed 1 --faults worker-kill,node-kill --json report.json
   chaos --seconds 20 --seeds 1..9
+  chaos --handovers 5
+  chaos --soak --minutes 60
+  chaos --crowd 10000 --minutes 2
 
 Exit codes: 0 every request has its account and nothing else went wrong, 1 something went wrong,
 2 it could not start";
@@ -53,6 +57,18 @@ struct ChaosArgs {
     /// Only these kinds, all of them in every run [default: all, some left out by the seed]
     #[arg(long, value_delimiter = ',', value_parser = kind, value_name = "KINDS")]
     faults: Vec<Kind>,
+    /// In place of faults: a steady load, and whether anything grows
+    #[arg(long, conflicts_with_all = ["faults", "seed", "seeds", "crowd", "handovers"])]
+    soak: bool,
+    /// In place of faults: so many garbage, slow, half-open and idle connections beside the load
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10000",
+          value_parser = clap::value_parser!(u32).range(4..=60_000),
+          conflicts_with_all = ["faults", "seed", "seeds", "handovers"])]
+    crowd: Option<u32>,
+    /// In place of faults: so many nodes after each other at the same address
+    #[arg(long, value_name = "N", conflicts_with_all = ["faults", "seed", "seeds"],
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    handovers: Option<u32>,
     /// Requests per second over all clients
     #[arg(long, default_value_t = 600.0, value_name = "N")]
     rate: f64,
@@ -71,6 +87,8 @@ struct WorkerArgs {
     backend: String,
     #[arg(long)]
     poll: String,
+    #[arg(long)]
+    sandbox: String,
     #[arg(long)]
     device: u16,
 }
@@ -120,7 +138,12 @@ fn worker(args: &WorkerArgs) -> ExitCode {
         "balanced" => worker::Poll::Balanced,
         _ => worker::Poll::Frugal,
     };
-    liar::run(&worker::Args { backend, poll, device: args.device })
+    let sandbox = match args.sandbox.as_str() {
+        "require" => worker::sandbox::Mode::Require,
+        "off" => worker::sandbox::Mode::Off,
+        _ => worker::sandbox::Mode::Auto,
+    };
+    liar::run(&worker::Args { backend, poll, device: args.device, sandbox })
 }
 
 /// Length of a run from minutes or seconds.
@@ -136,6 +159,9 @@ fn chaos(args: &ChaosArgs) -> Result<bool, String> {
     let length = length(args.minutes, args.seconds)?;
     if !(1.0..=1e6).contains(&args.rate) {
         return Err("--rate takes from 1 to a million requests per second".to_owned());
+    }
+    if let Some(done) = other(args, length)? {
+        return Ok(done);
     }
     let swarm = args.faults.is_empty();
     let kinds = if swarm { Kind::ALL.to_vec() } else { args.faults.clone() };
@@ -158,6 +184,26 @@ fn chaos(args: &ChaosArgs) -> Result<bool, String> {
     }
     write_report(args.json.as_ref(), &lines)?;
     Ok(holds)
+}
+
+/// What is asked for in place of faults; `None` where nothing is.
+fn other(args: &ChaosArgs, length: Duration) -> Result<Option<bool>, String> {
+    let (text, json, holds) = if args.soak {
+        let soak = soak::run(length, args.rate)?;
+        (report::words(&soak.account) + "\n" + &soak.text(), soak.json(), soak.holds())
+    } else if let Some(count) = args.crowd {
+        let crowd = crowd::run(length, args.rate, count as usize)?;
+        (crowd.text(), crowd.json(), crowd.holds())
+    } else if let Some(count) = args.handovers {
+        let pause = Duration::from_secs(2).min(length / (count + 1));
+        let outcome = succession::run(count, pause, args.rate)?;
+        (outcome.text(), outcome.json(), outcome.holds())
+    } else {
+        return Ok(None);
+    };
+    println!("{text}");
+    write_report(args.json.as_ref(), &format!("{json}\n"))?;
+    Ok(Some(holds))
 }
 
 fn write_report(file: Option<&PathBuf>, lines: &str) -> Result<(), String> {

@@ -158,7 +158,7 @@ impl Loop {
 
     fn connect(&mut self) {
         let target = self.target.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match connect_socket(&target, CONNECT) {
+        match connect_socket(&target, None, CONNECT) {
             Ok(socket) => {
                 self.lives += 1;
                 self.account.connections += 1;

@@ -113,13 +113,14 @@ fn serve(lie: Lie) -> Result<(), String> {
     let control = io::stdin();
     let control = control.as_fd();
     let offer = receive_offer(control).map_err(|error| error.to_string())?;
-    let segment = Segment::attach(offer.segment).map_err(|error| error.to_string())?;
+    let segment = Segment::attach(offer.files).map_err(|error| error.to_string())?;
     let segment = Arc::new(segment);
     let doors = offer.shards.into_iter().map(Door::from_fd).collect();
     let side = WorkerSide::new(&segment, offer.worker, Door::from_fd(offer.door), doors);
     let ready = Answer::Ready {
         pid: getpid().as_raw_nonzero().get().cast_unsigned(),
         operations: u32::MAX,
+        sandbox: 0,
         backend: "cpu".to_owned(),
         text: format!("lies: {}", lie.name()),
     };

@@ -4,6 +4,7 @@
 mod cli;
 mod client;
 mod conn;
+mod crowd;
 mod inject;
 mod ledger;
 mod liar;
@@ -15,7 +16,10 @@ mod proxy;
 mod report;
 mod requests;
 mod run;
+mod sample;
+mod soak;
 mod stage;
+mod succession;
 
 use std::process::ExitCode;
 

@@ -135,7 +135,7 @@ mod tests {
         ) {
             let mut now = Instant::now();
             let mut pipe = Pipe::new(seed);
-            let (mut next, mut sent, mut got) = (0_u8, Vec::new(), Vec::new());
+            let (mut next, mut sent, mut got) = (0_u8, Vec::<u8>::new(), Vec::<u8>::new());
             for (what, size, ms) in steps {
                 let weather = Weather {
                     delay: ms as u32 * MS,

@@ -43,7 +43,7 @@ fn run(addr: &Addr, stop: &AtomicBool) -> (u64, u64) {
     while !stop.load(Relaxed) {
         thread::sleep(PAUSE);
         if client.is_none() {
-            client = Client::connect(addr, options).ok();
+            client = Client::connect(addr, options.clone()).ok();
         }
         let Some(connected) = &mut client else { continue };
         let ask = Gather { window_ns: 50_000_000, timeout_ns: 1_000_000_000, ..Gather::default() };

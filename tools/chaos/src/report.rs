@@ -123,7 +123,7 @@ pub(crate) fn text(outcome: &Outcome) -> String {
         let (first, full) = (of(|it| it.first), of(|it| it.full));
         if let (Some(worst_first), Some(worst_full)) = (first.last(), full.last()) {
             text += &format!(
-                "after {kind}: first answer {:.0?} (worst {:.0?}), full rate {:.0?} (worst {:.0?})\n",
+                "after {kind}: first answer {:.0?}, worst {:.0?}; full rate {:.0?}, worst {:.0?}\n",
                 first[first.len() / 2],
                 worst_first,
                 full[full.len() / 2],

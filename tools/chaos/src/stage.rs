@@ -16,7 +16,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -92,7 +92,8 @@ impl Ground {
 impl Drop for Ground {
     fn drop(&mut self) {
         if self.has_disk {
-            command(&["umount", text(&self.state())]);
+            // Lazily: what was killed a moment ago may still have a file open.
+            command(&["umount", "-l", text(&self.state())]);
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
@@ -152,10 +153,12 @@ pub(crate) fn setup(ground: &Ground, flags: &[&str]) -> Result<Setup, String> {
 /// The stage.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    pub(crate) ground: Ground,
-    setup: Setup,
+    // Ends before the ground goes from under it.
     node: Mutex<Node>,
     pub(crate) proxy: Proxy,
+    pub(crate) ground: Ground,
+    setup: Setup,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
     /// The next end of the node is meant.
     doomed: AtomicBool,
     /// Times the node was started again.
@@ -174,20 +177,22 @@ impl Stage {
         let node = Node::start(&setup, None)?;
         let proxy = Proxy::start(node.tcp, seed).map_err(|error| error.to_string())?;
         let stage = Arc::new(Self {
-            ground,
-            setup,
             node: Mutex::new(node),
             proxy,
+            ground,
+            setup,
+            supervisor: Mutex::default(),
             doomed: AtomicBool::new(false),
             restarts: AtomicU64::new(0),
             troubles: Mutex::default(),
             over: AtomicBool::new(false),
         });
         let watched = Arc::clone(&stage);
-        thread::Builder::new()
+        let supervisor = thread::Builder::new()
             .name("supervisor".to_owned())
             .spawn(move || watched.supervise())
             .map_err(|error| error.to_string())?;
+        *stage.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(supervisor);
         Ok(stage)
     }
 
@@ -207,12 +212,17 @@ impl Stage {
         Addr::Unix(self.setup.uds.clone())
     }
 
-    /// Kills the node; the supervisor starts another.
+    /// Kills the node, and waits until the supervisor has started another.
     pub(crate) fn kill_node(&self) {
-        let mut node = self.node();
-        self.doomed.store(true, Relaxed);
-        node.signal(rustix::process::Signal::KILL);
-        node.wait(Duration::from_secs(10));
+        let lives = self.restarts.load(Relaxed);
+        {
+            let node = self.node();
+            self.doomed.store(true, Relaxed);
+            node.signal(rustix::process::Signal::KILL);
+        }
+        while self.restarts.load(Relaxed) == lives && !self.over.load(Relaxed) {
+            thread::sleep(LOOK);
+        }
     }
 
     /// Kills the node, and starts another in a world that `between` has changed.
@@ -265,8 +275,12 @@ impl Stage {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Nothing is started again from now on.
+    /// Nothing is started again from now on, and nobody but the caller has the stage.
     pub(crate) fn end(&self) {
         self.over.store(true, Relaxed);
+        let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(supervisor) = supervisor {
+            let _ = supervisor.join();
+        }
     }
 }

@@ -8,6 +8,7 @@
 mod bytes;
 mod codecs;
 mod frames;
+mod handshakes;
 mod meshes;
 pub mod mutate;
 #[allow(unsafe_code, reason = "says when a worker is no more")]
@@ -51,6 +52,8 @@ pub const TARGETS: &[Target] = &[
     target("segment", segment::run, segment::seeds),
     target("answers", segment::answers, segment::answer_seeds),
     target("mesh", meshes::node, meshes::seeds),
+    target("identities", handshakes::identities, handshakes::identity_seeds),
+    target("handshake", handshakes::handshake, handshakes::handshake_seeds),
     target("snapshot", meshes::snapshot, meshes::snapshot_seeds),
 ];
 

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         (_, Err(error)) => return refuse(&format!("{seconds}: {error}")),
     };
     let folders: Vec<&Path> = folders.iter().map(Path::new).collect();
-    write_down_failures(target.0, folders.first().copied().unwrap_or(Path::new(".")));
+    write_down_failures(target.0, folders.first().copied().unwrap_or_else(|| Path::new(".")));
     let runs = run(target.0, target.1, &corpus(target.0, &folders));
     // As libFuzzer says it.
     println!("stat::number_of_executed_units: {runs}");

@@ -95,7 +95,7 @@ impl World {
             6 => {
                 let honest = self.volleys.pop();
                 let (number, shard, sent) =
-                    honest.unwrap_or((input.word(), u16::from(input.byte()), input.word()));
+                    honest.unwrap_or_else(|| (input.word(), input.byte().into(), input.word()));
                 let report = VolleyReport { number, shard, sent, ..VolleyReport::default() };
                 self.call(|mesh, now, out| mesh.volley_done(now, &report, out));
             }
@@ -111,7 +111,12 @@ pub(crate) fn node(bytes: &[u8]) {
         world.step(&mut input);
     }
     // Longer than any gather may take.
-    (0..700).for_each(|_| world.pass(SECOND));
+    for _ in 0..700 {
+        if world.mesh.running() == 0 {
+            break;
+        }
+        world.pass(SECOND);
+    }
     assert_eq!(world.mesh.running(), 0, "every gather ends");
 }
 

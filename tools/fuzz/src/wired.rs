@@ -119,7 +119,7 @@ pub(crate) fn responses(bytes: &[u8]) {
 pub(crate) fn packed(bytes: &[u8]) {
     let mut input = Input(bytes);
     let code = u16::from(input.byte());
-    let Some(compression) = Compression::from_code(code.into()) else { return };
+    let Some(compression) = Compression::from_code(code) else { return };
     let mut out = vec![0xEE; RESTORED_MAX + 1];
     if let Ok(len) = pack::restore_into(compression, input.0, &mut out[..RESTORED_MAX]) {
         assert!(len <= RESTORED_MAX);

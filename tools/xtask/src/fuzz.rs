@@ -22,11 +22,15 @@ const HARNESS: &str = "tools/fuzz/libfuzzer";
 const TREE: &str = "tools/fuzz/corpus";
 /// Coverage for the fuzzer and checks of memory. `sanitizer` is unstable in name only on this
 /// target; the bootstrap variable lets a stable compiler take it.
-const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Ccodegen-units=1 \
+const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address \
     -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
-    -Cllvm-args=-simplifycfg-branch-fold-threshold=0";
+    -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares \
+    -Cllvm-args=-simplifycfg-branch-fold-threshold=0 -Ccodegen-units=1";
+/// What a thread keeps until the process ends is no leak; and memory that was given back is watched
+/// for a while, not for so long that making it again is most of the time.
+pub(crate) const ASAN: &str = "detect_leaks=0:quarantine_size_mb=16:malloc_context_size=4";
 /// One input may take so long; what takes longer hangs.
 const INPUT_SECONDS: u32 = 20;
 /// As a run says how many inputs it took.
@@ -99,8 +103,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> ExitCode {
 
 impl Runner {
     fn new(root: &Path, plain_only: bool) -> Result<Self, String> {
-        let target = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| root.join("target"), |folder| root.join(PathBuf::from(folder)));
+        let target = crate::target();
         let built = Command::new("cargo")
             .args(["build", "--quiet", "--package", "fuzz"])
             .current_dir(root)
@@ -241,8 +244,7 @@ fn under_libfuzzer(harness: &Path, made: &Path, name: &str, seconds: u64) -> Com
     let mut command = Command::new(harness);
     command
         .env("FUZZ_TARGET", name)
-        // What a thread keeps until the process ends is no leak.
-        .env("ASAN_OPTIONS", "detect_leaks=0")
+        .env("ASAN_OPTIONS", ASAN)
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-timeout={INPUT_SECONDS}"))
         .args(["-max_len=16384", "-rss_limit_mb=3072", "-print_final_stats=1"])

@@ -1,10 +1,13 @@
 //! `cargo xtask`: the one door to everything that keeps this tree in order.
 #![forbid(unsafe_code)]
 
+mod chaos;
 mod ci;
 mod deny;
 mod fuzz;
 mod kernels;
+mod reproduce;
+mod sbom;
 mod steps;
 mod tidy;
 
@@ -19,9 +22,12 @@ cargo xtask <command>
   ci [--only A,B] [--skip A,B] [--list]   every gate, in order, with a table at the end
   tidy                                    reads the sources: sizes, bans, arrows, dead files
   kernels [--check]                       makes the GPU code from its sources, or compares it
+  chaos [--debug] [...]                   real nodes under faults; chaos --help says more
   deny                                    licences and sources of all dependencies, without tools
   fuzz [--seconds N] [--target A,B] [--jobs J] [--keep] [--plain]
                                           hostile bytes through every reader, N seconds each
+  sbom                                    what is in the program, as CycloneDX in target/
+  reproduce                               two release builds in two folders: the same bytes?
   help                                    this text
 
 `ci` goes on after a failing step, so that one run shows everything, and ends with exit code 1.";
@@ -59,6 +65,9 @@ fn main() -> ExitCode {
             Ok(options) => fuzz::run(&root(), &options),
             Err(message) => refuse(&message),
         },
+        "chaos" => chaos::run(&root(), rest),
+        "sbom" => done("sbom", sbom::write(&root(), &target())),
+        "reproduce" => done("reproduce", reproduce::check(&root(), &target())),
         "deny" => report("deny", &deny::check(&root())),
         other => refuse(&format!("unknown command `{other}`")),
     }
@@ -72,6 +81,22 @@ fn root() -> PathBuf {
         .nth(2)
         .expect("tools/xtask lies two folders below the root")
         .to_path_buf()
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |folder| root().join(PathBuf::from(folder)))
+}
+
+fn done(name: &str, result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            println!("{name}: {why}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn refuse(message: &str) -> ExitCode {

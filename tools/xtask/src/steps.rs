@@ -87,7 +87,9 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "clippy",
         question: "does the compiler or clippy warn?",
-        work: |_| calls(&["cargo clippy --workspace --all-targets --quiet -- -D warnings"]),
+        work: |_| {
+            calls(&["cargo clippy --locked --workspace --all-targets --quiet -- -D warnings"])
+        },
     },
     Step { name: "docs", question: "is every public item documented?", work: |_| docs_work() },
     Step {
@@ -101,7 +103,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "demo",
         question: "does the first command of the README work?",
-        work: |_| calls(&["cargo run --release --quiet -- demo --seconds 2"]),
+        work: |_| calls(&["cargo run --locked --release --quiet -- demo --seconds 2"]),
     },
     Step {
         name: "sim",
@@ -110,8 +112,19 @@ pub(crate) const STEPS: &[Step] = &[
         // time.
         work: |_| {
             calls(&[
-                "cargo run --release --quiet --package sim -- --seeds 0..200",
-                "cargo run --release --quiet --package sim -- mesh --seeds 0..200",
+                "cargo run --locked --release --quiet --package sim -- --seeds 0..200",
+                "cargo run --locked --release --quiet --package sim -- mesh --seeds 0..200",
+            ])
+        },
+    },
+    Step {
+        name: "chaos",
+        question: "does every request have its account while processes and links fail?",
+        work: |_| {
+            calls(&[
+                "cargo build --release --quiet --package dataplane",
+                "cargo run --release --quiet --package chaos -- --seconds 12 --seeds 1..3 --quiet",
+                "cargo run --release --quiet --package chaos -- --seconds 8 --handovers 3",
             ])
         },
     },
@@ -119,7 +132,7 @@ pub(crate) const STEPS: &[Step] = &[
     Step {
         name: "test",
         question: "does every test pass?",
-        work: |_| calls(&["cargo test --workspace"]),
+        work: |_| calls(&["cargo test --locked --workspace"]),
     },
 ];
 
@@ -135,19 +148,30 @@ fn calls(lines: &[&str]) -> Work {
 
 fn docs_work() -> Work {
     Work::Calls(vec![
-        Call::new("cargo doc --workspace --no-deps --quiet").with("RUSTDOCFLAGS", "-D warnings"),
+        Call::new("cargo doc --locked --workspace --no-deps --quiet")
+            .with("RUSTDOCFLAGS", "-D warnings"),
     ])
 }
 
-/// cargo-deny where it is installed (its advisories need a network, so they are not asked for
-/// here); elsewhere our own reading of licences and sources against the same list.
+/// cargo-deny where it is installed, with advisories where their database is; elsewhere our own
+/// reading of licences and sources against the same list.
 fn deny_work(root: &Path) -> Work {
     if answers("cargo deny --version") {
-        calls(&["cargo deny --config .deny.toml check bans licenses sources"])
+        let what = "bans licenses sources";
+        let advisories = if advisories_are_here() { " advisories" } else { "" };
+        let call = format!("cargo deny --config .deny.toml check -d {what}{advisories}");
+        calls(&[&call])
     } else {
         println!("cargo-deny is not installed: xtask reads licences and sources by itself");
         Work::Findings(deny::check(root))
     }
+}
+
+/// True where cargo-deny has fetched its advisories before: the gates need no network.
+fn advisories_are_here() -> bool {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    home.is_some_and(|home| home.join("advisory-dbs").is_dir())
 }
 
 fn kernels_work(root: &Path) -> Work {
@@ -162,8 +186,8 @@ fn loom_work(root: &Path) -> Work {
         return Work::Absent("worker/link has no tests/loom.rs");
     }
     Work::Calls(vec![
-        Call::new("cargo test --release --package link --test loom")
-            .with("CARGO_TARGET_DIR", &apart(root, "loom"))
+        Call::new("cargo test --locked --release --package link --test loom")
+            .with("CARGO_TARGET_DIR", &apart("loom"))
             .with("RUSTFLAGS", "--cfg loom"),
     ])
 }
@@ -172,7 +196,7 @@ fn loom_work(root: &Path) -> Work {
 const UNSAFE_PACKAGES: &str = "--package link --package dataplane-uring --package kernels";
 
 /// Miri where the toolchain has it, else AddressSanitizer, whose runtime comes with the compiler.
-fn memory_work(root: &Path) -> Work {
+fn memory_work(_: &Path) -> Work {
     if answers("cargo miri --version") {
         return calls(&["cargo miri test --package link --lib --quiet"]);
     }
@@ -180,23 +204,29 @@ fn memory_work(root: &Path) -> Work {
     // compiler take it.
     Work::Calls(vec![
         Call::new(&format!(
-            "cargo test {UNSAFE_PACKAGES} --lib --tests --target x86_64-unknown-linux-gnu"
+            "cargo test --locked {UNSAFE_PACKAGES} --lib --tests --target x86_64-unknown-linux-gnu"
         ))
-        .with("CARGO_TARGET_DIR", &apart(root, "asan"))
+        .with("CARGO_TARGET_DIR", &apart("asan"))
         .with("RUSTC_BOOTSTRAP", "1")
         .with("RUSTFLAGS", "-Zsanitizer=address"),
     ])
 }
 
-/// Mutated frames through every reader, and generated values with sixteen times the usual cases.
+/// Mutated frames through every reader, generated values with sixteen times the usual cases, and a
+/// moment of the fuzzer.
 fn fuzz_work(root: &Path) -> Work {
     if !root.join("wire/tests/hostile.rs").exists() {
         return Work::Absent("wire has no tests/hostile.rs");
     }
     Work::Calls(vec![
-        Call::new("cargo test --package wire --test hostile --test roundtrip --test packing")
+        Call::new(
+            "cargo test --locked --package wire --test hostile --test roundtrip --test packing",
+        )
+        .with("PROPTEST_CASES", "4096"),
+        Call::new("cargo test --locked --package codec --test suite any_")
             .with("PROPTEST_CASES", "4096"),
-        Call::new("cargo test --package codec --test suite any_").with("PROPTEST_CASES", "4096"),
+        // A few seconds for each target: that they run, and that the corpus holds.
+        Call::new("cargo xtask fuzz --seconds 3"),
     ])
 }
 
@@ -204,14 +234,12 @@ fn fuzz_work(root: &Path) -> Work {
 /// compiles no dependency a second time. Without `--bench` every bench takes its smallest input
 /// once.
 fn bench_work(_: &Path) -> Work {
-    calls(&["cargo test --workspace --quiet --bench *"])
+    calls(&["cargo test --locked --workspace --quiet --bench *"])
 }
 
 /// A target folder of its own for a build with other flags, so that the ordinary one stays warm.
-fn apart(root: &Path, name: &str) -> String {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| root.join("target"), |folder| root.join(PathBuf::from(folder)));
-    target.join(name).display().to_string()
+fn apart(name: &str) -> String {
+    crate::target().join(name).display().to_string()
 }
 
 /// True if the program runs and is content.

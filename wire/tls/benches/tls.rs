@@ -201,7 +201,7 @@ fn seal(criterion: &mut Criterion, world: &World, size: usize) {
             let nonce = peer.nonce();
             let (head, inner) = record.split_at_mut(HEAD);
             let tag = peer.key.seal_in_place_separate_tag(nonce, Aad::from(&*head), inner);
-            black_box(tag.expect("seals"));
+            let _ = black_box(tag.expect("seals"));
         });
     });
     group.finish();

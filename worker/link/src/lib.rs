@@ -12,11 +12,11 @@
 //!
 //! # What is trusted
 //! Both processes are one build of one program (the handshake compares the layout hash), but a
-//! worker may crash at any instruction, scribble, or be in the hands of an attacker. So nothing that
-//! is read from shared memory is used as an index, a length or a type before it was checked, and it
-//! is read once; what has to be read twice, the requests, workers cannot write to (`mapping`). What
-//! a wild worker can do is spoil replies, and delay; what it cannot do is make the node panic or
-//! leave its memory.
+//! worker may crash at any instruction, scribble, or be in the hands of an attacker. So nothing
+//! that is read from shared memory is used as an index, a length or a type before it was checked,
+//! and it is read once; what has to be read twice, the requests, workers cannot write to (see
+//! `mapping`). What a wild worker can do is spoil replies, and delay; what it cannot do is make the
+//! node panic or leave its memory.
 #![deny(unsafe_code)]
 
 pub mod door;

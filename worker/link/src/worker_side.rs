@@ -172,8 +172,8 @@ impl WorkerSide {
         self.held.get()
     }
 
-    /// Claims to `shard` that this slot is done, whatever is true, and wakes it: what a broken worker
-    /// might do. For fault injection.
+    /// Claims to `shard` that this slot is done, whatever is true, and wakes it: what a broken
+    /// worker might do. For fault injection.
     ///
     /// # Errors
     /// A [`LinkFault`]: the ring takes no more.

@@ -18,7 +18,7 @@ use std::{
 };
 use wire::{
     Dtype, Operation, Outcome,
-    payload::{Heartbeat, LANE_BULK, QueryRequest, TensorWork},
+    payload::{Heartbeat, LANE_BULK, QueryRequest, QueryResponse, TensorWork},
     request::RequestFrame,
 };
 
@@ -32,8 +32,6 @@ const GEOMETRY: Geometry = Geometry {
     chunks: 256,
     chunk_len: 4 << 10,
 };
-/// Bytes of what the stub worker answers; the shard passes it on as it is.
-const REPLY_LEN: usize = 160;
 const OPERATIONS: u32 = 1 << Operation::TopK.code();
 
 struct Node {
@@ -41,6 +39,8 @@ struct Node {
     memory: SharedMemory,
     driver: UringDriver,
     worker: WorkerSide,
+    /// What the stub worker answers.
+    reply: Vec<u8>,
     stats: Arc<Stats>,
     address: SocketAddr,
     /// Allocations made inside turns.
@@ -83,7 +83,17 @@ impl Node {
         let node = NodeStats::new(vec![Arc::clone(&stats)], 1);
         let limits = Limits { connections: 64, operations: OPERATIONS, ..limits };
         let shard = Shard::new(limits, GEOMETRY, 1, Arc::clone(&stats), node);
-        Self { shard, memory, driver, worker, stats, address, taken: 0, _commander: commander }
+        Self {
+            shard,
+            memory,
+            driver,
+            worker,
+            reply: reply(),
+            stats,
+            address,
+            taken: 0,
+            _commander: commander,
+        }
     }
 
     /// Turns until `done`, the worker answering in between.
@@ -110,8 +120,8 @@ impl Node {
         let some = self.worker.next_batch(usize::MAX, &mut batch).unwrap() > 0;
         for mut lent in batch.drain(..) {
             let (_, reply) = lent.parts().unwrap();
-            reply[..REPLY_LEN].copy_from_slice(&reply_bytes());
-            let reply_len = REPLY_LEN as u32;
+            reply[..self.reply.len()].copy_from_slice(&self.reply);
+            let reply_len = self.reply.len() as u32;
             let outcome = Outcome { frames: 1, reply_len, ..Outcome::default() };
             lent.complete(outcome).unwrap();
         }
@@ -139,13 +149,11 @@ impl Node {
     }
 }
 
-/// A response to request 1 whose payload nobody here looks into.
-fn reply_bytes() -> [u8; REPLY_LEN] {
-    let mut bytes = [0x5A; REPLY_LEN];
-    let payload = &bytes[wire::HEADER_LEN..];
-    let header = wire::Header::for_payload(wire::Kind::QueryResponse, 1, 1, payload);
-    bytes[..wire::HEADER_LEN].copy_from_slice(zerocopy::IntoBytes::as_bytes(&header));
-    bytes
+/// A response to request 1, passed on as it is.
+fn reply() -> Vec<u8> {
+    let mut frame = Vec::new();
+    wire::frame::append(&mut frame, &QueryResponse::default(), 1, 1).unwrap();
+    frame
 }
 
 fn request(cols: u32) -> Vec<u8> {
@@ -258,7 +266,7 @@ fn heartbeats_take_no_memory_and_few_system_calls() {
 
 #[test]
 fn small_requests_through_a_worker_take_no_memory_and_few_system_calls() {
-    bursts(&request(16), REPLY_LEN, |stats| stats.replies.get());
+    bursts(&request(16), reply().len(), |stats| stats.replies.get());
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl Wire {
     pub(super) fn end(&mut self, conn: usize, how: u8) {
         let port = &mut self.ports[conn];
         if port.phase != Phase::Open || port.failed {
-        } else if how % 2 == 0 {
+        } else if how.is_multiple_of(2) {
             port.fin = true;
         } else {
             port.failed = true;
@@ -150,9 +150,10 @@ impl Wire {
             let said = Outcome::read_from_bytes(lie).unwrap_or_default();
             let lending = slots.orders[slot.0 as usize].map_or(0, |order| order.lending);
             // Half of the lies are of the right lending: the others get no further.
-            *outcome = if which % 2 == 0 { Outcome { lending, ..said } } else { said };
+            let of_it = which.is_multiple_of(2);
+            *outcome = if of_it { Outcome { lending, ..said } } else { said };
             self.ports.iter_mut().for_each(|port| port.sent = None);
-            if which % 2 == 0 {
+            if of_it {
                 self.held.retain(|held| *held != slot);
             }
             return;

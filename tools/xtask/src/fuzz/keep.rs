@@ -16,7 +16,7 @@ pub(crate) fn keep(harness: &Path, made: &Path, tree: &Path, names: &[&str]) -> 
         create(&kept)?;
         let status = Command::new(harness)
             .env("FUZZ_TARGET", name)
-            .env("ASAN_OPTIONS", "detect_leaks=0")
+            .env("ASAN_OPTIONS", super::ASAN)
             .args(["-merge=1", "-max_len=16384"])
             .args([&merged, &work, &kept])
             .output()

@@ -1,4 +1,4 @@
-//! Documents that must not part from the code: SPEC.md and wire/FORMAT.md.
+//! Documents that must not part from the code: SPEC.md, SECURITY.md and wire/FORMAT.md.
 
 use super::{Finding, source::Tree};
 
@@ -7,6 +7,34 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = format(tree);
     if let Some(spec) = tree.text("SPEC.md") {
         findings.extend(spec_rows(tree, spec));
+    }
+    if let Some(security) = tree.text("SECURITY.md") {
+        findings.extend(attacks(tree, security));
+    }
+    findings
+}
+
+/// Rows of the tables whose last column is headed `shown by`: tests that exist, or `not built`.
+fn attacks(tree: &Tree, text: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut inside = false;
+    for (at, line) in text.lines().enumerate() {
+        let cell = line.trim().trim_matches('|').rsplit('|').next().map_or("", str::trim);
+        if !line.starts_with('|') || cell.starts_with("---") {
+            inside &= line.starts_with('|');
+            continue;
+        }
+        if !inside {
+            inside = cell == "shown by";
+            continue;
+        }
+        let mut say = |what: String| findings.push(Finding::new("SECURITY.md", at + 1, what));
+        if names(cell).next().is_none() && !cell.contains("not built") {
+            say("names neither a test nor the words not built".to_owned());
+        }
+        for name in names(cell).filter(|name| !exists(tree, name)) {
+            say(format!("names the test `{name}`, which the tree does not have"));
+        }
     }
     findings
 }
@@ -103,6 +131,16 @@ mod tests {
         let tree = Tree::of(&[("wire/src/a.rs", "#[test]\nfn holds() {}\n"), ("SPEC.md", spec)]);
         let lines: Vec<_> = spec_rows(&tree, spec).iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn attacks_name_real_tests() {
+        let text = "| who | trusted |\n| --- | --- |\n| x | y |\n\n| attack | shown by |\n\
+                    | --- | --- |\n| a | `wire/src/a.rs::holds` |\n| b | a.rs::gone |\n\
+                    | c | hope |\n| d | not built: e |\n";
+        let tree = Tree::of(&[("wire/src/a.rs", "#[test]\nfn holds() {}\n")]);
+        let lines: Vec<_> = attacks(&tree, text).iter().map(|finding| finding.line).collect();
+        assert_eq!(lines, [8, 9]);
     }
 
     #[test]

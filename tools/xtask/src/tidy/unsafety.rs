@@ -2,10 +2,9 @@
 
 use super::{Finding, source::Rust};
 
-/// The only places for `unsafe`: shared memory, the OS, vector instructions, the GPU, what tries the
-/// sandbox as an attacker would, and the floor that the benches measure against, and the
-/// hostile worker of the fuzzer. Tests of steady state count allocations, which takes an
-/// allocator.
+/// The only places for `unsafe`: shared memory, the OS, vector instructions, the GPU, what tries
+/// the sandbox as an attacker would, the floor that the benches measure against, and the fuzzer's
+/// hostile worker. Tests of steady state count allocations, which takes an allocator.
 const ALLOWED: [&str; 11] = [
     "worker/link/",
     "dataplane/quic/src/driver",
