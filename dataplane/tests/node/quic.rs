@@ -286,6 +286,8 @@ fn one_account_stands_for_connections_by_tcp_and_streams_of_quic() {
     tls.lives();
     quic.lives();
     for mut third in [connect("tls"), Raw::connect(&way)] {
+        // A stream of QUIC begins with its first byte.
+        third.try_send(&request(1, TensorWork::echo(Dtype::U8, 1, 1), &[1]));
         assert_eq!(third.refusal(ErrorCode::TooManyConnections), 0);
         third.closed();
     }
@@ -350,7 +352,7 @@ fn no_request_by_quic_fails_where_nodes_succeed_each_other() {
     let door = ["--handover", door.to_str().expect("text")];
     let (mut node, addr) = at_one_port(&papers, true, &door);
     let (stop, answers) = (AtomicBool::new(false), AtomicU64::new(0));
-    thread::scope(|scope| {
+    let _node = thread::scope(|scope| {
         let (papers, stop, answers) = (&papers, &stop, &answers);
         let asks = scope.spawn(move || {
             runtime().block_on(async {
@@ -381,6 +383,7 @@ fn no_request_by_quic_fails_where_nodes_succeed_each_other() {
             node = next;
         }
         stop.store(true, Relaxed);
+        node
     });
     let report = papers.status(&format!("quic://{addr}"));
     assert!(report["counters"]["butterfly_quic_streams_total"].as_u64() > Some(0));
