@@ -125,15 +125,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 
 async fn serve(plan: &Plan) -> Result<(), Failure> {
     let mut signals = Signals::new(plan)?;
-    if !plan.quic.is_empty() {
-        // Each stream takes a socket here and a place on a shard. What cannot be raised shows when
-        // the shards start, or as refused streams.
-        let _ = dataplane_uring::probe::raise_descriptor_limit();
-    }
-    let before = plan.handover.as_deref().map(handover::ask).transpose();
-    let mut before = before.map_err(Failure::Setup)?.flatten();
-    let inherited = before.as_mut().map(|it| std::mem::take(&mut it.sockets)).unwrap_or_default();
-    let mut bound = Bound::new(plan, inherited).map_err(Failure::Setup)?;
+    let (mut bound, before) = bind(plan)?;
     announce(plan, &bound)?;
     let weights = match &plan.lm_head {
         None => None,
@@ -199,6 +191,20 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     } else {
         Err(Failure::run("the drain was cut off: requests under way got no answer"))
     }
+}
+
+/// Binds all sockets, or takes those of the process before.
+fn bind(plan: &Plan) -> Result<(Bound, Option<Inherited>), Failure> {
+    if !plan.quic.is_empty() {
+        // Each stream takes a socket here and a place on a shard. What cannot be raised shows when
+        // the shards start, or as refused streams.
+        let _ = dataplane_uring::probe::raise_descriptor_limit();
+    }
+    let before = plan.handover.as_deref().map(handover::ask).transpose();
+    let mut before = before.map_err(Failure::Setup)?.flatten();
+    let inherited = before.as_mut().map(|it| std::mem::take(&mut it.sockets)).unwrap_or_default();
+    let bound = Bound::new(plan, inherited).map_err(Failure::Setup)?;
+    Ok((bound, before))
 }
 
 impl Line {
@@ -352,6 +358,23 @@ fn start_workers(
     (0..workers).map(start).collect()
 }
 
+/// What is counted beside the shards.
+fn sources(
+    team: &Team,
+    mesh: &mesh::Running,
+    threads: &Threads,
+    quic: &[Arc<dataplane_quic::Counters>],
+) -> Vec<Arc<dyn Source>> {
+    let mut sources: Vec<Arc<dyn Source>> = vec![
+        Arc::clone(&team.stats) as _,
+        Arc::clone(&mesh.counters) as _,
+        Arc::clone(&threads.recall) as _,
+    ];
+    sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
+    sources.extend(quic.iter().map(|counters| Arc::clone(counters) as _));
+    sources
+}
+
 /// The memory that shards and workers share.
 fn segment(plan: &Plan) -> Result<Arc<Segment>, Failure> {
     // A driver registers no memory that is read-only to its process.
@@ -410,15 +433,9 @@ impl Node {
             node: Arc::clone(&stats),
         });
         let quic_counters: Vec<_> = plan.quic.iter().map(|_| Arc::default()).collect();
-        let mut sources: Vec<Arc<dyn Source>> = vec![
-            Arc::clone(&team.stats) as _,
-            Arc::clone(&mesh.counters) as _,
-            Arc::clone(&threads.recall) as _,
-            Arc::clone(&certificates) as _,
-            Arc::clone(&identities) as _,
-        ];
-        sources.extend(quic_counters.iter().map(|counters| Arc::clone(counters) as _));
-        sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
+        let mut sources = sources(&team, &mesh, &threads, &quic_counters);
+        sources.push(Arc::clone(&certificates) as _);
+        sources.push(Arc::clone(&identities) as _);
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
         let (stop_workers, stop) = watch::channel(false);

@@ -4,7 +4,6 @@
 use crate::{
     host,
     identity::IdentityPlan,
-    quic,
     security::Security,
     settings::{Backend, Poll, Role, Settings, WorkerSandbox},
     trust::TrustPlan,
@@ -273,7 +272,7 @@ fn resolved(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, Plan
 
 /// Room of one shard for its part of `connections`. The OS spreads them by a hash, so the parts
 /// differ by chance: six standard deviations more than the mean make an overflow unheard of.
-fn spread(connections: u32, shards: u32) -> u32 {
+pub(crate) fn spread(connections: u32, shards: u32) -> u32 {
     let mean = connections.div_ceil(shards);
     if shards == 1 { mean } else { mean + 6 * mean.isqrt() }
 }
@@ -415,13 +414,6 @@ impl Plan {
         u32::try_from(self.shard_cpus.len()).unwrap_or(u32::MAX)
     }
 
-    /// QUIC streams that one shard has room for, beside its connections.
-    pub(crate) fn streams(&self) -> u32 {
-        let listeners = u32::try_from(self.quic.len()).unwrap_or(u32::MAX);
-        let all = listeners.saturating_mul(quic::limits(self).streams_in_all);
-        spread(all, self.shards())
-    }
-
     /// Sizes of one shard's memory.
     pub(crate) fn geometry(&self) -> dataplane_core::memory::Geometry {
         dataplane_core::memory::Geometry {
@@ -502,18 +494,6 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(plan(&both).expect("loopback").listen.len(), 2);
-    }
-
-    #[test]
-    fn quic_needs_all_of_its_files() {
-        let file = |name: &str| Some(PathBuf::from(name));
-        let mut settings = Settings { quic: vec!["[::1]:0".to_owned()], ..Settings::default() };
-        assert!(plan(&settings).expect_err("no files").to_string().contains("--tls-ca"));
-        (settings.tls_ca, settings.tls_cert) = (file("ca.pem"), file("node.pem"));
-        assert!(plan(&settings).expect_err("no key").to_string().contains("--tls-key"));
-        settings.tls_key = file("node.key");
-        let plan = plan(&settings).expect("stands");
-        assert_eq!((plan.quic.len(), plan.security.tls.is_some()), (1, true));
     }
 
     #[test]

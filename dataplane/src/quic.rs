@@ -1,6 +1,10 @@
 //! QUIC listeners of a node: their threads, and how streams get to shards.
 
-use crate::{certificates, plan::Plan, shards::Shards};
+use crate::{
+    certificates,
+    plan::{Plan, spread},
+    shards::Shards,
+};
 use dataplane_core::{Identities, driver::Caller};
 use dataplane_quic::{Counters, Identify, Limits, Running};
 use std::{
@@ -30,6 +34,13 @@ pub(crate) fn limits(plan: &Plan) -> Limits {
         streams_in_all: all.streams_in_all.min(node).div_ceil(listeners),
         ..all
     }
+}
+
+/// QUIC streams that one shard has room for, beside its connections.
+pub(crate) fn streams(plan: &Plan) -> u32 {
+    let listeners = u32::try_from(plan.quic.len()).unwrap_or(u32::MAX);
+    let all = listeners.saturating_mul(limits(plan).streams_in_all);
+    spread(all, plan.shards())
 }
 
 /// Gives streams to the shards in turn, and to the next where one has no room.

@@ -139,6 +139,18 @@ mod tests {
     }
 
     #[test]
+    fn quic_needs_all_of_its_files() {
+        let file = |name: &str| Some(std::path::PathBuf::from(name));
+        let mut settings = Settings { quic: vec!["[::1]:0".to_owned()], ..Settings::default() };
+        assert!(plan(&settings).expect_err("no files").to_string().contains("--tls-ca"));
+        (settings.tls_ca, settings.tls_cert) = (file("ca.pem"), file("node.pem"));
+        assert!(plan(&settings).expect_err("no key").to_string().contains("--tls-key"));
+        settings.tls_key = file("node.key");
+        let plan = plan(&settings).expect("stands");
+        assert_eq!((plan.quic.len(), plan.security.tls.is_some()), (1, true));
+    }
+
+    #[test]
     fn a_link_up_is_secured_like_a_link_down() {
         let to = |parent: &str| Settings { parent: Some(parent.to_owned()), ..Settings::default() };
         for near in ["127.0.0.1:7171", "localhost:7171", "[::1]:7171", "unix:///run/b.sock"] {

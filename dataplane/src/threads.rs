@@ -5,7 +5,7 @@ use crate::{
     host,
     mesh::link::Berth,
     plan::Plan,
-    say,
+    quic, say,
     settings::Poll,
     shards::{QUEUE, Shards},
 };
@@ -165,7 +165,7 @@ fn nanoseconds(time: std::time::Duration) -> u64 {
 fn limits(plan: &Plan) -> Limits {
     let limits = &plan.limits;
     Limits {
-        connections: limits.connections.saturating_add(plan.streams()),
+        connections: limits.connections.saturating_add(quic::streams(plan)),
         requests_per_connection: limits.in_flight,
         batch_max: limits.batch_size as usize,
         batch_wait: nanoseconds(limits.batch_wait),
@@ -183,7 +183,7 @@ fn limits(plan: &Plan) -> Limits {
 fn adopted(plan: &Plan) -> u32 {
     let (files, _) = host::limit(Resource::Nofile);
     let half = files.map_or(u32::MAX, |files| u32::try_from(files / 2).unwrap_or(u32::MAX));
-    plan.streams().min(half)
+    quic::streams(plan).min(half)
 }
 
 /// A driver's sizes and habits.
