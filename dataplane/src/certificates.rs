@@ -1,9 +1,10 @@
 //! The node's certificate while the node runs: who is let in, and what is read again when the files
 //! change.
 
-use crate::{say, security::Security};
+use crate::{quic, say, security::Security};
 use dataplane_core::{
     Identities,
+    driver::Caller,
     stats::{Source, Visit},
 };
 use dataplane_uring::Gate;
@@ -56,9 +57,12 @@ impl Certificates {
     /// What stands at listeners under TLS.
     pub(crate) fn gate(&self, identities: &Arc<Identities>) -> Option<Gate> {
         let acceptor = self.acceptor.clone()?;
-        let identities = Arc::clone(identities);
-        let identify = move |peer: &Identity| identities.identify(peer.name(), peer.roles());
-        Some(Gate::new(acceptor, Arc::new(identify)))
+        Some(Gate::new(acceptor, Arc::new(identify(identities))))
+    }
+
+    /// What handshakes begin with, if the node has certificates.
+    pub(crate) const fn acceptor(&self) -> Option<&Acceptor> {
+        self.acceptor.as_ref()
     }
 
     fn note_expiry(&self) {
@@ -70,7 +74,7 @@ impl Certificates {
     }
 
     /// Reads the files again when they have changed, and on SIGHUP. Ends with the runtime.
-    pub(crate) async fn watch(self: Arc<Self>, mut hangup: Signal) {
+    pub(crate) async fn watch(self: Arc<Self>, mut hangup: Signal, quic: quic::Listeners) {
         let Some(acceptor) = self.acceptor.clone() else { return };
         let mut in_use = stamps(acceptor.files());
         let mut last = in_use;
@@ -85,14 +89,15 @@ impl Certificates {
             last = now;
             if told || changed {
                 in_use = now;
-                self.reload(&acceptor);
+                self.reload(&acceptor, &quic);
             }
         }
     }
 
-    fn reload(&self, acceptor: &Acceptor) {
+    fn reload(&self, acceptor: &Acceptor, quic: &quic::Listeners) {
         match acceptor.reload() {
             Ok(()) => {
+                quic.reload(acceptor);
                 self.note_expiry();
                 self.reloads.fetch_add(1, Relaxed);
                 say::note("certificates: read again");
@@ -103,6 +108,14 @@ impl Certificates {
             }
         }
     }
+}
+
+/// Who a peer is here: asked for each of its connections.
+pub(crate) fn identify(
+    identities: &Arc<Identities>,
+) -> impl Fn(&Identity) -> Option<Caller> + Send + Sync + use<> {
+    let identities = Arc::clone(identities);
+    move |peer| identities.identify(peer.name(), peer.roles())
 }
 
 /// What changes when a file is written or replaced.

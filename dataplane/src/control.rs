@@ -11,7 +11,7 @@ use crate::{
     memory,
     mesh::{self, link::Links},
     plan::Plan,
-    say,
+    quic, say,
     security::Security,
     settings::Backend,
     threads::Threads,
@@ -26,7 +26,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{
         mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-        watch,
+        oneshot, watch,
     },
     task::JoinHandle,
     time::{Instant, sleep, timeout_at},
@@ -39,6 +39,9 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// How often a process that was succeeded looks whether its last peer has left.
 const LEFT: Duration = Duration::from_millis(10);
+/// Longest that peers by QUIC have to leave for another process: who comes anew meets nobody until
+/// then.
+const QUIC_LEAVE: Duration = Duration::from_secs(3);
 /// The signal of a file that grew over its limit, which would end the process where a failed write
 /// is enough.
 const FILE_TOO_LARGE: i32 = 25;
@@ -58,8 +61,9 @@ struct Signals {
 enum Ending {
     /// A signal of this name.
     Told(&'static str),
-    /// Another process serves in its place.
-    Succeeded,
+    /// Another process serves in its place, and waits for the end of this before it reads
+    /// datagrams.
+    Succeeded(oneshot::Sender<()>),
 }
 
 /// What a node has to do with the processes before and after it.
@@ -99,6 +103,9 @@ struct Node {
     supervisors: Vec<JoinHandle<()>>,
     finished: UnboundedReceiver<u16>,
     stats: Arc<NodeStats>,
+    /// Counters of the QUIC listeners, and these once they run.
+    quic_counters: Vec<Arc<dataplane_quic::Counters>>,
+    quic: quic::Listeners,
     certificates: Arc<Certificates>,
     identities: Arc<Identities>,
 }
@@ -118,6 +125,11 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 
 async fn serve(plan: &Plan) -> Result<(), Failure> {
     let mut signals = Signals::new(plan)?;
+    if !plan.quic.is_empty() {
+        // Each stream takes a socket here and a place on a shard. What cannot be raised shows when
+        // the shards start, or as refused streams.
+        let _ = dataplane_uring::probe::raise_descriptor_limit();
+    }
     let before = plan.handover.as_deref().map(handover::ask).transpose();
     let mut before = before.map_err(Failure::Setup)?.flatten();
     let inherited = before.as_mut().map(|it| std::mem::take(&mut it.sockets)).unwrap_or_default();
@@ -147,12 +159,12 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     };
     let basis_id = basis_id.unwrap_or_else(|| "off".to_owned());
     node.stats.set_facts(facts(plan, &node, &ready, basis_id));
-    let gate = node.certificates.gate(&node.identities);
-    node.threads.shards.listen(bound.open().map_err(Failure::Setup)?, |place| {
-        gate.clone().filter(|_| place.is_secure(&plan.security))
-    });
+    if let Err(why) = node.open(plan, &bound) {
+        node.end().await;
+        return Err(Failure::Setup(why));
+    }
     if let Some(hangup) = signals.hangup.take() {
-        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup));
+        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup, node.quic.clone()));
     }
     for place in bound.places() {
         say::out(format!("listening {}", place.announced(&plan.security)));
@@ -162,7 +174,9 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     say::out(format!("ready: {shards}, {workers}, {}", ready.text));
 
     let mut line = Line::new();
-    line.succeed(plan, before);
+    if !line.succeed(plan, before) {
+        node.quic.serve();
+    }
     let ending = line.until_end(&node, &bound, &mut signals).await;
     let drained = match ending {
         Ending::Told(name) => {
@@ -170,12 +184,12 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
             say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
             node.drain_or_signal(plan.limits.drain_timeout, &mut signals).await
         }
-        Ending::Succeeded => {
+        Ending::Succeeded(reads) => {
             bound.give_away();
             say::out(
                 "succeeded: another process serves here; answering until the last peer has left",
             );
-            node.leave_or_signal(plan.limits.drain_timeout, &mut signals).await
+            node.leave_or_signal(plan.limits.drain_timeout, reads, &mut signals).await
         }
     };
     node.end().await;
@@ -194,20 +208,25 @@ impl Line {
     }
 
     /// Tells the process before, where there is one, that this one serves, and opens the door for
-    /// the next.
-    fn succeed(&mut self, plan: &Plan, before: Option<Inherited>) {
-        let Some(path) = &plan.handover else { return };
-        if let Some(before) = before {
-            match before.ready() {
-                Ok(()) => say::out("took over"),
-                // It will find out by itself, or is gone: this one serves in any case.
-                Err(error) => say::note(format!("handover: the process before: {error}")),
+    /// the next. True where the process before reads datagrams still.
+    fn succeed(&mut self, plan: &Plan, before: Option<Inherited>) -> bool {
+        let Some(path) = &plan.handover else { return false };
+        let still_reads = before.is_some_and(|before| match before.ready(self.tell.clone()) {
+            Ok(()) => {
+                say::out("took over");
+                true
             }
-        }
+            // It will find out by itself, or is gone: this one serves in any case.
+            Err(error) => {
+                say::note(format!("handover: the process before: {error}"));
+                false
+            }
+        });
         match handover::offer(path, self.tell.clone()) {
             Ok(door) => self.door = Some(door),
             Err(why) => say::note(format!("no handover to the next process: {why}")),
         }
+        still_reads
     }
 
     /// Serves until a signal, or until another process serves.
@@ -232,10 +251,13 @@ impl Line {
                     if let Some(door) = &mut self.door {
                         door.replaced();
                     }
+                    node.quic.hush();
                     node.threads.shards.leave();
-                    let _ = closed.send(());
-                    return Ending::Succeeded;
+                    let (reads, quiet) = oneshot::channel();
+                    let _ = closed.send(quiet);
+                    return Ending::Succeeded(reads);
                 }
+                Some(Handover::Quiet) => node.quic.serve(),
                 // This end holds a sender, so it does not come to that.
                 None => return Ending::Told("the end"),
             }
@@ -387,6 +409,7 @@ impl Node {
             stats: Arc::new(WorkerStats::default()),
             node: Arc::clone(&stats),
         });
+        let quic_counters: Vec<_> = plan.quic.iter().map(|_| Arc::default()).collect();
         let mut sources: Vec<Arc<dyn Source>> = vec![
             Arc::clone(&team.stats) as _,
             Arc::clone(&mesh.counters) as _,
@@ -394,6 +417,7 @@ impl Node {
             Arc::clone(&certificates) as _,
             Arc::clone(&identities) as _,
         ];
+        sources.extend(quic_counters.iter().map(|counters| Arc::clone(counters) as _));
         sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
@@ -408,9 +432,25 @@ impl Node {
             supervisors,
             finished,
             stats,
+            quic_counters,
+            quic: quic::Listeners::default(),
             certificates,
             identities,
         })
+    }
+
+    /// Opens the doors. Datagrams are not read yet.
+    fn open(&self, plan: &Plan, bound: &Bound) -> Result<(), String> {
+        let shards = &self.threads.shards;
+        if let Some(acceptor) = self.certificates.acceptor() {
+            let (sockets, counters) = (bound.quic()?, &self.quic_counters);
+            self.quic.start(plan, sockets, shards, (acceptor, &self.identities), counters)?;
+        }
+        let gate = self.certificates.gate(&self.identities);
+        shards.listen(bound.open()?, |place| {
+            gate.clone().filter(|_| place.is_secure(&plan.security))
+        });
+        Ok(())
     }
 
     /// Waits for every worker's first answer; gives a ready one, or the reason of the first that
@@ -435,6 +475,7 @@ impl Node {
 
     /// True once every shard has answered all it had; false when the time is over.
     async fn drain(&mut self, deadline: Instant) -> bool {
+        self.quic.drain();
         self.threads.shards.drain();
         for _ in 0..self.threads.shards.0.len() {
             if timeout_at(deadline, self.finished.recv()).await.is_err() {
@@ -457,13 +498,43 @@ impl Node {
         }
     }
 
-    /// Answers until the last peer has left or the time is over, then drains what is left.
-    async fn leave_or_signal(&mut self, limit: Duration, signals: &mut Signals) -> bool {
+    /// Answers until the last peer has left or the time is over, then drains what is left. What
+    /// comes by QUIC goes first: another process waits for its datagrams.
+    async fn leave_or_signal(
+        &mut self,
+        limit: Duration,
+        reads: oneshot::Sender<()>,
+        signals: &mut Signals,
+    ) -> bool {
         let deadline = Instant::now() + limit;
+        let mut patient = true;
+        if !self.quic_counters.is_empty() {
+            let streams = |node: &Self| {
+                node.quic_counters.iter().any(|counters| counters.streams_open.get() > 0)
+            };
+            let soon = deadline.min(Instant::now() + QUIC_LEAVE);
+            patient = self.until_left(soon, streams, signals).await;
+            self.quic.end().await;
+        }
+        drop(reads);
+        if patient {
+            let peers = |node: &Self| node.stats.shards().iter().any(|shard| shard.open.get() > 0);
+            self.until_left(deadline, peers, signals).await;
+        }
+        self.drain_or_signal(limit, signals).await
+    }
+
+    /// Waits until there is nobody of these any more, for so long at most. False where a signal
+    /// came.
+    async fn until_left(
+        &self,
+        deadline: Instant,
+        is_open: impl Fn(&Self) -> bool,
+        signals: &mut Signals,
+    ) -> bool {
         let mut alone_since: Option<Instant> = None;
         while Instant::now() < deadline {
-            let open = self.stats.shards().iter().any(|shard| shard.open.get() > 0);
-            match (open, alone_since) {
+            match (is_open(self), alone_since) {
                 (true, _) => alone_since = None,
                 (false, None) => alone_since = Some(Instant::now()),
                 // A connection that was accepted at the last moment has shown itself by now.
@@ -474,15 +545,16 @@ impl Node {
                 () = sleep(LEFT) => {}
                 name = signals.next() => {
                     say::note(format!("{name}: not waiting for the last peers"));
-                    break;
+                    return false;
                 }
             }
         }
-        self.drain_or_signal(limit, signals).await
+        true
     }
 
     /// Ends shards, then workers: those may only go once nobody lends to them any more.
     async fn end(self) {
+        self.quic.end().await;
         self.threads.stop();
         self.mesh.stop();
         let _ = self.stop_workers.send(true);

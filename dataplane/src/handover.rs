@@ -12,7 +12,12 @@
 //! 4. The old process stops accepting, says [`GONE`], and asks every peer to leave: an ERROR_REPORT
 //!    `draining` with message_id 0. It answers all that comes until the last peer has left, or the
 //!    drain's time is over; what is then under way it finishes, new requests it refuses.
-//! 5. The new process puts its own socket in place of the old one's, for the next handover.
+//! 5. A datagram goes to one of the processes that read a socket, whichever connection it belongs
+//!    to, so that sockets of QUIC are read by one process at a time. The old one reads until its
+//!    peers by QUIC have left or its time for that is over, and leaves whoever comes anew without
+//!    an answer; then it closes the link. On that the new process reads. Peers repeat what was not
+//!    answered after about a second, and so meet the new process.
+//! 6. The new process puts its own socket in place of the old one's, for the next handover.
 
 use crate::listen::{Bearing, Place};
 use rustix::{
@@ -52,7 +57,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for a new process to serve: its workers may open devices.
 const START_MAX: Duration = Duration::from_secs(120);
 
-/// What the old process's control thread is told.
+/// Ends when the old process reads no datagrams any more.
+pub(crate) type Quiet = oneshot::Receiver<()>;
+
+/// What a control thread is told.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A new process asks: let go of what only one can hold, and give it the sockets.
@@ -60,7 +68,9 @@ pub(crate) enum Event {
     /// It did not come up, and why: hold all of it again.
     Kept(String),
     /// It serves. Answer once nothing is accepted any more.
-    Taken(oneshot::Sender<()>),
+    Taken(oneshot::Sender<Quiet>),
+    /// To the new process: the old one reads no datagrams any more.
+    Quiet,
 }
 
 /// What a new process got.
@@ -120,15 +130,24 @@ fn explain(path: &Path, error: &io::Error) -> String {
 }
 
 impl Inherited {
-    /// Tells the old process that this one serves; returns once that accepts no more.
+    /// Tells the old process that this one serves; returns once that accepts no more, and tells
+    /// when it reads no datagrams any more.
     ///
     /// # Errors
     /// The old process is gone, or does not answer.
-    pub(crate) fn ready(mut self) -> io::Result<()> {
+    pub(crate) fn ready(mut self, tell: UnboundedSender<Event>) -> io::Result<()> {
         self.link.write_all(&[READY])?;
         let mut answer = [0];
         self.link.read_exact(&mut answer)?;
-        if answer == [GONE] { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+        if answer != [GONE] {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let wait = move || {
+            // The link's end, or an old process that hangs: either way it is this one's turn.
+            let _ = self.link.read(&mut answer);
+            let _ = tell.send(Event::Quiet);
+        };
+        thread::Builder::new().name("handover-quiet".to_owned()).spawn(wait).map(drop)
     }
 }
 
@@ -193,9 +212,12 @@ fn serve(listener: &UnixListener, tell: &UnboundedSender<Event>) -> bool {
         return kept(format!("it did not become ready: {error}"));
     }
     let (reply, closed) = oneshot::channel();
-    if tell.send(Event::Taken(reply)).is_ok() && closed.blocking_recv().is_ok() {
+    if tell.send(Event::Taken(reply)).is_ok()
+        && let Ok(quiet) = closed.blocking_recv()
+    {
         // The new process serves whether it hears this or not.
         let _ = (&link).write_all(&[GONE]);
+        let _ = quiet.blocking_recv();
     }
     false
 }
@@ -302,10 +324,15 @@ mod tests {
         let (_, socket) = inherited.sockets[0].1.try_clone().map(|fd| ((), fd)).expect("copies");
         let listener = TcpListener::from(socket);
         assert_eq!(Place::Tcp(listener.local_addr().expect("bound")), place, "the very same");
-        let ready = thread::spawn(move || inherited.ready());
+        let (tell, mut successor) = unbounded_channel();
+        let ready = thread::spawn(move || inherited.ready(tell));
         let Some(Event::Taken(closed)) = told.blocking_recv() else { panic!("taken then") };
-        closed.send(()).expect("waits");
+        let (reads, quiet) = oneshot::channel();
+        closed.send(quiet).expect("waits");
         ready.join().expect("no panic").expect("told");
+        assert!(successor.try_recv().is_err(), "the old one reads datagrams");
+        drop(reads);
+        assert!(matches!(successor.blocking_recv(), Some(Event::Quiet)));
         drop(door);
         assert!(!path.exists());
     }

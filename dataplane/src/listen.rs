@@ -36,6 +36,8 @@ pub(crate) enum Place {
     Tcp(SocketAddr),
     /// A path.
     Unix(PathBuf),
+    /// UDP for QUIC, with its real port.
+    Quic(SocketAddr),
 }
 
 impl Place {
@@ -44,6 +46,7 @@ impl Place {
         match text.split_once(' ')? {
             ("tcp", address) => address.parse().ok().map(Self::Tcp),
             ("unix", path) => Some(Self::Unix(path.into())),
+            ("quic", address) => address.parse().ok().map(Self::Quic),
             _ => None,
         }
     }
@@ -69,6 +72,7 @@ impl fmt::Display for Place {
         match self {
             Self::Tcp(address) => write!(f, "tcp {address}"),
             Self::Unix(path) => write!(f, "unix {}", path.display()),
+            Self::Quic(address) => write!(f, "quic {address}"),
         }
     }
 }
@@ -99,6 +103,7 @@ fn explain(place: &Place, error: Errno) -> String {
     let flag = match place {
         Place::Tcp(_) => "--listen (port 0 takes a free one)",
         Place::Unix(_) => "--uds",
+        Place::Quic(_) => "--quic (port 0 takes a free one)",
     };
     format!("cannot listen on {place}: {}{remedy}{flag}", io::Error::from(error))
 }
@@ -176,13 +181,26 @@ fn unix(path: &Path) -> Result<OwnedFd, String> {
 /// Takes the inherited sockets that serve a place that the plan names; port 0 stands for any.
 fn claim(wanted: &Place, inherited: &mut Vec<Bearing>) -> Option<(Place, Vec<OwnedFd>)> {
     let fits = |place: &Place| match (wanted, place) {
-        (Place::Tcp(wanted), Place::Tcp(have)) if wanted.port() == 0 => wanted.ip() == have.ip(),
+        (Place::Tcp(wanted), Place::Tcp(have)) | (Place::Quic(wanted), Place::Quic(have))
+            if wanted.port() == 0 =>
+        {
+            wanted.ip() == have.ip()
+        }
         _ => wanted == place,
     };
     let place = inherited.iter().map(|(place, _)| place).find(|place| fits(place))?.clone();
     let (taken, rest) = inherited.drain(..).partition(|(other, _)| *other == place);
     *inherited = rest;
     Some((place, Vec::into_iter(taken).map(|(_, socket)| socket).collect()))
+}
+
+fn quic(address: SocketAddr) -> Result<(Place, Vec<OwnedFd>), String> {
+    let attempt = || -> Result<(Place, Vec<OwnedFd>), Errno> {
+        let socket = dataplane_quic::bind_udp(address)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        Ok((Place::Quic(bound_address(&socket)?), vec![socket]))
+    };
+    patiently(attempt).map_err(|error| explain(&Place::Quic(address), error))
 }
 
 impl Bound {
@@ -207,6 +225,11 @@ impl Bound {
             };
             bound.add(place, sockets);
         }
+        for address in &plan.quic {
+            let had = claim(&Place::Quic(*address), &mut inherited);
+            let (place, sockets) = had.map_or_else(|| quic(*address), Ok)?;
+            bound.add(place, sockets);
+        }
         Ok(bound)
     }
 
@@ -221,14 +244,28 @@ impl Bound {
         &self.places
     }
 
-    /// Opens all sockets to peers; copies of them by shard. Each shard has one of each place, and
-    /// each socket at least one shard.
+    /// Copies of the sockets of QUIC, each for a thread of its own.
+    ///
+    /// # Errors
+    /// Too few descriptors.
+    pub(crate) fn quic(&self) -> Result<Vec<(SocketAddr, OwnedFd)>, String> {
+        let all = self.share().map_err(|error| format!("cannot serve quic: {error}"))?;
+        let of_quic = |(place, socket)| match place {
+            Place::Quic(address) => Some((address, socket)),
+            Place::Tcp(_) | Place::Unix(_) => None,
+        };
+        Ok(all.into_iter().filter_map(of_quic).collect())
+    }
+
+    /// Opens all other sockets to peers; copies of them by shard. Each shard has one of each place,
+    /// and each socket at least one shard.
     ///
     /// # Errors
     /// An address that was taken since it was bound, or too few descriptors.
     pub(crate) fn open(&self) -> Result<Vec<Vec<Bearing>>, String> {
         let mut by_shard: Vec<Vec<Bearing>> = (0..self.shards).map(|_| Vec::new()).collect();
-        for (at, place) in self.places.iter().enumerate() {
+        let is_quic = |place: &Place| matches!(place, Place::Quic(_));
+        for (at, place) in self.places.iter().enumerate().filter(|(_, place)| !is_quic(place)) {
             let of_place = self.sockets.iter().filter(|(index, _)| *index == at);
             let sockets: Vec<&OwnedFd> = of_place.map(|(_, socket)| socket).collect();
             for socket in &sockets {
@@ -291,7 +328,7 @@ mod tests {
     fn port(bound: &Bound) -> SocketAddr {
         match &bound.places()[0] {
             Place::Tcp(address) => *address,
-            Place::Unix(path) => panic!("{path:?}"),
+            other => panic!("{other}"),
         }
     }
 
@@ -352,5 +389,21 @@ mod tests {
             drop(first);
             TcpStream::connect(port(&second)).expect("still open");
         }
+    }
+
+    #[test]
+    fn a_successor_takes_the_sockets_of_quic_too() {
+        let mut plan = plan(&["127.0.0.1:0"], 1);
+        plan.quic = vec!["127.0.0.1:0".parse().expect("an address")];
+        let first = Bound::new(&plan, Vec::new()).expect("binds");
+        let second = Bound::new(&plan, first.share().expect("shares")).expect("inherits");
+        assert_eq!(second.places(), first.places());
+        let places: Vec<_> = first.places().iter().map(ToString::to_string).collect();
+        let read: Option<Vec<_>> = places.iter().map(|text| Place::parse(text)).collect();
+        assert_eq!(read.as_deref(), Some(first.places()), "as it is written to the successor");
+        let ours = |bound: &Bound| bound.quic().expect("copies").remove(0).1;
+        let (first, second) = (ours(&first), ours(&second));
+        let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("open").st_ino;
+        assert_eq!(inode(&first), inode(&second), "the very same");
     }
 }

@@ -31,6 +31,7 @@ mod orders;
 mod plan;
 mod process;
 mod progress;
+mod quic;
 mod reach;
 mod say;
 mod security;

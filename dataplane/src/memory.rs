@@ -47,6 +47,9 @@ pub(crate) fn sum(plan: &Plan) -> Result<Vec<Item>, String> {
     items.push(("send schedule", per_shard(schedule::bytes(plan.mesh.pending_sends))));
     items.push(("mesh registry", u64::from(plan.mesh.agents) * mesh::BYTES_PER_AGENT));
     items.push(("mesh rings", per_shard(mesh::link::BYTES)));
+    if !plan.quic.is_empty() {
+        items.push(("quic buffers", plan.quic.len() as u64 * dataplane_quic::BYTES));
+    }
     if let Some(bytes) = plan.lm_head.as_deref().and_then(|path| path.metadata().ok()) {
         items.push(("lm-head weights", bytes.len()));
     }

@@ -4,6 +4,7 @@
 use crate::{
     host,
     identity::IdentityPlan,
+    quic,
     security::Security,
     settings::{Backend, Poll, Role, Settings, WorkerSandbox},
     trust::TrustPlan,
@@ -153,6 +154,8 @@ pub(crate) struct Plan {
     pub(crate) listen: Vec<SocketAddr>,
     /// Unix socket.
     pub(crate) uds: Option<PathBuf>,
+    /// UDP addresses of QUIC, in the order given.
+    pub(crate) quic: Vec<SocketAddr>,
     /// Who can listen in.
     pub(crate) security: Security,
     /// Where the next process takes over.
@@ -242,12 +245,17 @@ fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>, PlanError> {
     if texts.is_empty() && settings.uds.is_none() {
         texts.push(DEFAULT_LISTEN.to_owned());
     }
+    resolved("listen", &texts)
+}
+
+/// The addresses that these texts name, each once.
+fn resolved(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, PlanError> {
     let mut found: Vec<SocketAddr> = Vec::new();
     for text in texts {
         let resolved = text.to_socket_addrs().map_err(|error| {
             refuse(
-                "listen",
-                &text,
+                key,
+                text,
                 format!("{error}; write an address with its port, as 127.0.0.1:7171 or [::1]:7171"),
             )
         })?;
@@ -258,7 +266,7 @@ fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>, PlanError> {
         }
     }
     if found.len() > 16 {
-        return Err(refuse("listen", found.len(), "name at most 16 addresses"));
+        return Err(refuse(key, found.len(), "name at most 16 addresses"));
     }
     Ok(found)
 }
@@ -361,6 +369,8 @@ impl Plan {
         let open = listen.iter().any(|address| !address.ip().is_loopback());
         let mesh = MeshPlan::from_settings(settings, open)?;
         let security = Security::from_settings(settings, &listen, mesh.parent.as_ref())?;
+        let quic = resolved("quic", &settings.quic)?;
+        security.check_quic(&quic)?;
         // More shards than cores is legal (tests do it); they then share cores in turn.
         let shard_cpus = (0..shards as usize)
             .map(|shard| cpus.get(shard % cpus.len().max(1)).copied().unwrap_or(0))
@@ -368,6 +378,7 @@ impl Plan {
         Ok(Self {
             listen,
             uds: settings.uds.clone(),
+            quic,
             security,
             handover: settings.handover.clone(),
             shard_cpus,
@@ -402,6 +413,13 @@ impl Plan {
     /// Number of shards.
     pub(crate) fn shards(&self) -> u32 {
         u32::try_from(self.shard_cpus.len()).unwrap_or(u32::MAX)
+    }
+
+    /// QUIC streams that one shard has room for, beside its connections.
+    pub(crate) fn streams(&self) -> u32 {
+        let listeners = u32::try_from(self.quic.len()).unwrap_or(u32::MAX);
+        let all = listeners.saturating_mul(quic::limits(self).streams_in_all);
+        spread(all, self.shards())
     }
 
     /// Sizes of one shard's memory.
@@ -484,6 +502,18 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(plan(&both).expect("loopback").listen.len(), 2);
+    }
+
+    #[test]
+    fn quic_needs_all_of_its_files() {
+        let file = |name: &str| Some(PathBuf::from(name));
+        let mut settings = Settings { quic: vec!["[::1]:0".to_owned()], ..Settings::default() };
+        assert!(plan(&settings).expect_err("no files").to_string().contains("--tls-ca"));
+        (settings.tls_ca, settings.tls_cert) = (file("ca.pem"), file("node.pem"));
+        assert!(plan(&settings).expect_err("no key").to_string().contains("--tls-key"));
+        settings.tls_key = file("node.key");
+        let plan = plan(&settings).expect("stands");
+        assert_eq!((plan.quic.len(), plan.security.tls.is_some()), (1, true));
     }
 
     #[test]

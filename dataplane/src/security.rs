@@ -83,6 +83,19 @@ impl Security {
         Err(refuse("parent", parent, remedy))
     }
 
+    /// QUIC has no plaintext to fall back to.
+    pub(crate) fn check_quic(&self, quic: &[SocketAddr]) -> Result<(), PlanError> {
+        match quic.first().filter(|_| self.tls.is_none()) {
+            None => Ok(()),
+            Some(address) => Err(refuse(
+                "quic",
+                address,
+                "QUIC takes certificates: name them with --tls-ca, --tls-cert and --tls-key \
+                 (`butterfly ca` makes them)",
+            )),
+        }
+    }
+
     /// True where this address speaks TLS.
     pub(crate) fn is_secure(&self, address: &SocketAddr) -> bool {
         self.tls.is_some() && !(self.plain_loopback && address.ip().is_loopback())

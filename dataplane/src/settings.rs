@@ -108,6 +108,9 @@ pub(crate) struct Settings {
     /// Unix socket to listen on as well
     #[arg(long, value_name = "PATH", help_heading = "Where")]
     pub(crate) uds: Option<PathBuf>,
+    /// UDP address to serve QUIC on as well; repeat for more. Needs the three TLS files
+    #[arg(long, value_name = "ADDR", help_heading = "Where")]
+    pub(crate) quic: Vec<String>,
     /// Authorities to trust, PEM. With certificate and key, every TCP address speaks TLS 1.3 and
     /// takes only peers with a certificate of theirs
     #[arg(long, value_name = "FILE", help_heading = "Where")]
@@ -266,6 +269,7 @@ impl Settings {
         Self {
             listen: if self.listen.is_empty() { file.listen } else { self.listen },
             uds: self.uds.or(file.uds),
+            quic: if self.quic.is_empty() { file.quic } else { self.quic },
             tls_ca: self.tls_ca.or(file.tls_ca),
             tls_cert: self.tls_cert.or(file.tls_cert),
             tls_key: self.tls_key.or(file.tls_key),

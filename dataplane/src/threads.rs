@@ -18,7 +18,10 @@ use dataplane_uring::{
     Commands, Config, DriverCounters, Policy, SharedMemory, TlsSizes, UringDriver,
 };
 use link::{Segment, ShardSide, door::Door};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::{
+    process::Resource,
+    thread::{CpuSet, sched_setaffinity},
+};
 use std::{
     hash::{BuildHasher, RandomState},
     sync::{
@@ -162,7 +165,7 @@ fn nanoseconds(time: std::time::Duration) -> u64 {
 fn limits(plan: &Plan) -> Limits {
     let limits = &plan.limits;
     Limits {
-        connections: limits.connections,
+        connections: limits.connections.saturating_add(plan.streams()),
         requests_per_connection: limits.in_flight,
         batch_max: limits.batch_size as usize,
         batch_wait: nanoseconds(limits.batch_wait),
@@ -175,12 +178,21 @@ fn limits(plan: &Plan) -> Limits {
     }
 }
 
+/// Connections that come by a command: streams of QUIC, which leave half of what the OS allows to
+/// others.
+fn adopted(plan: &Plan) -> u32 {
+    let (files, _) = host::limit(Resource::Nofile);
+    let half = files.map_or(u32::MAX, |files| u32::try_from(files / 2).unwrap_or(u32::MAX));
+    plan.streams().min(half)
+}
+
 /// A driver's sizes and habits.
 pub(crate) fn config(plan: &Plan) -> Config {
     let busy = plan.shard_cpus.len() + plan.workers as usize;
     let cores = host::cpus().len();
     Config {
         accepted: connection_table(plan.limits.connections),
+        adopted: adopted(plan),
         buffers: u16::try_from(plan.limits.recv_buffers).unwrap_or(u16::MAX),
         buffer_len: plan.limits.recv_buffer,
         tls: plan.security.tls.as_ref().map(|_| TlsSizes::default()),

@@ -8,6 +8,7 @@ mod demo;
 mod handover;
 mod identities;
 mod mesh;
+mod quic;
 mod rig;
 mod sandbox;
 mod serve;

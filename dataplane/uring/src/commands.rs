@@ -84,6 +84,21 @@ impl Commander {
             Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => Err(command),
         }
     }
+
+    /// Hands a connection over ([`Command::Adopt`]). Connections come as often as peers like: they
+    /// take half of the queue at most, so that every other command finds room.
+    ///
+    /// # Errors
+    /// The connection comes back where half of the queue is full or the driver is gone.
+    pub fn adopt(&self, fd: OwnedFd, who: Caller) -> Result<(), OwnedFd> {
+        if self.queue.capacity().is_some_and(|capacity| self.queue.len() >= capacity / 2) {
+            return Err(fd);
+        }
+        match self.send(Command::Adopt(fd, who)) {
+            Err(Command::Adopt(fd, _)) => Err(fd),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The driver's end.
@@ -110,5 +125,24 @@ impl Commands {
 
     pub(crate) fn door(&self) -> BorrowedFd<'_> {
         self.door.fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn connections_leave_room_for_commands() {
+        let (commander, commands) = Commands::new(4).unwrap();
+        let socket = || OwnedFd::from(UnixStream::pair().unwrap().0);
+        for adopted in [true, true, false] {
+            assert_eq!(commander.adopt(socket(), Caller::LOCAL).is_ok(), adopted);
+        }
+        assert!(commander.send(Command::Drain).is_ok());
+        assert!(matches!(commands.next(), Some(Command::Adopt(..))));
+        drop(commands);
+        assert!(commander.adopt(socket(), Caller::LOCAL).is_err());
     }
 }

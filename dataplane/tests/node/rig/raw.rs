@@ -53,6 +53,12 @@ impl Raw {
         Self { socket }
     }
 
+    /// Over a socket that is connected already.
+    pub(crate) fn over(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        Self { socket: Socket::Unix(stream) }
+    }
+
     /// Sends all bytes.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         assert!(self.try_send(bytes), "the node takes no more");

@@ -33,6 +33,7 @@ const ARROWS: [Arrows; 21] = [
     arrows("dataplane-core", &["wire"], &[]),
     arrows("mesh", &["sign", "wire"], &["fleet"]),
     arrows("fleet", &["wire"], &[]),
+    arrows("dataplane-quic", &["dataplane-core", "tls", "wire"], &[]),
     arrows("dataplane-uring", &["dataplane-core", "link", "tls", "wire"], &[]),
     arrows(
         "dataplane",
@@ -40,6 +41,7 @@ const ARROWS: [Arrows; 21] = [
             "client",
             "codec",
             "dataplane-core",
+            "dataplane-quic",
             "dataplane-uring",
             "kernels",
             "link",
