@@ -112,6 +112,7 @@ fn the_json_keys_are_these() {
         "bytes_in",
         "bytes_out",
         "latency_us",
+        "refused_us",
         "server",
         "refusals",
         "error_kinds",

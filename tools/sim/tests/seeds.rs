@@ -26,6 +26,7 @@ const UNREACHED: &[&str] = &[
     "butterfly_refusals_total peer_too_slow",
     "butterfly_refusals_total stale_agent",
     "butterfly_refusals_total too_many_targets",
+    "butterfly_refusals_total unconfirmed",
     // What simulated workers do not say, and operations that they do not serve.
     "butterfly_refusals_total unknown_basis",
     "butterfly_requests_total fetch",

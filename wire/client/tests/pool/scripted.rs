@@ -341,7 +341,8 @@ fn more_waiting_calls_than_allowed_are_refused_at_once() {
     let waiting = [pool.submit(&echo(1), ROWS), pool.submit(&echo(1), ROWS)];
     // The thread takes calls in order, so both wait by now.
     assert!(matches!(ask(&pool), Err(ClientError::Busy { waiting: 2 })));
-    drop((first, waiting));
+    // In this order: a place that is free would be taken by who waits.
+    drop((waiting, first));
     assert_eq!(node.wait_for(Kind::ErrorReport, 1).len(), 1, "only what was sent is taken back");
 }
 
