@@ -365,7 +365,9 @@ impl Plan {
         let workers = bounded("workers", settings.workers, workers, 1..=64)?;
         let limits = Limits::from_settings(settings, shards)?;
         let listen = addresses(settings)?;
-        let open = listen.iter().any(|address| !address.ip().is_loopback());
+        let public = listen.iter().any(|address| !address.ip().is_loopback());
+        // Under TLS whoever comes from elsewhere has a name.
+        let open = public && settings.tls_cert.is_none();
         let mesh = MeshPlan::from_settings(settings, open)?;
         let security = Security::from_settings(settings, &listen, mesh.parent.as_ref())?;
         let quic = resolved("quic", &settings.quic)?;

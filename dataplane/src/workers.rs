@@ -54,7 +54,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Longest pause while no worker serves at all: whoever asks is waiting.
 const BACKOFF_ALONE: Duration = Duration::from_millis(500);
 /// A worker that lived this long starts its successor's back-off from the beginning.
-const SETTLED: Duration = Duration::from_secs(10);
+const SETTLED: Duration = Duration::from_secs(1);
 /// A sleeping worker moves its pulse four times a second; less patience than this would kill
 /// healthy ones.
 const SLEEPER_PATIENCE: Duration = Duration::from_secs(2);
