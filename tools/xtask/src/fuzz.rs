@@ -262,7 +262,7 @@ fn tail(said: &str) -> String {
     let lines: Vec<&str> = said.lines().collect();
     let start =
         lines.iter().position(|line| line.contains("panicked at") || line.contains("ERROR"));
-    let start = start.unwrap_or(lines.len().saturating_sub(30));
+    let start = start.unwrap_or_else(|| lines.len().saturating_sub(30));
     lines[start..lines.len().min(start + 40)].join("\n")
 }
 

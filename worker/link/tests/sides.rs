@@ -220,9 +220,12 @@ fn sec_what_a_worker_said_is_read_once() {
     // request: the control words, the tickets, the replies.
     let other = attached(&node.segment);
     let head = other.arenas().requests.cast::<u8>().addr().get() - other.range().0.addr();
-    // SAFETY: mapped to be written; no reference into this mapping exists. Behind the head's page,
-    // which says what the segment is.
-    unsafe { other.range().0.add(4_096).write_bytes(0xA5, head - 4_096) };
+    // Behind the head's page, which says what the segment is.
+    // SAFETY: the head with the control words is longer than a page, so this stays in the mapping.
+    let behind = unsafe { other.range().0.add(4_096) };
+    // SAFETY: mapped to be written, up to where the requests begin; no reference into this mapping
+    // exists.
+    unsafe { behind.write_bytes(0xA5, head - 4_096) };
     assert_eq!(shard.outcome(0), Outcome { lending: 5, ..outcome });
     // Every word of the rings is now a lie: the node is told so and goes on.
     assert!(matches!(shard.completion(0), Some(Err(LinkFault::Position(_)))));
