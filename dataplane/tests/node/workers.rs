@@ -54,9 +54,13 @@ fn load(raw: &mut Raw, count: u64, depth: u64) -> u64 {
     refused
 }
 
+/// Requests may wait for as long as it takes to replace a worker; by default the node would rather
+/// refuse them.
+const PATIENT: &str = "--queue-target=60s";
+
 #[test]
 fn workers_killed_under_load_lose_no_request() {
-    let node = Node::start(&["--workers", "2"]);
+    let node = Node::start(&["--workers", "2", PATIENT]);
     let stop = Arc::new(AtomicBool::new(false));
     let (mut raw, stopped) = (node.raw(), Arc::clone(&stop));
     let loader = thread::spawn(move || {
@@ -91,7 +95,7 @@ fn workers_killed_under_load_lose_no_request() {
 
 #[test]
 fn a_worker_that_hangs_is_replaced_and_its_requests_are_run_again() {
-    let node = Node::start(&["--workers", "1", "--worker-timeout", "500ms"]);
+    let node = Node::start(&["--workers", "1", "--worker-timeout", "500ms", PATIENT]);
     let worker = node.workers()[0];
     let mut raw = node.raw();
     load(&mut raw, 4, 4);
