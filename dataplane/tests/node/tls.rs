@@ -15,9 +15,13 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
+    time::{Duration, Instant, SystemTime},
 };
-use tls::Files;
-use wire::{Dtype, HEADER_LEN, Header, Kind, payload::TensorWork};
+use tls::{
+    Files, Identity,
+    ca::{self, Authority, Leaf, Request},
+};
+use wire::{Dtype, HEADER_LEN, Header, Kind, Role, Roles, payload::TensorWork};
 
 type Stream = StreamOwned<ClientConnection, TcpStream>;
 
@@ -77,10 +81,10 @@ impl Secure {
     }
 
     fn await_total(&self, name: &str, least: u64) {
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         while self.total(name) < least {
-            assert!(std::time::Instant::now() < deadline, "{name} stays under {least}");
-            thread::sleep(std::time::Duration::from_millis(5));
+            assert!(Instant::now() < deadline, "{name} stays under {least}");
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -143,8 +147,7 @@ fn sec_03_a_node_serves_those_with_a_certificate_of_its_authority_and_nobody_els
     assert_eq!(secure.total("butterfly_insecure"), 0);
     assert!(secure.total("butterfly_tls_poured_bytes_total") > 0);
     let until = secure.total("butterfly_certificate_expires_seconds");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
-    let days = (until - now.as_secs()) / 86_400;
+    let days = (until - seconds(SystemTime::now())) / 86_400;
     assert!((29..=30).contains(&days), "{days} days");
 }
 
@@ -235,9 +238,9 @@ fn sec_03_a_hundred_reloads_under_load_fail_no_request() {
                 }
             });
         }
-        let authority = tls::ca::Authority::open(&secure.pki()).expect("the authority");
+        let authority = Authority::open(&secure.pki()).expect("the authority");
         for reload in 1..=RELOADS {
-            let renewed = authority.rotate(std::time::SystemTime::now(), true).expect("rotates");
+            let renewed = authority.rotate(SystemTime::now(), true).expect("rotates");
             assert_eq!(renewed.len(), 2);
             secure.node.signal(Signal::HUP);
             secure.await_total("butterfly_certificate_reloads_total", reload);
@@ -252,6 +255,100 @@ fn sec_03_a_hundred_reloads_under_load_fail_no_request() {
     assert!(asked.into_inner() > RELOADS && connected.into_inner() > RELOADS / 10);
     assert_eq!(secure.total("butterfly_tls_handshakes_failed_total"), 0);
     assert_eq!(secure.total("butterfly_certificate_reload_failures_total"), 0);
+}
+
+/// Certificates end at the next handshake and not before: what is open goes on, whoever comes with
+/// one that has expired is refused, on either side, and new files are all that it takes.
+#[test]
+fn sec_03_certificates_that_expire_under_load_end_at_the_handshake() {
+    let secure = Secure::start(&[]);
+    let (ann, port) = (secure.config("ann"), secure.port());
+    let authority = Authority::open(&secure.pki()).expect("the authority");
+    let issue = |name: &str, role, life| {
+        let identity = Identity::new(name, Roles::of(role)).expect("a name");
+        let request = Request { identity, hosts: Vec::new(), life };
+        authority.issue(&request, SystemTime::now(), true).expect("issues")
+    };
+    let brief = issue("bob", Role::Client, Duration::from_secs(8));
+    let bob = secure.config("bob");
+    let load = Load::start(connect(&bob, port));
+
+    load.goes_on();
+    await_expiry(&brief);
+    load.goes_on();
+    ask(&mut connect(&bob, port), 1).expect_err("bob's certificate has expired");
+    secure.await_total("butterfly_tls_handshakes_failed_total", 1);
+    ask(&mut connect(&ann, port), 1).expect("ann's has not");
+
+    let brief = issue("node-1", Role::Node, Duration::from_secs(1));
+    secure.node.signal(Signal::HUP);
+    secure.await_total("butterfly_certificate_reloads_total", 1);
+    await_expiry(&brief);
+    let refused = ask(&mut connect(&ann, port), 1).expect_err("the node's has expired");
+    assert!(refused.contains("certificate expired"), "{refused}");
+    load.goes_on();
+
+    issue("bob", Role::Client, ca::LIFE);
+    let renewed = issue("node-1", Role::Node, ca::LIFE);
+    secure.node.signal(Signal::HUP);
+    secure.await_total("butterfly_certificate_expires_seconds", seconds(until(&renewed)));
+    for config in [&ann, &secure.config("bob")] {
+        ask(&mut connect(config, port), 1).expect("a new connection");
+    }
+    load.goes_on();
+    load.finish();
+}
+
+/// Requests one after the other over a connection that stays.
+struct Load {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Load {
+    fn start(mut stream: Stream) -> Self {
+        let (stop, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (stopped, count) = (Arc::clone(&stop), Arc::clone(&asked));
+        let thread = thread::spawn(move || {
+            while !stopped.load(Relaxed) {
+                let id = count.load(Relaxed) + 1;
+                ask(&mut stream, id).expect("a connection that stays");
+                count.store(id, Relaxed);
+            }
+        });
+        Self { stop, asked, thread }
+    }
+
+    /// Waits for answers to requests that are sent from now on.
+    fn goes_on(&self) {
+        let before = self.asked.load(Relaxed);
+        while self.asked.load(Relaxed) < before + 10 {
+            assert!(!self.thread.is_finished(), "a request failed on the open connection");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn finish(self) {
+        self.stop.store(true, Relaxed);
+        self.thread.join().expect("no request failed");
+    }
+}
+
+fn until(files: &Files) -> SystemTime {
+    Leaf::read(&files.cert).expect("a certificate").until
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+/// Waits until nobody can take this certificate any more.
+fn await_expiry(files: &Files) {
+    let end = until(files) + Duration::from_secs(2);
+    while let Ok(left) = end.duration_since(SystemTime::now()) {
+        thread::sleep(left.max(Duration::from_millis(1)));
+    }
 }
 
 #[test]

@@ -13,19 +13,23 @@ use std::{
     time::SystemTime,
 };
 use tls::{
-    Identity,
+    Acceptor, Identity,
     ca::{self, Authority, Request},
 };
 use wire::{Role, Roles};
 
 /// Both ends of a node that knows one authority, and a certificate that it issued.
-struct Ends {
+pub(crate) struct Ends {
     server: Arc<ServerConfig>,
-    client: Arc<ClientConfig>,
+    /// Gives its keys away when a handshake is done.
+    pub(crate) client: Arc<ClientConfig>,
     certificate: Vec<u8>,
+    pub(crate) acceptor: Acceptor,
+    /// One that replaces every key after three records.
+    pub(crate) hasty: Acceptor,
 }
 
-static ENDS: LazyLock<Ends> = LazyLock::new(|| make().expect("a folder for a moment"));
+pub(crate) static ENDS: LazyLock<Ends> = LazyLock::new(|| make().expect("a folder for a moment"));
 
 fn make() -> Result<Ends, Box<dyn std::error::Error>> {
     let folder = std::env::temp_dir().join(format!("butterfly-fuzz-{}", std::process::id()));
@@ -34,11 +38,15 @@ fn make() -> Result<Ends, Box<dyn std::error::Error>> {
     let identity = Identity::new("node", Roles::of(Role::Node).with(Role::Client))?;
     let request = Request { identity, hosts: Vec::new(), life: ca::LIFE };
     let files = authority.issue(&request, now, true)?;
-    let (server, client) = (tls::server_config(&files)?, tls::client_config(&files)?);
+    let acceptor = Acceptor::new(files.clone())?;
+    let hasty = Acceptor::with_records_per_key(files.clone(), 3)?;
+    let mut client = ClientConfig::clone(&*tls::client_config(&files)?);
+    client.enable_secret_extraction = true;
     let chain = rustls::pki_types::pem::PemObject::from_pem_slice(&fs::read(&files.cert)?);
     let certificate: CertificateDer<'_> = chain.map_err(|error| format!("{error:?}"))?;
     fs::remove_dir_all(&folder)?;
-    Ok(Ends { server, client, certificate: certificate.to_vec() })
+    let certificate = certificate.to_vec();
+    Ok(Ends { server: acceptor.config(), client: Arc::new(client), certificate, acceptor, hasty })
 }
 
 /// A certificate's bytes, and a name in one.

@@ -11,6 +11,7 @@ mod frames;
 mod handshakes;
 mod meshes;
 pub mod mutate;
+mod records;
 #[allow(unsafe_code, reason = "says when a worker is no more")]
 mod segment;
 mod stream;
@@ -54,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     target("mesh", meshes::node, meshes::seeds),
     target("identities", handshakes::identities, handshakes::identity_seeds),
     target("handshake", handshakes::handshake, handshakes::handshake_seeds),
+    target("records", records::records, records::record_seeds),
     target("snapshot", meshes::snapshot, meshes::snapshot_seeds),
 ];
 
