@@ -159,7 +159,8 @@ fn deny_work(root: &Path) -> Work {
     if answers("cargo deny --version") {
         let what = "bans licenses sources";
         let advisories = if advisories_are_here() { " advisories" } else { "" };
-        let call = format!("cargo deny --config .deny.toml check -d {what}{advisories}");
+        // Its older `-d` is gone since 0.20; without the network nothing is fetched either way.
+        let call = format!("cargo deny --offline --config .deny.toml check {what}{advisories}");
         calls(&[&call])
     } else {
         println!("cargo-deny is not installed: xtask reads licences and sources by itself");

@@ -128,16 +128,21 @@ impl Node {
         some
     }
 
-    /// Turns until `done`, the worker taking a millisecond for every batch.
+    /// Turns until `done`, with a worker that is too slow by design: it takes a millisecond for a
+    /// batch, and answers no sooner than as much was refused as answered, however slowly requests
+    /// come (a hundred times slower where nothing is left to refuse).
     fn crawl(&mut self, done: impl Fn(&Stats) -> bool) {
-        let mut next = Instant::now();
+        let pause = Duration::from_millis(1);
+        let mut last = Instant::now();
         while !done(&self.stats) {
             let before = taken();
             turn(&mut self.shard, &mut self.memory, &mut self.driver);
             self.taken += taken() - before;
-            if Instant::now() >= next {
+            let refused = self.stats.refusals(wire::ErrorCode::Overloaded);
+            let pause = if refused >= self.stats.replies.get() { pause } else { 100 * pause };
+            if last.elapsed() >= pause {
                 self.answer_batch();
-                next = Instant::now() + Duration::from_millis(1);
+                last = Instant::now();
             }
         }
     }
@@ -242,7 +247,7 @@ fn sec_09_refusing_what_is_too_much_takes_no_memory() {
     assert_eq!(node.taken, before, "memory taken under overload");
     let (refused, replies) =
         (node.stats.refusals(wire::ErrorCode::Overloaded), node.stats.replies.get());
-    assert!(refused > replies && replies > 0, "{refused} refused, {replies} answered");
+    assert!(refused > all / 4 && replies > all / 8, "{refused} refused, {replies} answered");
     // The last answers may still wait for a turn to be sent in.
     while clients.iter().any(|client| !client.is_finished()) {
         turn(&mut node.shard, &mut node.memory, &mut node.driver);
