@@ -33,6 +33,7 @@ const ARROWS: &[Arrows] = &[
     arrows("dataplane-core", &["wire"], &[]),
     arrows("mesh", &["sign", "wire"], &["fleet"]),
     arrows("fleet", &["wire"], &[]),
+    arrows("overview", &["client", "wire"], &[]),
     arrows("dataplane-quic", &["dataplane-core", "tls", "wire"], &[]),
     arrows("dataplane-uring", &["dataplane-core", "link", "tls", "wire"], &[]),
     arrows(
@@ -46,6 +47,7 @@ const ARROWS: &[Arrows] = &[
             "kernels",
             "link",
             "mesh",
+            "overview",
             "sign",
             "tls",
             "wire",
