@@ -14,6 +14,7 @@ use crate::{
     quic, say,
     security::Security,
     settings::Backend,
+    supervisor::Supervisor,
     threads::Threads,
     weights,
     workers::{FirstAnswers, Ready, Team, WorkerStats, supervise},
@@ -125,8 +126,10 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 
 async fn serve(plan: &Plan) -> Result<(), Failure> {
     let mut signals = Signals::new(plan)?;
+    let supervisor = Supervisor::of_environment();
     let (mut bound, before) = bind(plan)?;
     announce(plan, &bound)?;
+    supervisor.status("starting");
     let weights = match &plan.lm_head {
         None => None,
         Some(path) => Some(weights::load(path).await.map_err(Failure::Setup)?),
@@ -156,28 +159,35 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
         return Err(Failure::Setup(why));
     }
     if let Some(hangup) = signals.hangup.take() {
-        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup, node.quic.clone()));
+        let (quic, above) = (node.quic.clone(), Rc::clone(&supervisor));
+        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup, quic, above));
     }
     for place in bound.places() {
         say::out(format!("listening {}", place.announced(&plan.security)));
     }
     let shards = say::count(plan.shards(), "shard");
     let workers = say::count(plan.workers, "worker");
-    say::out(format!("ready: {shards}, {workers}, {}", ready.text));
+    let serving = format!("{shards}, {workers}, {}", ready.text);
+    say::out(format!("ready: {serving}"));
 
     let mut line = Line::new();
+    let took_over = before.is_some();
     if !line.succeed(plan, before) {
         node.quic.serve();
     }
+    supervisor.ready(took_over, &format!("serving: {serving}"));
+    tokio_uring::spawn(Rc::clone(&supervisor).keep_alive(node.threads.shards.clone()));
     let ending = line.until_end(&node, &bound, &mut signals).await;
     let drained = match ending {
         Ending::Told(name) => {
             bound.close();
+            supervisor.stopping("draining");
             say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
             node.drain_or_signal(plan.limits.drain_timeout, &mut signals).await
         }
         Ending::Succeeded(reads) => {
             bound.give_away();
+            supervisor.hush();
             say::out(
                 "succeeded: another process serves here; answering until the last peer has left",
             );

@@ -12,6 +12,7 @@ mod check;
 mod cli;
 mod coded;
 mod compress;
+mod config;
 mod control;
 mod decompress;
 mod demo;
@@ -39,6 +40,8 @@ mod serve;
 mod settings;
 mod shards;
 mod status;
+mod successor;
+mod supervisor;
 mod table;
 mod tensors;
 mod threads;
@@ -57,6 +60,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Handover(args) => successor::run(&args),
         Command::Compress(args) => compress::run(&args),
         Command::Decompress(args) => decompress::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Command::Key(args) => trust::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
