@@ -26,6 +26,7 @@ pub use machine::Mesh;
 pub(crate) use orders::signatures;
 pub use orders::{read_circuit, read_freeze};
 pub use trust::Trust;
+pub use views::Wanted;
 
 use crate::Time;
 use wire::{
