@@ -21,6 +21,8 @@ pub struct Metrics {
     pub taken_ns: u64,
     /// Queries answered per second.
     pub queries_per_second: f64,
+    /// Tokens per second: rows of answered queries, or what a node counts as tokens.
+    pub tokens_per_second: f64,
     /// Latency of queries inside the node, milliseconds: median, 95th and 99th percentile.
     pub query_latency_ms: [f64; 3],
     /// Bytes per second: received, sent.
@@ -83,6 +85,7 @@ impl From<&ArchivedMetricsUpdate> for Metrics {
         Self {
             taken_ns: update.taken_ns.to_native(),
             queries_per_second: update.queries_per_second.to_native(),
+            tokens_per_second: update.tokens_per_second.to_native(),
             query_latency_ms: [
                 update.query_latency_p50.to_native(),
                 update.query_latency_p95.to_native(),

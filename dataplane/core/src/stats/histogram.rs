@@ -1,6 +1,6 @@
 //! How long things took, with one writer and any number of readers.
 
-use super::Counter;
+use super::{Counter, Spread};
 
 const SUB_BITS: u32 = 5;
 const SUB: usize = 1 << SUB_BITS;
@@ -9,11 +9,15 @@ const BUCKETS: usize = SUB * (64 - SUB_BITS as usize + 1);
 /// A log-linear histogram of nanoseconds: 32 buckets per power of two, so a quantile is at most 3%
 /// off. One writer, like [`Counter`].
 #[derive(Debug)]
-pub struct Histogram(Box<[Counter]>);
+pub struct Histogram {
+    counts: Box<[Counter]>,
+    sum: Counter,
+}
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self((0..BUCKETS).map(|_| Counter::default()).collect())
+        let counts = (0..BUCKETS).map(|_| Counter::default()).collect();
+        Self { counts, sum: Counter::default() }
     }
 }
 
@@ -21,7 +25,8 @@ impl Histogram {
     /// Records one value.
     #[inline]
     pub fn record(&self, ns: u64) {
-        self.0[Self::bucket(ns)].add(1);
+        self.counts[Self::bucket(ns)].add(1);
+        self.sum.add(ns);
     }
 
     #[inline]
@@ -43,10 +48,25 @@ impl Histogram {
         (base << shift) + ((1u64 << shift) - 1)
     }
 
+    /// The same in the few buckets of exposition. A value that lies within 3% below a bound may count
+    /// for the next one.
+    #[must_use]
+    pub fn fold(&self) -> Spread {
+        let mut spread = Spread::default();
+        for (bucket, counter) in self.counts.iter().enumerate() {
+            let count = counter.get();
+            if count > 0 {
+                spread.put(Self::upper(bucket), count);
+            }
+        }
+        spread.add_sum(self.sum.get().into());
+        spread
+    }
+
     /// The value below which each of the fractions lies, over several histograms together.
     #[must_use]
     pub fn quantiles<const N: usize>(parts: &[&Self], fractions: [f64; N]) -> [u64; N] {
-        let at = |b: usize| parts.iter().map(|h| h.0[b].get()).sum::<u64>();
+        let at = |b: usize| parts.iter().map(|h| h.counts[b].get()).sum::<u64>();
         let total: u64 = (0..BUCKETS).map(at).sum();
         fractions.map(|fraction| {
             let rank = (fraction * total as f64).ceil() as u64;
@@ -75,6 +95,21 @@ mod tests {
             assert!(upper - value <= value / 31, "{value} reads as {upper}");
         }
         assert!(Histogram::bucket(u64::MAX) < BUCKETS);
+    }
+
+    #[test]
+    fn metr_01_folding_loses_no_value_and_understates_none() {
+        let histogram = Histogram::default();
+        let values = [0, 9_000, 11_000, 300_000, 20_000_000_000, u64::MAX >> 1];
+        values.iter().for_each(|value| histogram.record(*value));
+        let folded = histogram.fold();
+        assert_eq!(folded.count(), values.len() as u64);
+        for ((bound, _), (_, seen)) in super::super::BOUNDS.iter().zip(folded.buckets()) {
+            let exact = values.iter().filter(|value| *value <= bound).count() as u64;
+            assert_eq!(seen, exact, "at {bound} ns");
+        }
+        let sum = values.iter().map(|value| *value as f64).sum::<f64>() / 1e9;
+        assert!((folded.sum_seconds() - sum).abs() / sum < 1e-9);
     }
 
     #[test]

@@ -136,8 +136,8 @@ impl Kpi {
         sorted.get(rank.checked_sub(1)?).copied()
     }
 
-    /// Shows each indicator; shares in parts per million.
-    pub fn visit(&self, now: Time, visit: super::Visit<'_>) {
+    /// Shows each indicator that has a case.
+    pub fn measure(&self, now: Time, measure: super::Measure<'_>) {
         for (name, share) in [
             ("coordination_success", self.success_rate(now)),
             ("window_hit", self.window_hit_rate(now)),
@@ -146,11 +146,11 @@ impl Kpi {
             ("availability", self.availability(now)),
         ] {
             if let Some(share) = share {
-                visit("butterfly_mesh_kpi_ppm", "kpi", name, (share * 1e6).round() as u64);
+                measure("butterfly_mesh_kpi_ratio", "kpi", name, share);
             }
         }
         if let Some(p95) = self.cascade_p95() {
-            visit("butterfly_mesh_cascade_p95_ns", "", "", p95);
+            measure("butterfly_mesh_cascade_p95_seconds", "", "", p95 as f64 / 1e9);
         }
     }
 }
