@@ -1,184 +1,157 @@
-//! The text format of Prometheus, version 0.0.4: families with their help and type, and samples.
+//! The text format of Prometheus, version 0.0.4. Kinds and words of the names are those of
+//! [`dataplane_core::stats::names`].
 
-use std::fmt::{self, Display, Write as _};
+use dataplane_core::stats::{
+    Value,
+    names::{self, Kind},
+};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display, Write as _},
+};
+use wire::payload::Number;
 
-/// What a family is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// It only grows.
-    Counter,
-    /// It goes up and down.
-    Gauge,
-    /// How many values lie under each bound.
-    Histogram,
-}
+/// Series by their names and their labels, these as [`dataplane_core::stats::labels`] writes them.
+pub type Series = BTreeMap<(&'static str, String), Value>;
 
-impl Kind {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
+/// All of them, family by family.
+#[must_use]
+pub fn render(series: &Series) -> String {
+    let mut text = String::new();
+    let mut family = "";
+    for ((name, labels), value) in series {
+        if family != *name {
+            family = name;
+            head(&mut text, name, value);
         }
+        value.spell(name, labels, &mut |name, labels, number| {
+            // Writing to a string cannot fail.
+            let _ = match labels {
+                "" => writeln!(text, "{name} {}", Spelled(number)),
+                _ => writeln!(text, "{name}{{{labels}}} {}", Spelled(number)),
+            };
+        });
     }
+    text
 }
 
-/// A sample's value.
-#[derive(Clone, Copy, Debug)]
-pub enum Value {
-    /// A count.
-    Count(u64),
-    /// A measure.
-    Real(f64),
+/// What a family is and says. A name without an entry is no reason to hide its figures.
+fn head(text: &mut String, name: &str, value: &Value) {
+    let known = names::find(name);
+    if let Some(known) = known {
+        let _ = writeln!(text, "# HELP {name} {}", known.help);
+    }
+    let kind = match (known.map(|known| known.kind), value) {
+        (_, Value::Spread(_)) => Kind::Histogram.name(),
+        (Some(kind), _) => kind.name(),
+        (None, _) => "untyped",
+    };
+    let _ = writeln!(text, "# TYPE {name} {kind}");
 }
 
-impl Display for Value {
+/// A number as the format has it.
+struct Spelled(Number);
+
+impl Display for Spelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Count(count) => write!(f, "{count}"),
-            Self::Real(real) if real.is_nan() => f.write_str("NaN"),
-            Self::Real(real) if real.is_infinite() => {
-                f.write_str(if *real > 0.0 { "+Inf" } else { "-Inf" })
+        match self.0 {
+            Number::Count(count) => write!(f, "{count}"),
+            Number::Real(real) if real.is_nan() => f.write_str("NaN"),
+            Number::Real(real) if real.is_infinite() => {
+                f.write_str(if real > 0.0 { "+Inf" } else { "-Inf" })
             }
-            Self::Real(real) => write!(f, "{real}"),
+            Number::Real(real) => write!(f, "{real}"),
         }
-    }
-}
-
-/// A label's name and its value.
-pub type Label<'a> = (&'a str, &'a str);
-
-/// Writes families one after the other. Names of families and labels are ours and stand as they
-/// are; help and values of labels may be any text.
-#[derive(Debug, Default)]
-pub struct Writer {
-    text: String,
-    family: String,
-}
-
-impl Writer {
-    /// Begins a family: all samples until the next one are of it.
-    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
-        self.family.clear();
-        self.family.push_str(name);
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.text, "# HELP {name} {}", Escaped { text: help, quotes: false });
-        let _ = writeln!(self.text, "# TYPE {name} {}", kind.name());
-    }
-
-    /// A sample of a counter or gauge.
-    pub fn sample(&mut self, labels: &[Label<'_>], value: Value) {
-        self.line("", labels, None, value);
-    }
-
-    /// A histogram: how many values lie at or under each bound, in growing order; how many there
-    /// are and what they sum up to.
-    pub fn histogram(
-        &mut self,
-        labels: &[Label<'_>],
-        buckets: impl IntoIterator<Item = (f64, u64)>,
-        count: u64,
-        sum: f64,
-    ) {
-        for (bound, under) in buckets {
-            let bound = Value::Real(bound).to_string();
-            self.line("_bucket", labels, Some(("le", &bound)), Value::Count(under));
-        }
-        self.line("_bucket", labels, Some(("le", "+Inf")), Value::Count(count));
-        self.line("_sum", labels, None, Value::Real(sum));
-        self.line("_count", labels, None, Value::Count(count));
-    }
-
-    /// All that was written.
-    #[must_use]
-    pub fn finish(self) -> String {
-        self.text
-    }
-
-    fn line(&mut self, suffix: &str, labels: &[Label<'_>], last: Option<Label<'_>>, value: Value) {
-        self.text.push_str(&self.family);
-        self.text.push_str(suffix);
-        let mut before = '{';
-        for (name, value) in labels.iter().copied().chain(last) {
-            let _ =
-                write!(self.text, "{before}{name}=\"{}\"", Escaped { text: value, quotes: true });
-            before = ',';
-        }
-        if before == ',' {
-            self.text.push('}');
-        }
-        let _ = writeln!(self.text, " {value}");
-    }
-}
-
-/// Text on one line.
-struct Escaped<'a> {
-    text: &'a str,
-    quotes: bool,
-}
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for letter in self.text.chars() {
-            match letter {
-                '\\' => f.write_str("\\\\")?,
-                '\n' => f.write_str("\\n")?,
-                '"' if self.quotes => f.write_str("\\\"")?,
-                other => f.write_char(other)?,
-            }
-        }
-        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dataplane_core::stats::{BOUNDS, Spread, labels};
     use proptest::prelude::*;
 
-    #[test]
-    fn families_samples_and_histograms_read_as_the_format_has_them() {
-        let mut writer = Writer::default();
-        writer.family("bytes_total", Kind::Counter, "Bytes, by\nway \\ and \"so\".");
-        writer.sample(&[], Value::Count(u64::MAX));
-        writer.sample(&[("way", "in"), ("who", "a\"b\\c\nd")], Value::Real(0.5));
-        writer.family("wait_seconds", Kind::Histogram, "Waits.");
-        writer.histogram(&[("op", "echo")], [(0.001, 1), (0.5, 3)], 4, 1.25);
-        writer.family("odd", Kind::Gauge, "Odd.");
-        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -0.0] {
-            writer.sample(&[], Value::Real(value));
-        }
-        let text = writer.finish();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(
-            lines[..10],
-            [
-                "# HELP bytes_total Bytes, by\\nway \\\\ and \"so\".",
-                "# TYPE bytes_total counter",
-                "bytes_total 18446744073709551615",
-                "bytes_total{way=\"in\",who=\"a\\\"b\\\\c\\nd\"} 0.5",
-                "# HELP wait_seconds Waits.",
-                "# TYPE wait_seconds histogram",
-                "wait_seconds_bucket{op=\"echo\",le=\"0.001\"} 1",
-                "wait_seconds_bucket{op=\"echo\",le=\"0.5\"} 3",
-                "wait_seconds_bucket{op=\"echo\",le=\"+Inf\"} 4",
-                "wait_seconds_sum{op=\"echo\"} 1.25",
-            ]
-        );
-        assert_eq!(lines[10], "wait_seconds_count{op=\"echo\"} 4");
-        assert_eq!(lines[13..16], ["odd NaN", "odd +Inf", "odd -Inf"]);
-        assert!(text.ends_with('\n'));
+    const GAUGE: &str = "butterfly_identities";
+
+    fn lines(series: Series) -> Vec<String> {
+        let text = render(&series);
+        assert!(text.is_empty() || text.ends_with('\n'));
+        text.lines().map(str::to_owned).collect()
     }
 
-    /// A label's value as a reader of the format takes it.
+    #[test]
+    fn metr_08_families_samples_and_histograms_read_as_the_format_has_them() {
+        let mut spread = Spread::default();
+        spread.put(20_000, 2);
+        spread.put(u64::MAX, 1);
+        spread.add_sum(1_250_000_000);
+        let text = lines(Series::from([
+            (("butterfly_bytes_total", "direction=\"in\"".to_owned()), Value::Count(u64::MAX)),
+            (("butterfly_bytes_total", "direction=\"out\"".to_owned()), Value::Count(0)),
+            ((GAUGE, String::new()), Value::Real(0.5)),
+            (("butterfly_request_seconds", "operation=\"echo\"".to_owned()), Value::Spread(spread)),
+            (("butterfly_zzz", String::new()), Value::Count(1)),
+        ]));
+        let help = |name| names::find(name).map_or("", |known| known.help);
+        assert_eq!(
+            text[0],
+            format!("# HELP butterfly_bytes_total {}", help("butterfly_bytes_total"))
+        );
+        assert_eq!(
+            text[1..4],
+            [
+                "# TYPE butterfly_bytes_total counter",
+                "butterfly_bytes_total{direction=\"in\"} 18446744073709551615",
+                "butterfly_bytes_total{direction=\"out\"} 0",
+            ]
+        );
+        assert_eq!(text[5..7], ["# TYPE butterfly_identities gauge", "butterfly_identities 0.5"]);
+        assert_eq!(text[8], "# TYPE butterfly_request_seconds histogram");
+        let bucket = "butterfly_request_seconds_bucket{operation=\"echo\",le=";
+        assert_eq!(text[9], format!("{bucket}\"0.00001\"}} 0"));
+        assert_eq!(text[10], format!("{bucket}\"0.000025\"}} 2"));
+        let after = 9 + BOUNDS.len();
+        assert_eq!(text[after], format!("{bucket}\"+Inf\"}} 3"));
+        assert_eq!(
+            text[after + 1..],
+            [
+                "butterfly_request_seconds_sum{operation=\"echo\"} 1.25",
+                "butterfly_request_seconds_count{operation=\"echo\"} 3",
+                "# TYPE butterfly_zzz untyped",
+                "butterfly_zzz 1",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_no_number_is_spelled_as_the_format_has_it() {
+        for (real, spelled) in [
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+            (-0.5, "-0.5"),
+        ] {
+            let text = lines(Series::from([((GAUGE, String::new()), Value::Real(real))]));
+            assert_eq!(text.last(), Some(&format!("{GAUGE} {spelled}")));
+        }
+    }
+
+    #[test]
+    fn no_help_breaks_its_line() {
+        for known in names::NAMES {
+            assert!(!known.help.contains(['\n', '\\']), "{}", known.name);
+        }
+    }
+
+    /// A label's value as a reader of the format takes it, and what stands behind it.
     fn read_value(line: &str) -> Option<(String, &str)> {
-        let mut rest = line.split_once("=\"")?.1.char_indices();
-        let start = line.len() - rest.as_str().len();
+        let start = line.find("=\"")? + 2;
+        let mut letters = line[start..].char_indices();
         let mut value = String::new();
-        while let Some((at, letter)) = rest.next() {
+        while let Some((at, letter)) = letters.next() {
             match letter {
                 '"' => return Some((value, &line[start + at + 1..])),
-                '\\' => value.push(match rest.next()?.1 {
+                '\\' => value.push(match letters.next()?.1 {
                     'n' => '\n',
                     other => other,
                 }),
@@ -190,23 +163,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_comes_back_and_makes_no_line_of_its_own(
-            help in "\\PC*|[\\\\\"\n a]{0,8}",
+        fn any_label_and_number_comes_back_and_makes_no_line_of_its_own(
             value in "\\PC*|[\\\\\"\n a{},=]{0,12}",
             n in any::<u64>(),
             real in any::<f64>(),
         ) {
-            let mut writer = Writer::default();
-            writer.family("a", Kind::Gauge, &help);
-            writer.sample(&[("l", &value)], Value::Count(n));
-            writer.sample(&[], Value::Real(real));
-            let text = writer.finish();
+            let text = render(&Series::from([
+                ((GAUGE, labels(&[("l", &value)])), Value::Count(n)),
+                (("butterfly_zzz", String::new()), Value::Real(real)),
+            ]));
             let lines: Vec<&str> = text.split('\n').collect();
-            prop_assert_eq!(lines.len(), 5, "two of the family, two samples, the end: {:?}", lines);
+            prop_assert_eq!(lines.len(), 6, "two heads, two samples, the end: {:?}", lines);
             let (read, rest) = read_value(lines[2]).expect("a value");
             prop_assert_eq!(read, value);
             prop_assert_eq!(rest, format!("}} {n}"));
-            let read: f64 = lines[3].strip_prefix("a ").expect("a sample").parse().expect("a number");
+            let read = lines[4].strip_prefix("butterfly_zzz ").expect("a sample");
+            let read: f64 = read.parse().expect("a number");
             prop_assert!(read == real || (read.is_nan() && real.is_nan()));
         }
     }

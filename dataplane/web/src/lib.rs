@@ -46,5 +46,5 @@ pub trait Node: Send + Sync + 'static {
     fn readiness(&self) -> Vec<Check>;
 
     /// Every series; asked for four times a second at most.
-    fn metrics(&self, out: &mut exposition::Writer);
+    fn metrics(&self) -> exposition::Series;
 }

@@ -6,7 +6,7 @@ use crate::{
     counters::{Counters, Refused, Route},
     csp,
     events::{self, Events, Feed, Seats},
-    exposition::Writer,
+    exposition,
     fresh::Fresh,
     history::History,
     page,
@@ -227,9 +227,7 @@ impl Site {
     async fn metrics(&self) -> Bytes {
         let render = async {
             self.counters.metrics_rendered.add(1);
-            let mut writer = Writer::default();
-            self.node.metrics(&mut writer);
-            Bytes::from(writer.finish())
+            Bytes::from(exposition::render(&self.node.metrics()))
         };
         self.metrics.get(render).await
     }

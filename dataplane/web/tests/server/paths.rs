@@ -104,7 +104,10 @@ fn overview_and_history_are_the_nodes_own_words() {
 fn metr_08_promtool_takes_the_metrics() {
     let rig = Rig::new();
     let text = rig.get("/metrics").body;
-    assert!(text.contains("played_total{by=\"a \\\"player\\\"\\n\"} 1\n"), "{text}");
+    assert!(
+        text.contains("butterfly_bytes_total{direction=\"a \\\"player\\\"\\n\"} 1\n"),
+        "{text}"
+    );
     let promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

@@ -1,6 +1,6 @@
 //! A played node, and a peer that speaks bytes.
 
-use dataplane_core::stats::Source as _;
+use dataplane_core::stats::{Source as _, Spread, Value, labels};
 use overview::{Check, Overview, Point, Rates};
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -12,10 +12,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use web::{
-    Counters, Hosts, Later, Limits, Node, Running,
-    exposition::{Kind, Value, Writer},
-};
+use web::{Counters, Hosts, Later, Limits, Node, Running, exposition::Series};
 
 /// No test waits longer than this for something that must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,12 +56,18 @@ impl Node for Played {
         vec![check("workers", !self.is_busy.load(Relaxed))]
     }
 
-    fn metrics(&self, out: &mut Writer) {
+    fn metrics(&self) -> Series {
         let n = self.renderings.fetch_add(1, Relaxed) + 1;
-        out.family("played_total", Kind::Counter, "How often it was rendered.");
-        out.sample(&[("by", "a \"player\"\n")], Value::Count(n));
-        out.family("played_seconds", Kind::Histogram, "How long it took.");
-        out.histogram(&[], [(0.1, 1), (1.0, 2)], 3, 4.5);
+        let mut spread = Spread::default();
+        spread.put(20_000, 3);
+        let quoted = labels(&[("direction", "a \"player\"\n")]);
+        Series::from([
+            (("butterfly_bytes_total", quoted), Value::Count(n)),
+            (
+                ("butterfly_request_seconds", labels(&[("operation", "echo")])),
+                Value::Spread(spread),
+            ),
+        ])
     }
 }
 
