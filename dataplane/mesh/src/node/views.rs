@@ -1,4 +1,4 @@
-//! MESH_QUERY: agents and the map, for people.
+//! MESH_QUERY: agents, the map and the last gathers, for people.
 
 use super::{Effects, Mesh, Now, Peer};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use wire::{
     ErrorCode, Kind,
-    mesh::{SortBy, View},
+    mesh::{GATHERS_MAX, SortBy, View},
     payload::{
         Text,
         mesh::{
@@ -85,6 +85,10 @@ impl Mesh {
                 answer.agents = self.agents(now, capability, sector, sort, limit);
             }
             View::Map => answer.sectors = self.sectors(&clusters),
+            View::Gathers => {
+                let limit = if limit == 0 { GATHERS_MAX } else { limit };
+                answer.gathers = self.past.newest(limit);
+            }
         }
         answer.global = self.global(now, &clusters);
         if view == View::Map {
@@ -259,6 +263,7 @@ impl Mesh {
         let sum: f64 = sectors.iter().map(|row| f64::from(row.mean) * self.weight(row)).sum();
         GlobalRow {
             timestamp_ns: now.epoch_ns,
+            last_gather_ns: self.past.last(),
             sectors: sectors.len() as u32,
             clusters: clusters.len() as u32,
             count: sectors.iter().fold(0, |sum, row| row.count.saturating_add(sum)),
@@ -267,6 +272,9 @@ impl Mesh {
             sectors_degraded: sectors.len() as u32 - sectors_healthy,
             mean: if weight > 0.0 { (sum / weight) as f32 } else { 0.0 },
             p95: scores.quantile(0.95).map_or(0.0, ms),
+            conflicts: u32::try_from(self.kpi.conflicts(now.node)).unwrap_or(u32::MAX),
+            mode: self.mode().code(),
+            ..GlobalRow::default()
         }
     }
 }
