@@ -1,0 +1,4 @@
+//! What a node shows over HTTP.
+#![forbid(unsafe_code)]
+
+pub mod page;
