@@ -40,6 +40,7 @@ mod security;
 mod serve;
 mod settings;
 mod shards;
+mod signals;
 mod status;
 mod table;
 mod tensors;

@@ -1,13 +1,16 @@
 //! One validated [`Plan`], built before anything is opened. Every default and every bound of the
 //! node stands here.
 
+mod mesh;
+
+pub(crate) use mesh::MeshPlan;
+
 use crate::{
     host,
     http::HttpPlan,
     identity::IdentityPlan,
     security::Security,
-    settings::{Backend, Poll, Role, Settings, WorkerSandbox},
-    trust::TrustPlan,
+    settings::{Backend, Poll, Settings, WorkerSandbox},
     units::Bytes,
 };
 use std::{
@@ -88,63 +91,6 @@ pub(crate) struct Limits {
     pub(crate) peer_timeout: Duration,
     /// Longest drain.
     pub(crate) drain_timeout: Duration,
-}
-
-/// What the mesh of a node is going to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MeshPlan {
-    /// Room of the registry.
-    pub(crate) agents: u32,
-    /// Room of each shard's send schedule.
-    pub(crate) pending_sends: u32,
-    /// The node above.
-    pub(crate) parent: Option<client::Addr>,
-    /// The name others see.
-    pub(crate) name: String,
-    /// Where the registry is kept.
-    pub(crate) state: Option<PathBuf>,
-    /// Whose orders count.
-    pub(crate) trust: TrustPlan,
-}
-
-impl MeshPlan {
-    fn from_settings(settings: &Settings, open: bool) -> Result<Self, PlanError> {
-        let parent = match &settings.parent {
-            None => None,
-            Some(text) => {
-                Some(text.parse().map_err(|error| refuse("parent", text, format!("{error}")))?)
-            }
-        };
-        match (settings.role, &settings.parent) {
-            (Some(Role::Sector), None) => {
-                let remedy = "a sector needs a node above it: name it with --parent";
-                return Err(refuse("role", "sector", remedy));
-            }
-            (Some(Role::Orchestrator), Some(parent)) => {
-                let remedy = "an orchestrator has nothing above it: leave --parent or --role out";
-                return Err(refuse("parent", parent, remedy));
-            }
-            _ => {}
-        }
-        let name = settings.name.clone().unwrap_or_else(host::default_name);
-        if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
-            return Err(refuse("name", name, "write 1 to 64 bytes of printable text"));
-        }
-        Ok(Self {
-            agents: bounded("agents", settings.agents, 32_768, 1..=2_000_000)?,
-            pending_sends: bounded(
-                "pending_sends",
-                settings.pending_sends,
-                65_536,
-                1..=10_000_000,
-            )?,
-            parent,
-            name,
-            state: settings.state.clone(),
-            trust: TrustPlan::new(settings, open)
-                .map_err(|(key, remedy)| refuse(key, "true", remedy))?,
-        })
-    }
 }
 
 /// What a node is going to be. Immutable; everything else is derived from it.
