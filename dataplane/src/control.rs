@@ -17,6 +17,7 @@ use crate::{
     security::Security,
     settings::Backend,
     signals::Signals,
+    supervisor::Supervisor,
     threads::{self, Threads},
     weights,
     workers::{FirstAnswers, Ready, Team, WorkerStats, supervise},
@@ -100,8 +101,10 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 
 async fn serve(plan: &Plan) -> Result<(), Failure> {
     let mut signals = Signals::new(plan)?;
+    let supervisor = Supervisor::of_environment();
     let (mut bound, before) = bind(plan)?;
     announce(plan, &bound)?;
+    supervisor.status("starting");
     let weights = match &plan.lm_head {
         None => None,
         Some(path) => Some(weights::load(path).await.map_err(Failure::Setup)?),
@@ -139,7 +142,8 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
         return Err(Failure::Setup(why));
     }
     if let Some(hangup) = signals.hangup.take() {
-        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup, node.quic.clone()));
+        let (quic, above) = (node.quic.clone(), Rc::clone(&supervisor));
+        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup, quic, above));
     }
     for place in bound.places() {
         say::out(format!("listening {}", place.announced(&plan.security)));
@@ -147,17 +151,22 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     node.standing.set(Phase::Serving);
     let shards = say::count(plan.shards(), "shard");
     let workers = say::count(plan.workers, "worker");
-    say::out(format!("ready: {shards}, {workers}, {}", ready.text));
+    let serving = format!("{shards}, {workers}, {}", ready.text);
+    say::out(format!("ready: {serving}"));
 
     let mut line = Line::new();
+    let took_over = before.is_some();
     if !line.succeed(plan, before) {
         node.quic.serve();
     }
+    supervisor.ready(took_over, &format!("serving: {serving}"));
+    tokio_uring::spawn(Rc::clone(&supervisor).keep_alive(node.threads.shards.clone()));
     let ending = line.until_end(&node, &bound, &mut signals).await;
     let drained = match ending {
         Ending::Told(name) => {
             bound.close();
             node.standing.set(Phase::Draining);
+            supervisor.stopping("draining");
             say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
             node.drain_or_signal(plan.limits.drain_timeout, &mut signals).await
         }
@@ -165,6 +174,7 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
             bound.give_away();
             node.standing.set(Phase::Succeeded);
             node.web.iter().for_each(web::Running::leave);
+            supervisor.hush();
             say::out(
                 "succeeded: another process serves here; answering until the last peer has left",
             );

@@ -12,6 +12,7 @@ mod check;
 mod cli;
 mod coded;
 mod compress;
+mod config;
 mod control;
 mod decompress;
 mod demo;
@@ -42,6 +43,8 @@ mod settings;
 mod shards;
 mod signals;
 mod status;
+mod successor;
+mod supervisor;
 mod table;
 mod tensors;
 mod threads;
@@ -60,6 +63,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Handover(args) => successor::run(&args),
         Command::Compress(args) => compress::run(&args),
         Command::Decompress(args) => decompress::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         Command::Key(args) => trust::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

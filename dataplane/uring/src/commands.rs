@@ -31,6 +31,8 @@ pub enum Command {
     /// Serve this connected stream socket as if it had been accepted, from this peer. Where there
     /// is no room for it, it is closed.
     Adopt(OwnedFd, Caller),
+    /// Say that this shard turns.
+    Answer(Sender<()>),
     /// Take no new connections; ask peers to leave and answer them until they have.
     Leave,
     /// Take no new connections and no new work; close when all is answered.
@@ -126,6 +128,16 @@ impl Commands {
 
     pub(crate) fn next(&self) -> Option<Command> {
         self.queue.try_recv().ok()
+    }
+
+    /// Takes one command, and answers where it asks for that. For tests of whoever sends them: a
+    /// driver takes its commands itself.
+    pub fn answer_one(&self) -> bool {
+        let command = self.next();
+        if let Some(Command::Answer(to)) = &command {
+            let _ = to.try_send(());
+        }
+        command.is_some()
     }
 
     pub(crate) fn door(&self) -> BorrowedFd<'_> {
