@@ -2,7 +2,10 @@
 
 use crate::secure::Gate;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use dataplane_core::driver::{Caller, WorkerId};
+use dataplane_core::{
+    driver::{Caller, WorkerId},
+    probe::{Probe, Probed},
+};
 use link::door::Door;
 use std::{
     io,
@@ -24,6 +27,16 @@ pub enum Command {
     /// A worker's process is gone. Its finished slots are delivered, its rings emptied, then the
     /// shard is told, and only after that the evidence is answered: a successor may start.
     WorkerDown(Gone),
+    /// Whether a worker's checks hold.
+    WorkerHealth {
+        /// Which.
+        worker: WorkerId,
+        /// What was found.
+        healthy: bool,
+    },
+    /// Put a question to a worker; what comes of it goes to this queue, and is lost where that is
+    /// full.
+    Probe(Probe, Sender<Probed>),
     /// Accept connections from this listening socket as well.
     Listen(OwnedFd),
     /// The same, from peers that prove who they are under TLS.
@@ -85,6 +98,11 @@ impl Commander {
             }
             Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => Err(command),
         }
+    }
+
+    /// Has the shard turn once more, if it sleeps.
+    pub fn wake(&self) {
+        self.door.ring();
     }
 
     /// Hands a connection over ([`Command::Adopt`]). Connections come as often as peers like: they
