@@ -250,12 +250,20 @@ const CHECK: &str = "\
 Examples:
   butterfly check
   butterfly check --json
+  butterfly check --fix                     # what to type so that nothing is lacking; changes nothing
+  butterfly check --fix --shell | sudo sh   # does it
 
 Exit codes: 0 serve would work here, 1 it would not";
 
 /// Arguments of `check`.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
+    /// Show commands and files for what this host lacks, with reasons; nothing is changed
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// With --fix: as a script for root
+    #[arg(long, requires = "fix", conflicts_with = "json")]
+    pub(crate) shell: bool,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,

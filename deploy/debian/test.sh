@@ -67,7 +67,7 @@ load() {
         (
             n=0
             while [ ! -e /package/enough ]; do
-                if butterfly compress --in demo.safetensors --tensor logits --topk 10 --out "/package/out-$client" \
+                if butterfly compress --addr 127.0.0.1:7171 --in demo.safetensors --tensor logits --topk 10 --out "/package/out-$client" \
                     >"/package/said-$client" 2>&1; then
                     n=$((n + 1))
                     echo "$n" >"/package/answered-$client"

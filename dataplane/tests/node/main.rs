@@ -5,6 +5,7 @@ mod codecs;
 mod compress;
 mod cuda;
 mod demo;
+mod deploy;
 mod handover;
 mod identities;
 mod mesh;

@@ -38,7 +38,9 @@ fn rates(second: f64) -> Rates {
 /// Ten minutes, with a gap of half a minute.
 pub(crate) fn history() -> Vec<Point> {
     let seconds = (1..600_u64).rev().filter(|ago| !(340..370).contains(ago));
-    seconds.map(|ago| Point { at_ms: AT_MS - ago * 1_000, rates: rates(600.0 - ago as f64) }).collect()
+    seconds
+        .map(|ago| Point { at_ms: AT_MS - ago * 1_000, rates: rates(600.0 - ago as f64) })
+        .collect()
 }
 
 /// A sector among `many` that hold `agents` together.
@@ -112,7 +114,11 @@ fn worker(number: u32, gpu: bool) -> Worker {
         checks: vec![
             check("reachable", number != 5, "answered 40 ms ago, within 2 s"),
             check("canary_topk", true, "100 indices and values as computed here"),
-            check("latency", !slow, if slow { "81 ms, 50 ms allowed" } else { "4 ms, 50 ms allowed" }),
+            check(
+                "latency",
+                !slow,
+                if slow { "81 ms, 50 ms allowed" } else { "4 ms, 50 ms allowed" },
+            ),
             check("memory", true, "412 MiB resident, 2 GiB allowed"),
         ],
         gpu: gpu.then(|| Gpu {
