@@ -10,6 +10,7 @@ use crate::{
     listen::Bound,
     memory,
     mesh::{self, link::Links},
+    otlp,
     plan::Plan,
     quic, say,
     security::Security,
@@ -108,6 +109,8 @@ struct Node {
     quic: quic::Listeners,
     certificates: Arc<Certificates>,
     identities: Arc<Identities>,
+    /// What exports traces, where somebody takes them.
+    exporter: Option<otlp::Running>,
 }
 
 /// Runs a node until it is told to end.
@@ -309,6 +312,8 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'stati
         ("lm_head", plan.lm_head.as_ref().map_or("off", |_| "on").to_owned()),
         ("basis", basis),
         ("security", security(plan).to_owned()),
+        ("trace_records", plan.trace.records.to_string()),
+        ("otlp", plan.trace.otlp.as_ref().map_or_else(|| "off".to_owned(), ToString::to_string)),
         ("huge_page_bytes", node.team.segment.huge_bytes().to_string()),
     ]
 }
@@ -375,6 +380,17 @@ fn sources(
     sources
 }
 
+/// Exports traces to whoever is named. Without a thread for that a node serves all the same.
+fn exporter(plan: &Plan, threads: &Threads, identities: &Arc<Identities>) -> Option<otlp::Running> {
+    let (endpoint, rings) = plan.trace.otlp.clone().zip(threads.rings.clone())?;
+    let name = plan.mesh.name.clone();
+    otlp::Running::start(endpoint, name, rings, Arc::clone(identities))
+        .map_err(|error| {
+            say::note(format!("otlp: no thread for it: {error}; no traces are exported"))
+        })
+        .ok()
+}
+
 /// The memory that shards and workers share.
 fn segment(plan: &Plan) -> Result<Arc<Segment>, Failure> {
     // A driver registers no memory that is read-only to its process.
@@ -436,6 +452,8 @@ impl Node {
         let mut sources = sources(&team, &mesh, &threads, &quic_counters);
         sources.push(Arc::clone(&certificates) as _);
         sources.push(Arc::clone(&identities) as _);
+        let exporter = exporter(plan, &threads, &identities);
+        sources.extend(exporter.as_ref().map(|it| Arc::clone(&it.counters) as _));
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
         let (stop_workers, stop) = watch::channel(false);
@@ -453,6 +471,7 @@ impl Node {
             quic: quic::Listeners::default(),
             certificates,
             identities,
+            exporter,
         })
     }
 
@@ -577,6 +596,9 @@ impl Node {
         let _ = self.stop_workers.send(true);
         for supervisor in self.supervisors {
             let _ = supervisor.await;
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.stop();
         }
     }
 }

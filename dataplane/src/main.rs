@@ -28,6 +28,7 @@ mod map;
 mod memory;
 mod mesh;
 mod orders;
+mod otlp;
 mod plan;
 mod process;
 mod progress;
@@ -42,9 +43,11 @@ mod status;
 mod table;
 mod tensors;
 mod threads;
+mod traces;
 mod trust;
 mod units;
 mod weights;
+mod why;
 mod workers;
 
 use clap::Parser;
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Key(args) => trust::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Why(args) => why::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

@@ -6,6 +6,7 @@ use crate::{
     identity::IdentityPlan,
     security::Security,
     settings::{Backend, Poll, Role, Settings, WorkerSandbox},
+    traces::TracePlan,
     trust::TrustPlan,
     units::Bytes,
 };
@@ -183,10 +184,12 @@ pub(crate) struct Plan {
     pub(crate) mesh: MeshPlan,
     /// Whom it knows.
     pub(crate) identity: IdentityPlan,
+    /// What it remembers of requests.
+    pub(crate) trace: TracePlan,
 }
 
 /// A number within its bounds, or the refusal that names them.
-fn bounded(
+pub(crate) fn bounded(
     key: &'static str,
     value: Option<u32>,
     default: u32,
@@ -392,6 +395,7 @@ impl Plan {
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),
             mesh,
+            trace: TracePlan::from_settings(settings)?,
             identity: IdentityPlan::new(settings, limits.max_payload)?,
             limits,
         })

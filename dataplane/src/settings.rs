@@ -213,6 +213,17 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "DIR", help_heading = "Mesh")]
     pub(crate) state: Option<PathBuf>,
 
+    /// Requests whose lives each shard remembers for `butterfly why`, a power of two; 0: none
+    /// [default: 16384]
+    #[arg(long, value_name = "N", help_heading = "Traces")]
+    pub(crate) trace_records: Option<u32>,
+    /// Collector that takes a sample of them as OpenTelemetry traces, by OTLP over HTTP with JSON
+    #[arg(long, value_name = "URL", help_heading = "Traces")]
+    pub(crate) otlp: Option<String>,
+    /// Share of the requests that go there, 0 to 1 [default: 0.001]
+    #[arg(long, value_name = "SHARE", help_heading = "Traces")]
+    pub(crate) otlp_sample: Option<f64>,
+
     /// Public keys of operators: a directory of .pub files, or one such file; repeat for more.
     /// Orders from elsewhere than this machine then need a signature by one of them
     #[arg(long, value_name = "PATH", help_heading = "Trust")]
@@ -300,6 +311,9 @@ impl Settings {
             role: self.role.or(file.role),
             name: self.name.or(file.name),
             state: self.state.or(file.state),
+            trace_records: self.trace_records.or(file.trace_records),
+            otlp: self.otlp.or(file.otlp),
+            otlp_sample: self.otlp_sample.or(file.otlp_sample),
             operator_keys: if self.operator_keys.is_empty() {
                 file.operator_keys
             } else {

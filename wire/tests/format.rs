@@ -5,6 +5,8 @@
 mod mesh;
 #[path = "format/mesh_golden.rs"]
 mod mesh_golden;
+#[path = "format/trace.rs"]
+mod trace;
 
 use rkyv::util::AlignedVec;
 use std::collections::BTreeMap;
@@ -222,6 +224,8 @@ fn the_limits_are_the_documented_ones() {
         ("PAYLOAD_ALIGN", wire::PAYLOAD_ALIGN),
         ("FETCH_PIECE", wire::work::FETCH_PIECE as usize),
         ("LEASE_LEN", wire::lease::LEASE_LEN),
+        ("TRACES_MAX", wire::trace::TRACES_MAX.into()),
+        ("TRACE_QUERY_MAX", wire::trace::TRACE_QUERY_MAX),
     ];
     for (name, value) in limits {
         assert_eq!(stated.get(&format!("`{name}`")), Some(&value.to_string()), "{name}");
