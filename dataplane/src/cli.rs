@@ -44,6 +44,9 @@ pub(crate) enum Command {
     /// Run a node: accept connections, batch requests, compress in worker processes
     #[command(after_help = SERVE)]
     Serve(Box<ServeArgs>),
+    /// Start a node that takes over from the one that runs, and return once it serves
+    #[command(after_help = HANDOVER)]
+    Handover(Box<ServeArgs>),
     /// Send a tensor of a safetensors file through a node and keep the compressed answer
     #[command(after_help = compress::HELP)]
     Compress(Box<CompressArgs>),
@@ -86,6 +89,9 @@ pub(crate) enum Command {
     /// Show what became of a request: what it waited for, where it was computed and why there
     #[command(after_help = why::HELP)]
     Why(WhyArgs),
+    /// Print a configuration file with every setting, commented out
+    #[command(after_help = CONFIG)]
+    Config(ConfigArgs),
     /// Show what this host offers, what will be used, and what to do about the rest
     #[command(after_help = CHECK)]
     Check(CheckArgs),
@@ -148,6 +154,16 @@ ends at once. SIGHUP reads certificates again, as does a change of their files; 
 dropped for it.
 
 Exit codes: 0 drained, 1 failed while running or drain cut off, 2 could not start";
+
+const HANDOVER: &str = "\
+Takes the flags of serve. The new node runs in the background with the same standard output; the
+old one answers on until its peers have left. Where the new one cannot start, the old one serves on.
+
+Examples:
+  butterfly handover --config /etc/butterfly/butterfly.toml
+  butterfly handover --listen 127.0.0.1:7171 --handover /run/butterfly/handover
+
+Exit codes: 0 the new node serves, 1 it did not come up, 2 no node runs there, or the flags are wrong";
 
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
@@ -227,6 +243,14 @@ pub(crate) struct StatusArgs {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+const CONFIG: &str = "\
+Examples:
+  butterfly config > butterfly.toml";
+
+/// Arguments of `config`: none.
+#[derive(Args, Debug)]
+pub(crate) struct ConfigArgs {}
 
 const CHECK: &str = "\
 Examples:

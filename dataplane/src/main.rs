@@ -12,6 +12,7 @@ mod check;
 mod cli;
 mod coded;
 mod compress;
+mod config;
 mod control;
 mod decompress;
 mod demo;
@@ -21,12 +22,14 @@ mod folder;
 mod gather;
 mod handover;
 mod host;
+mod http;
 mod identity;
 mod judge;
 mod listen;
 mod map;
 mod memory;
 mod mesh;
+mod observe;
 mod orders;
 mod otlp;
 mod plan;
@@ -39,7 +42,10 @@ mod security;
 mod serve;
 mod settings;
 mod shards;
+mod signals;
 mod status;
+mod successor;
+mod supervisor;
 mod table;
 mod tensors;
 mod threads;
@@ -60,6 +66,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Handover(args) => successor::run(&args),
         Command::Compress(args) => compress::run(&args),
         Command::Decompress(args) => decompress::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
@@ -78,6 +85,7 @@ fn main() -> ExitCode {
         Command::Ca(args) => ca::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Why(args) => why::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

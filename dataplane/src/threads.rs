@@ -233,6 +233,20 @@ fn pin(cpu: usize) {
     }
 }
 
+/// Leaves the shards' cores to the shards: this thread and the workers that it starts run
+/// elsewhere, where there is an elsewhere.
+pub(crate) fn make_room(plan: &Plan) {
+    let others: Vec<usize> =
+        host::cpus().into_iter().filter(|cpu| !plan.shard_cpus.contains(cpu)).collect();
+    if others.is_empty() {
+        return;
+    }
+    let mut set = CpuSet::new();
+    others.into_iter().for_each(|cpu| set.set(cpu));
+    // Staying on all cores is slower, not wrong.
+    let _ = sched_setaffinity(None, &set);
+}
+
 /// One shard's whole life.
 fn run(seed: Seed, ready: &mpsc::Sender<Result<(), String>>) {
     let _guard = AbortOnPanic;

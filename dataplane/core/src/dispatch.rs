@@ -6,6 +6,7 @@ use crate::{
     driver::{ConnId, Time, WorkerId},
     limits::{LENDINGS_MAX, MS},
     memory::{Memory, SlotId},
+    probe::Verdict,
     shard::{Cx, Shard},
     slot::{Arrived, Receiving, Tenant},
     stats::{Copy, Place},
@@ -57,6 +58,7 @@ impl Shard {
             lent_at: 0,
             abandoned: false,
             lent_id: 0,
+            canary: None,
         };
         self.remember(cx, key, slot.id());
         self.admission.queue(&tenant);
@@ -67,6 +69,9 @@ impl Shard {
     /// The next batch to lend: to whom, and which slots. Closed batches go first; an open one goes
     /// as soon as a worker has nothing to do.
     pub fn poll_lend<M: Memory>(&mut self, cx: &mut Cx<'_, M>) -> Option<(WorkerId, &[SlotId])> {
+        if self.probes.is_waiting() && self.lend_probe(cx) {
+            return self.probes.lent();
+        }
         loop {
             let workers = &self.workers;
             let ready = self.batcher.pop_ready(|op| workers.free(op));
@@ -159,6 +164,12 @@ impl Shard {
             self.slots.drop_ready(ready);
             return;
         };
+        if let Some(canary) = tenant.canary {
+            if self.probe_answered(cx, ready, &tenant, canary, &outcome) == Verdict::Wrong {
+                self.lie(cx, worker);
+            }
+            return;
+        }
         self.learn(cx.now, worker, &tenant, &outcome);
         let alive = self.conns.open_mut(tenant.conn).is_some_and(|c| c.life == tenant.conn_life);
         let wanted = alive && !tenant.abandoned;
@@ -191,7 +202,8 @@ impl Shard {
             return;
         }
         let code = (!answered).then(|| reason.unwrap_or(ErrorCode::WorkerFailed));
-        self.stats.latency.record(cx.now.saturating_sub(tenant.arrived));
+        let took = cx.now.saturating_sub(tenant.arrived);
+        self.stats.answered(tenant.work.operation, took);
         match code {
             None => {
                 self.stats.rows_out.add(u64::from(tenant.work.rows));
@@ -351,6 +363,10 @@ impl Shard {
         for index in 0..self.geometry.slots() {
             let Some(slot) = self.slots.reclaim(SlotId(index), worker) else { continue };
             let Some(tenant) = self.slots.tenant(slot.id()).copied() else { continue };
+            if let Some(canary) = tenant.canary {
+                self.probe_lost(slot, &tenant, canary);
+                continue;
+            }
             self.stats.reclaimed.add(1);
             self.admission.unlend(&tenant);
             self.admission.queue(&tenant);

@@ -18,6 +18,7 @@ use crate::{
     mesh::Mesh,
     mesh_port::Up,
     node::NodeStats,
+    probe::Probes,
     retry::Remembers,
     route::Workers,
     slot::{Arrived, Ledger, SlotTable},
@@ -93,6 +94,7 @@ pub struct Shard {
     /// Of those who wait, one that stands in line for this is being served.
     pub(crate) serving: Option<Need>,
     pub(crate) deferred: VecDeque<Deferred>,
+    pub(crate) probes: Probes,
     pub(crate) lend_ids: Vec<SlotId>,
     /// Requests on their way out of the batcher, with whether their batch was open.
     pub(crate) gone: Vec<(Arrived, bool)>,
@@ -145,6 +147,7 @@ impl Shard {
             dirty: VecDeque::with_capacity(n),
             serving: None,
             deferred: VecDeque::with_capacity(geometry.slots() as usize),
+            probes: Probes::default(),
             lend_ids: Vec::with_capacity(crate::limits::BATCH_CAP),
             gone: Vec::with_capacity(geometry.slots() as usize),
             sifted: false,
@@ -220,6 +223,11 @@ impl Shard {
                 self.stats.workers_up.set(self.workers.count_up() as u64);
             }
             Event::WorkerDown { worker } => self.worker_down(cx, worker),
+            Event::WorkerHealth { worker, healthy } => {
+                self.workers.judge(worker, healthy);
+                self.admission.workers(self.workers.operations());
+            }
+            Event::Probe(probe) => self.probe(probe),
             Event::Leave => self.leaving = Some(0),
             Event::Drain => self.draining = true,
         }
