@@ -8,6 +8,7 @@ mod demo;
 mod handover;
 mod identities;
 mod mesh;
+mod python;
 mod quic;
 mod rig;
 mod sandbox;
