@@ -27,6 +27,9 @@ function logarithmic(low, top) {
   return { ticks, at: value => (Math.log10(Math.max(value, 10 ** from)) - from) / (to - from) };
 }
 
+// A round number without the digits that show how exact a measured one is.
+const short = ([text, unit]) => joined([text.includes('.') ? text.replace(/\.?0+$/, '') : text, unit]);
+
 class Curves {
   // `lines`: { key, name, of: rates => value }, the first one drawn filled. `format` gives
   // [text, unit].
@@ -162,7 +165,7 @@ class Curves {
   }
 
   axes(end, width, height) {
-    const marks = this.scale.ticks.map(value => ({ value, text: joined(this.format(value)), y: this.y(value) }));
+    const marks = this.scale.ticks.map(value => ({ value, text: short(this.format(value)), y: this.y(value) }));
     const every = width < 420 ? 240e3 : 120e3;
     for (let at = Math.floor(end / every) * every; at > end - SPAN_MS; at -= every) {
       marks.push({ value: `t${at}`, text: clock(at, false), x: this.x(at) });

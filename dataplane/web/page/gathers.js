@@ -85,7 +85,7 @@ class Gathers {
       + `between ${signed(bins[0][0])} and ${signed(bins.at(-1)[0])}`);
     const at = bins.findIndex(([edge]) => edge > 0);
     const place = at < 0 ? 1 : at / bins.length;
-    each(this.axis, [[0, bins[0][0] > 0 ? '' : signed(bins[0][0])], [place, 'the moment'], [1, place > 0.85 ? '' : signed(bins.at(-1)[0])]].map(([share, text], key) => ({ share, text, key })), item => item.key, () => {
+    each(this.axis, [[0, bins[0][0] > 0 ? '' : signed(bins[0][0])], [place, 'the moment'], [1, place > 0.68 ? '' : signed(bins.at(-1)[0])]].map(([share, text], key) => ({ share, text, key })), item => item.key, () => {
       const node = make('span');
       return [node, item => {
         put(node, item.text);

@@ -50,7 +50,8 @@ mod tests {
     #[test]
     fn it_never_makes_markup_or_code_of_text() {
         let page = html();
-        let ways = ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "Function("];
+        let ways =
+            ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "Function("];
         for way in ways {
             assert!(!page.contains(way), "{way}");
         }

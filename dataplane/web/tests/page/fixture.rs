@@ -38,7 +38,9 @@ fn rates(second: f64) -> Rates {
 /// Ten minutes, with a gap of half a minute.
 pub(crate) fn history() -> Vec<Point> {
     let seconds = (1..600_u64).rev().filter(|ago| !(340..370).contains(ago));
-    seconds.map(|ago| Point { at_ms: AT_MS - ago * 1_000, rates: rates(600.0 - ago as f64) }).collect()
+    seconds
+        .map(|ago| Point { at_ms: AT_MS - ago * 1_000, rates: rates(600.0 - ago as f64) })
+        .collect()
 }
 
 /// A sector among `many` that hold `agents` together.
@@ -57,10 +59,6 @@ fn sector(number: u16, many: u16, agents: u32) -> Sector {
         mean_ms,
         p95_ms: mean_ms * 3.2,
     }
-}
-
-pub(crate) fn sectors(many: u16, agents: u32) -> Vec<Sector> {
-    (0..many).map(|number| sector(number, many, agents)).collect()
 }
 
 fn gather(number: u32) -> Gather {
@@ -111,7 +109,11 @@ fn worker(number: u32, gpu: bool) -> Worker {
         checks: vec![
             check("reachable", number != 5, "answered 40 ms ago, within 2 s"),
             check("canary_topk", true, "100 indices and values as computed here"),
-            check("latency", !slow, if slow { "81 ms, 50 ms allowed" } else { "4 ms, 50 ms allowed" }),
+            check(
+                "latency",
+                !slow,
+                if slow { "81 ms, 50 ms allowed" } else { "4 ms, 50 ms allowed" },
+            ),
             check("memory", true, "412 MiB resident, 2 GiB allowed"),
         ],
         gpu: gpu.then(|| Gpu {
@@ -149,8 +151,9 @@ fn node() -> Node {
     }
 }
 
-fn mesh(agents: u32, sectors: u16) -> Mesh {
+fn mesh(agents: u32, sectors: &[Sector]) -> Mesh {
     let total = u64::from(agents);
+    let healthy = |sector: &&Sector| f64::from(sector.active) > 0.95 * f64::from(sector.agents);
     Mesh {
         agents: total,
         active: total - 612,
@@ -160,8 +163,8 @@ fn mesh(agents: u32, sectors: u16) -> Mesh {
             ("quarantined", 18),
             ("offline", 192),
         ]),
-        sectors: u64::from(sectors),
-        sectors_healthy: u64::from(sectors) - 2,
+        sectors: sectors.len() as u64,
+        sectors_healthy: sectors.iter().filter(healthy).count() as u64,
         impedance_mean_ms: 18.42,
         impedance_p95_ms: 96.1,
         conflicts_last_hour: 424,
@@ -182,6 +185,7 @@ fn mesh(agents: u32, sectors: u16) -> Mesh {
 pub(crate) fn rich(agents: u32, many: u16) -> Overview {
     let busy = u64::from(agents) / 4;
     let trusted = u64::from(agents) / 6;
+    let sectors: Vec<_> = (0..many).map(|number| sector(number, many, agents)).collect();
     let ready = u64::from(agents) - busy - trusted - 402 - 192;
     Overview {
         at_ms: AT_MS,
@@ -201,8 +205,8 @@ pub(crate) fn rich(agents: u32, many: u16) -> Overview {
             mean_size: 10.63,
         },
         workers: (0..6).map(|number| worker(number, number < 2)).collect(),
-        mesh: mesh(agents, many),
-        sectors: sectors(many, agents),
+        mesh: mesh(agents, &sectors),
+        sectors,
         gathers: (0..12).map(gather).collect(),
         refusals: named([
             ("overloaded", 4_102),
