@@ -133,7 +133,7 @@ impl Source for Certificates {
         visit("butterfly_insecure", "", "", u64::from(self.insecure));
         if self.acceptor.is_some() {
             let expires = self.expires.load(Relaxed);
-            visit("butterfly_certificate_expires_seconds", "", "", expires);
+            visit("butterfly_certificate_expiry_timestamp_seconds", "", "", expires);
             visit("butterfly_certificate_reloads_total", "", "", self.reloads.load(Relaxed));
             let failures = self.failures.load(Relaxed);
             visit("butterfly_certificate_reload_failures_total", "", "", failures);

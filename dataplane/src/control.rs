@@ -21,7 +21,12 @@ use crate::{
 use dataplane_core::{Identities, NodeStats, Stats, stats::Source};
 use link::{Segment, SharedFile, door::Door};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{
@@ -296,6 +301,8 @@ fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
 /// What the node says of itself beside its counters.
 fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'static str, String)> {
     vec![
+        ("name", plan.mesh.name.clone()),
+        ("started_ms", epoch_ms().to_string()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("backend", ready.backend.clone()),
         ("backend_reason", ready.text.clone()),
@@ -311,6 +318,11 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'stati
         ("security", security(plan).to_owned()),
         ("huge_page_bytes", node.team.segment.huge_bytes().to_string()),
     ]
+}
+
+/// Milliseconds since the Unix epoch; 0 for a clock before it.
+fn epoch_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
 }
 
 /// How this node is secured, in words.

@@ -3,6 +3,7 @@
 
 use crate::{
     host,
+    http::HttpPlan,
     identity::IdentityPlan,
     security::Security,
     settings::{Backend, Poll, Role, Settings, WorkerSandbox},
@@ -157,6 +158,8 @@ pub(crate) struct Plan {
     pub(crate) quic: Vec<SocketAddr>,
     /// Who can listen in.
     pub(crate) security: Security,
+    /// What it shows over HTTP, if anything.
+    pub(crate) http: Option<HttpPlan>,
     /// Where the next process takes over.
     pub(crate) handover: Option<PathBuf>,
     /// CPU of every shard, as the OS numbers them.
@@ -248,7 +251,7 @@ fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>, PlanError> {
 }
 
 /// The addresses that these texts name, each once.
-fn resolved(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, PlanError> {
+pub(crate) fn resolved(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, PlanError> {
     let mut found: Vec<SocketAddr> = Vec::new();
     for text in texts {
         let resolved = text.to_socket_addrs().map_err(|error| {
@@ -381,6 +384,7 @@ impl Plan {
             uds: settings.uds.clone(),
             quic,
             security,
+            http: HttpPlan::new(settings)?,
             handover: settings.handover.clone(),
             shard_cpus,
             workers,
@@ -526,6 +530,9 @@ mod tests {
             "listen",
             "uds",
             "insecure",
+            "http",
+            "http_open",
+            "http_host",
             "shards",
             "workers",
             "backend",

@@ -134,6 +134,19 @@ pub(crate) struct Settings {
           require_equals = true, help_heading = "Where")]
     pub(crate) insecure: Option<bool>,
 
+    /// Address of the status page, of metrics and checks over HTTP; `off` for none [default:
+    /// 127.0.0.1:7180, or a free port where that is taken]
+    #[arg(long, value_name = "ADDR", help_heading = "What it shows")]
+    pub(crate) http: Option<String>,
+    /// Allow --http beyond loopback: whoever reaches it sees everything it shows, in plaintext; there
+    /// is nothing to change
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, help_heading = "What it shows")]
+    pub(crate) http_open: Option<bool>,
+    /// Name by which browsers may ask, beside addresses and localhost; repeat for more
+    #[arg(long, value_name = "NAME", help_heading = "What it shows")]
+    pub(crate) http_host: Vec<String>,
+
     /// Shards: pinned cores that serve connections [default: a quarter of the cores, at least 1]
     #[arg(long, value_name = "N", help_heading = "Cores")]
     pub(crate) shards: Option<u32>,
@@ -276,6 +289,9 @@ impl Settings {
             plain_loopback: self.plain_loopback.or(file.plain_loopback),
             handover: self.handover.or(file.handover),
             insecure: self.insecure.or(file.insecure),
+            http: self.http.or(file.http),
+            http_open: self.http_open.or(file.http_open),
+            http_host: if self.http_host.is_empty() { file.http_host } else { self.http_host },
             shards: self.shards.or(file.shards),
             workers: self.workers.or(file.workers),
             backend: self.backend.or(file.backend),

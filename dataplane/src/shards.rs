@@ -54,6 +54,11 @@ impl Shards {
         self.tell_all(|| Command::Leave);
     }
 
+    /// Has each turn once more, if it sleeps.
+    pub(crate) fn wake(&self) {
+        self.0.iter().for_each(Commander::wake);
+    }
+
     /// No new connections, no new work. Also wakes every shard.
     pub(crate) fn drain(&self) {
         self.tell_all(|| Command::Drain);

@@ -209,7 +209,8 @@ impl Shard {
         id: ConnId,
         message_id: u64,
     ) -> bool {
-        let update = self.node.metrics_update(cx.now);
+        let mut update = self.node.metrics_update(cx.now);
+        update.taken_ns = cx.epoch_ns;
         let mut frame = Vec::new();
         if wire::frame::append(&mut frame, &update, message_id, cx.epoch_ns).is_err() {
             return self.report(

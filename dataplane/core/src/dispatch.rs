@@ -185,7 +185,8 @@ impl Shard {
             return;
         }
         let code = (!answered).then(|| reason.unwrap_or(ErrorCode::WorkerFailed));
-        self.stats.latency.record(cx.now.saturating_sub(tenant.arrived));
+        let took = cx.now.saturating_sub(tenant.arrived);
+        self.stats.answered(tenant.work.operation, took);
         match code {
             None => {
                 self.stats.rows_out.add(u64::from(tenant.work.rows));

@@ -33,6 +33,7 @@ mod shed;
 pub mod slot;
 pub mod stats;
 mod sweep;
+pub mod trace;
 pub mod turn;
 mod wait;
 

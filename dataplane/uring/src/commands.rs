@@ -85,6 +85,11 @@ impl Commander {
         }
     }
 
+    /// Has the shard turn once more, if it sleeps.
+    pub fn wake(&self) {
+        self.door.ring();
+    }
+
     /// Hands a connection over ([`Command::Adopt`]). Connections come as often as peers like: they
     /// take half of the queue at most, so that every other command finds room.
     ///

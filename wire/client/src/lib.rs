@@ -53,7 +53,8 @@ pub use args::SecurityArgs;
 pub use buffer::Buffer;
 pub use error::{ClientError, Refusal};
 pub use mesh::{
-    Agent, ClassPart, Cluster, Conflict, Global, Listing, Map, Phase, Report, Sector, Skip,
+    Agent, ClassPart, Cluster, Conflict, Ended, Gathers, Global, Listing, Map, Phase, Report,
+    Sector, Skip,
 };
 pub use metrics::{Metric, Metrics};
 pub use options::PoolOptions;

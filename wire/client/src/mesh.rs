@@ -4,7 +4,7 @@ mod report;
 mod view;
 
 pub use report::{ClassPart, Conflict, Phase, Report, Skip};
-pub use view::{Agent, Cluster, Global, Listing, Map, Sector};
+pub use view::{Agent, Cluster, Ended, Gathers, Global, Listing, Map, Sector};
 
 use crate::{Client, ClientError, sender::epoch_ns};
 use std::time::Duration;
@@ -66,7 +66,16 @@ impl Client {
     /// As [`Client::call`].
     pub fn map(&mut self, sector: Option<u16>) -> Result<Map, ClientError> {
         let id = self.ask(&map(sector))?;
-        Ok(Map::read(self.answer(id)?.open::<MeshView>()?))
+        Map::read(self.answer(id)?.open::<MeshView>()?)
+    }
+
+    /// Asks for the last gathers that ended, newest first.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn gathers(&mut self) -> Result<Gathers, ClientError> {
+        let id = self.ask(&gathers())?;
+        Gathers::read(self.answer(id)?.open::<MeshView>()?)
     }
 
     /// Opens, half-opens or closes a breaker and waits until it holds.
@@ -126,6 +135,11 @@ pub(crate) fn agents(query: &MeshQuery) -> MeshQuery {
 pub(crate) fn map(sector: Option<u16>) -> MeshQuery {
     let sector = sector.unwrap_or(EVERY_SECTOR);
     MeshQuery { view: View::Map.code(), sector, ..MeshQuery::default() }
+}
+
+/// The question for the last gathers.
+pub(crate) fn gathers() -> MeshQuery {
+    MeshQuery { view: View::Gathers.code(), sector: EVERY_SECTOR, ..MeshQuery::default() }
 }
 
 /// How long a node may be silent about a gather that is asked for at `now`, nanoseconds since the

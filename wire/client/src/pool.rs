@@ -1,6 +1,8 @@
 //! The blocking face of a pool: the asynchronous one, driven by the thread of this library.
 
-use crate::{Addr, Answer, ClientError, Listing, Map, Metrics, PoolOptions, Stats, aio, carrier};
+use crate::{
+    Addr, Answer, ClientError, Gathers, Listing, Map, Metrics, PoolOptions, Stats, aio, carrier,
+};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::{runtime::Handle, sync::oneshot, task::AbortHandle};
@@ -114,6 +116,15 @@ impl Pool {
     pub fn map(&self, sector: Option<u16>) -> Result<Map, ClientError> {
         let pool = self.pool.clone();
         self.begin(async move { pool.map(sector).await }).wait()
+    }
+
+    /// [`aio::Pool::gathers`], waited for.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn gathers(&self) -> Result<Gathers, ClientError> {
+        let pool = self.pool.clone();
+        self.begin(async move { pool.gathers().await }).wait()
     }
 
     /// What the pool has done, and how it stands.

@@ -1,13 +1,13 @@
 //! A pool of connections to one node, and its calls.
 
 use crate::{
-    Addr, Answer, ClientError, Listing, Map, Metrics, PoolOptions, Security, Stats,
+    Addr, Answer, ClientError, Gathers, Listing, Map, Metrics, PoolOptions, Security, Stats,
     aio::{
         ask::Ask,
         chunks::{Chunks, UnderWay},
         keeper::{Inner, keep},
     },
-    mesh::{agents, map},
+    mesh::{agents, gathers, map},
     policy::retry::{Fault, Next, Tries},
 };
 use bytes::Bytes;
@@ -165,7 +165,15 @@ impl Pool {
     /// # Errors
     /// As [`Self::call`].
     pub async fn map(&self, sector: Option<u16>) -> Result<Map, ClientError> {
-        Ok(Map::read(self.ask(&map(sector)).await?.open::<MeshView>()?))
+        Map::read(self.ask(&map(sector)).await?.open::<MeshView>()?)
+    }
+
+    /// As [`Client::gathers`](crate::Client::gathers).
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn gathers(&self) -> Result<Gathers, ClientError> {
+        Gathers::read(self.ask(&gathers()).await?.open::<MeshView>()?)
     }
 
     /// What the pool has done, and how it stands.
