@@ -20,6 +20,7 @@ mod failure;
 mod folder;
 mod gather;
 mod handover;
+mod health;
 mod host;
 mod identity;
 mod judge;

@@ -7,8 +7,8 @@
 pub mod admission;
 mod answer;
 pub mod batch;
-mod cancel;
 pub mod canary;
+mod cancel;
 mod conn;
 mod dispatch;
 pub mod driver;

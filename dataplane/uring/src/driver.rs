@@ -21,12 +21,12 @@ use crate::{
     table::Table,
     workers::Workers,
 };
+use crossbeam_channel::Sender;
 use dataplane_core::{
     driver::{ConnId, Driver, Event, Segment, Time, WorkerId},
     memory::SlotId,
     probe::Probed,
 };
-use crossbeam_channel::Sender;
 use io_uring::{opcode, types};
 use link::door::Door;
 use rustix::time::{ClockId, clock_gettime};
