@@ -5,12 +5,14 @@ mod codecs;
 mod compress;
 mod keys;
 mod mesh;
+mod why;
 
 pub(crate) use ca::{CaAction, CaArgs, InitArgs, IssueArgs, RotateArgs, ShowArgs};
 pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
 pub(crate) use compress::{CompressArgs, Values};
 pub(crate) use keys::{CountersignArgs, KeyArgs, KeyCommand, SignArgs};
 pub(crate) use mesh::{AgentsArgs, CircuitArgs, FreezeArgs, GatherArgs, MapArgs};
+pub(crate) use why::{RequestId, WhyArgs};
 
 use crate::settings::{Backend, Poll, Settings, WorkerSandbox};
 use clap::{Args, Parser, Subcommand};
@@ -84,6 +86,9 @@ pub(crate) enum Command {
     /// Show a node's counters
     #[command(after_help = STATUS)]
     Status(StatusArgs),
+    /// Show what became of a request: what it waited for, where it was computed and why there
+    #[command(after_help = why::HELP)]
+    Why(WhyArgs),
     /// Print a configuration file with every setting, commented out
     #[command(after_help = CONFIG)]
     Config(ConfigArgs),
@@ -131,6 +136,7 @@ Examples:
   butterfly serve --lm-head lm_head.safetensors
   butterfly serve --listen 0.0.0.0:7171 --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
   butterfly serve --quic '[::]:7171' --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
+  butterfly serve --otlp http://127.0.0.1:4318 --otlp-sample 0.01
   butterfly serve --handover /run/butterfly.handover   # started again, it takes over at once
 
 In the file, [identity.ROLE] (client, worker-host, agent, node, operator), [identity.local] for

@@ -21,6 +21,7 @@ mod failure;
 mod folder;
 mod gather;
 mod handover;
+mod health;
 mod host;
 mod http;
 mod identity;
@@ -31,6 +32,7 @@ mod memory;
 mod mesh;
 mod observe;
 mod orders;
+mod otlp;
 mod plan;
 mod process;
 mod progress;
@@ -48,9 +50,11 @@ mod supervisor;
 mod table;
 mod tensors;
 mod threads;
+mod traces;
 mod trust;
 mod units;
 mod weights;
+mod why;
 mod workers;
 
 use clap::Parser;
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         Command::Key(args) => trust::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Why(args) => why::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),

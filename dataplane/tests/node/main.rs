@@ -9,6 +9,7 @@ mod deploy;
 mod handover;
 mod identities;
 mod mesh;
+mod python;
 mod quic;
 mod rig;
 mod sandbox;
