@@ -9,6 +9,11 @@ use crate::{
 use clap::{Arg, ArgAction, CommandFactory as _};
 use std::fmt::Write as _;
 
+const HEAD: &str = "\
+# Every setting of `butterfly serve`. A line with # in front of a name is its default or an example;
+# take the # away to set it. Flags on the command line win over this file.
+";
+
 /// What only the file can say.
 const IDENTITIES: &str = "\
 # --- What roles and names are allowed ---
@@ -41,9 +46,7 @@ pub(crate) fn text() -> String {
     let mut command = Cli::command();
     command.build();
     let serve = command.find_subcommand("serve").expect("a command of ours");
-    let mut text = "# Every setting of `butterfly serve`. A line with one # in front of a name is the default or an\n\
-                    # example; take the # away to set it. Flags on the command line win over this file.\n"
-        .to_owned();
+    let mut text = HEAD.to_owned();
     let mut heading = None;
     for arg in serve.get_arguments().filter(|arg| is_setting(arg)) {
         if arg.get_help_heading() != heading {

@@ -80,7 +80,7 @@ pub(super) fn lacks(host: &Host) -> Vec<Fix> {
             "net.core.rmem_max",
             "/proc/sys/net/core/rmem_max",
             DATAGRAM_BYTES,
-            "QUIC only: datagrams that come while the listener's thread is busy are dropped beyond this",
+            "QUIC only: datagrams that come while the listener is busy are dropped beyond it",
         ),
         least(
             "net.core.wmem_max",
@@ -95,14 +95,14 @@ pub(super) fn lacks(host: &Host) -> Vec<Fix> {
             host.files,
             FILES,
             "nofile",
-            "a descriptor for each connection by QUIC, some for each worker; for nodes without the unit",
+            "a descriptor for each stream of QUIC, some for each worker; the unit has its own",
         ),
         limit(
             "locked memory",
             host.locked,
             LOCKED,
             "memlock",
-            "registered buffers, and pinning for a GPU; for nodes without the unit",
+            "registered buffers, and pinning for a GPU; the unit has its own",
         ),
     ];
     found.into_iter().flatten().collect()

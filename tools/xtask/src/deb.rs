@@ -107,8 +107,8 @@ fn papers(root: &Path, tree: &Path, version: &str) -> Result<(), String> {
     let copyright = format!(
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\
          Upstream-Name: butterfly\n\nFiles: *\nCopyright: 2026 The Butterfly authors\n\
-         License: MIT or Apache-2.0\n\nLicense: MIT or Apache-2.0\n{}\n .\n Or the Apache License 2.0: \
-         /usr/share/common-licenses/Apache-2.0\n",
+         License: MIT or Apache-2.0\n\nLicense: MIT or Apache-2.0\n{}\n .\n \
+         Or the Apache License 2.0: /usr/share/common-licenses/Apache-2.0\n",
         indented.join("\n")
     );
     write(tree, "usr/share/doc/butterfly/copyright", copyright.as_bytes(), 0o644)?;
