@@ -128,7 +128,7 @@ mod tests {
             let name = line.split([' ', '=']).next().unwrap_or_default();
             let is_key = line.contains(" = ")
                 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-            is_key || (line.starts_with('[') && line.ends_with(']'))
+            is_key || line.starts_with("[identity") || line.starts_with("[[identity")
         };
         let text = text();
         let lines = text.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_example);

@@ -131,11 +131,24 @@ fn left_by_the_unit() -> BTreeSet<String> {
 fn traced(folder: &Folder) -> BTreeSet<String> {
     let (trace, state) = (folder.file("trace"), folder.file("state"));
     let (uds, door) = (folder.file("node.sock"), folder.file("door"));
+    let pki = folder.file("pki");
+    let authority = |words: &[&str]| {
+        let made = butterfly().arg("ca").args(words).arg("--dir").arg(&pki).output();
+        assert!(made.expect("runs").status.success(), "{words:?}");
+    };
+    authority(&["init"]);
+    authority(&["issue", "--name", "node", "--role", "node", "--host", "localhost"]);
     let mut child = Command::new("strace")
         .args(["-f", "-qq", "-o"])
         .arg(&trace)
         .arg(env!("CARGO_BIN_EXE_butterfly"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--quic", "127.0.0.1:0", "--insecure"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--quic", "127.0.0.1:0"])
+        .arg("--tls-ca")
+        .arg(pki.join("ca.pem"))
+        .arg("--tls-cert")
+        .arg(pki.join("node.pem"))
+        .arg("--tls-key")
+        .arg(pki.join("node.key"))
         .args(["--shards", "1", "--workers", "1", "--poll", "frugal", "--http", "off", "--uds"])
         .arg(&uds)
         .arg("--handover")
