@@ -6,6 +6,7 @@ use crate::{
     certificates::Certificates,
     failure::Failure,
     handover::{self, Door as HandoverDoor, Event as Handover, Inherited},
+    health::{self, Board, Bounds, Care},
     host,
     http::HttpPlan,
     listen::Bound,
@@ -87,6 +88,8 @@ struct Node {
     standing: Arc<Standing>,
     web: Option<web::Running>,
     web_counters: Arc<web::Counters>,
+    /// Where there are GPUs.
+    _gpus: Option<health::gpu::Look>,
 }
 
 /// Runs a node until it is told to end.
@@ -366,6 +369,7 @@ fn sources(
 ) -> Vec<Arc<dyn Source>> {
     let mut sources: Vec<Arc<dyn Source>> = vec![
         Arc::clone(&team.stats) as _,
+        Arc::clone(&team.care.board) as _,
         Arc::clone(&mesh.counters) as _,
         Arc::clone(&threads.recall) as _,
     ];
@@ -413,7 +417,12 @@ impl Node {
                 return Err(Failure::Setup(why));
             }
         };
+        let board = Arc::new(Board::new(workers));
+        let every = plan.limits.health_every;
+        let gpus = health::gpu::Look::begin(plan.devices, every, Arc::clone(&board));
+        let bounds = Bounds::new(every, plan.limits.worker_patience);
         let team = Rc::new(Team {
+            care: Care { bounds, board },
             segment,
             worker_doors,
             shard_doors,
@@ -458,6 +467,7 @@ impl Node {
             standing: Arc::default(),
             web: None,
             web_counters,
+            _gpus: gpus,
         })
     }
 

@@ -21,6 +21,7 @@ mod failure;
 mod folder;
 mod gather;
 mod handover;
+mod health;
 mod host;
 mod http;
 mod identity;

@@ -88,6 +88,8 @@ pub(crate) struct Limits {
     pub(crate) worker_timeout: Duration,
     /// Longest that a worker may keep one request.
     pub(crate) worker_patience: Duration,
+    /// From one check of a worker's health to the next.
+    pub(crate) health_every: Duration,
     /// Longest stall of a peer inside a frame or before reading.
     pub(crate) peer_timeout: Duration,
     /// Longest drain.
@@ -278,6 +280,12 @@ impl Limits {
                 settings.worker_patience,
                 ms(60_000),
                 ms(1_000)..=ms(3_600_000),
+            )?,
+            health_every: timed(
+                "health_every",
+                settings.health_every,
+                ms(5_000),
+                ms(250)..=ms(3_600_000),
             )?,
             peer_timeout: timed(
                 "peer_timeout",
@@ -503,6 +511,7 @@ mod tests {
             "batch_size",
             "batch_wait",
             "worker_timeout",
+            "health_every",
             "peer_timeout",
             "drain_timeout",
             "other",

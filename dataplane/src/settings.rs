@@ -273,6 +273,10 @@ pub(crate) struct Settings {
     /// A worker that keeps one request for this long is replaced, whatever it says [default: 60s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) worker_patience: Option<Span>,
+    /// How often each worker's health is checked: pinged, asked what its answer to is known, measured
+    /// [default: 5s]
+    #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
+    pub(crate) health_every: Option<Span>,
     /// A peer that stalls inside a frame, or does not read, for this long is disconnected [default:
     /// 10s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
@@ -344,6 +348,7 @@ impl Settings {
             queue_target: self.queue_target.or(file.queue_target),
             worker_timeout: self.worker_timeout.or(file.worker_timeout),
             worker_patience: self.worker_patience.or(file.worker_patience),
+            health_every: self.health_every.or(file.health_every),
             peer_timeout: self.peer_timeout.or(file.peer_timeout),
             drain_timeout: self.drain_timeout.or(file.drain_timeout),
             worker_program: self.worker_program.or(file.worker_program),

@@ -9,6 +9,7 @@ mod handover;
 mod identities;
 mod mesh;
 mod otlp;
+mod python;
 mod quic;
 mod rig;
 mod sandbox;

@@ -21,15 +21,16 @@ use server::Server;
 use std::{env, fs, path::PathBuf, sync::Arc};
 
 /// Width and height of each window.
-const SIZES: [(u32, u32); 3] = [(360, 740), (1_280, 800), (1_920, 1_080)];
+const SIZES: [(u32, u32); 4] = [(360, 740), (1_280, 800), (1_920, 1_080), (3_840, 2_160)];
 
 fn main() -> Result<(), String> {
-    let (out, address) = arguments()?;
+    let Arguments { out, address, width: only } = arguments()?;
     fs::create_dir_all(&out).map_err(|what| format!("{}: {what}", out.display()))?;
     let Some(browser) = Chromium::start() else { return Ok(()) };
     let mut nodes = Vec::new();
     let servers = [
         ("rich", Server::start(&fixture::rich(30_000, 24), &fixture::history())),
+        ("sectors", Server::start(&fixture::rich(30_000, 256), &fixture::history())),
         ("empty", Server::start(&fixture::empty(), &[])),
     ];
     match address {
@@ -37,7 +38,9 @@ fn main() -> Result<(), String> {
         None => nodes.extend(servers.iter().map(|(name, server)| (*name, server.address()))),
     }
     for (name, address) in nodes {
-        for (width, height) in SIZES {
+        for (width, height) in
+            SIZES.into_iter().filter(|(width, _)| only.is_none_or(|w| w == *width))
+        {
             for dark in [false, true] {
                 let theme = if dark { "dark" } else { "light" };
                 let file = out.join(format!("{name}-{theme}-{width}.png"));
@@ -50,18 +53,25 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
-fn arguments() -> Result<(PathBuf, Option<String>), String> {
-    let (mut out, mut address) = (None, None);
+struct Arguments {
+    out: PathBuf,
+    address: Option<String>,
+    width: Option<u32>,
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let (mut out, mut address, mut width) = (None, None, None);
     let mut words = env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
         match word.as_str() {
             "--out" => out = Some(PathBuf::from(value)),
             "--addr" => address = Some(value),
-            _ => return Err(format!("{word}: unknown; there are --out DIR and --addr URL")),
+            "--width" => width = Some(value.parse().map_err(|what| format!("{value}: {what}"))?),
+            _ => return Err(format!("{word}: there are --out DIR, --addr URL and --width PIXELS")),
         }
     }
-    Ok((out.ok_or("--out DIR says where the pictures go")?, address))
+    Ok(Arguments { out: out.ok_or("--out DIR says where the pictures go")?, address, width })
 }
 
 /// One picture of the whole page. Gives the milliseconds to the first paint.

@@ -3,8 +3,10 @@
 const SPAN_MS = 600e3;
 // A longer silence than this is a gap in the curve, not a line across it.
 const GAP_MS = 3500;
+// Room for the labels of the axes, and the text size that they were measured with.
 const LEFT = 46;
 const BOTTOM = 18;
+const MEASURED = 14;
 
 // Round numbers for an axis from zero: at most four steps.
 function linear(top) {
@@ -26,6 +28,9 @@ function logarithmic(low, top) {
   for (let at = from; at <= to; at += every) ticks.push(10 ** at);
   return { ticks, at: value => (Math.log10(Math.max(value, 10 ** from)) - from) / (to - from) };
 }
+
+// A round number without the digits that show how exact a measured one is.
+const short = ([text, unit]) => joined([text.includes('.') ? text.replace(/\.?0+$/, '') : text, unit]);
 
 class Curves {
   // `lines`: { key, name, of: rates => value }, the first one drawn filled. `format` gives
@@ -57,8 +62,8 @@ class Curves {
 
   listen() {
     this.plot.addEventListener('pointermove', event => {
-      const { end, width } = this.frame();
-      const share = (event.clientX - this.plot.getBoundingClientRect().left - LEFT) / Math.max(1, width - LEFT);
+      const { end, width, left } = this.frame();
+      const share = (event.clientX - this.plot.getBoundingClientRect().left - left) / Math.max(1, width - left);
       this.pin(end - SPAN_MS * (1 - share));
     });
     this.plot.addEventListener('pointerleave', () => this.pin(null));
@@ -88,7 +93,8 @@ class Curves {
 
   frame() {
     const end = this.points.at(-1)?.at_ms ?? 0;
-    return { end, width: this.plot.clientWidth, height: this.plot.clientHeight };
+    const size = parseFloat(getComputedStyle(document.documentElement).fontSize) / MEASURED;
+    return { end, width: this.plot.clientWidth, height: this.plot.clientHeight, left: LEFT * size, bottom: BOTTOM * size };
   }
 
   nearest(at) {
@@ -110,18 +116,19 @@ class Curves {
   }
 
   redraw() {
-    const { end, width, height } = this.frame();
+    const frame = this.frame();
+    const { end, width, height, left, bottom } = frame;
     if (width === 0 || this.points.length === 0) return;
     const values = this.points.flatMap(point => this.lines.map(line => number(line.of(point.rates))));
     const top = Math.max(...values);
     const low = Math.min(...values.filter(value => value > 0), top || 1);
     this.scale = this.decades ? logarithmic(low, top || 1) : linear(top);
-    this.x = at => LEFT + (width - LEFT) * (1 - (end - at) / SPAN_MS);
-    this.y = value => 6 + (height - BOTTOM - 6) * (1 - this.scale.at(value));
+    this.x = at => left + (width - left) * (1 - (end - at) / SPAN_MS);
+    this.y = value => 6 + (height - bottom - 6) * (1 - this.scale.at(value));
     mark(this.svg, 'viewBox', `0 0 ${width} ${height}`);
     this.lines.forEach((line, at) => mark(this.paths[at], 'd', this.path(line)));
-    mark(this.area, 'd', this.under(this.lines[0], this.lines.at(-1), height));
-    this.axes(end, width, height);
+    mark(this.area, 'd', this.under(this.lines[0], this.lines.at(-1), height - bottom));
+    this.axes(frame);
     this.cross();
   }
 
@@ -140,12 +147,12 @@ class Curves {
   }
 
   // What lies under the one curve, or between the lowest and the highest of several.
-  under(first, last, height) {
+  under(first, last, ground) {
     let text = '';
     let stretch = [];
     const close = () => {
       if (stretch.length > 1) {
-        const floor = point => (first === last ? height - BOTTOM : this.y(number(first.of(point.rates))));
+        const floor = point => (first === last ? ground : this.y(number(first.of(point.rates))));
         const up = stretch.map(point => `${this.x(point.at_ms).toFixed(1)} ${this.y(number(last.of(point.rates))).toFixed(1)}`);
         const down = stretch.toReversed().map(point => `${this.x(point.at_ms).toFixed(1)} ${floor(point).toFixed(1)}`);
         text += `M${up.concat(down).join('L')}Z`;
@@ -161,8 +168,8 @@ class Curves {
     return text;
   }
 
-  axes(end, width, height) {
-    const marks = this.scale.ticks.map(value => ({ value, text: joined(this.format(value)), y: this.y(value) }));
+  axes({ end, width, height, left, bottom }) {
+    const marks = this.scale.ticks.map(value => ({ value, text: short(this.format(value)), y: this.y(value) }));
     const every = width < 420 ? 240e3 : 120e3;
     for (let at = Math.floor(end / every) * every; at > end - SPAN_MS; at -= every) {
       marks.push({ value: `t${at}`, text: clock(at, false), x: this.x(at) });
@@ -172,10 +179,10 @@ class Curves {
       const text = draw('text');
       return [draw('g', {}, line, text), item => {
         const [x1, x2, y1, y2] = item.x === undefined
-          ? [LEFT, width, item.y, item.y] : [item.x, item.x, height - BOTTOM, height - BOTTOM + 4];
+          ? [left, width, item.y, item.y] : [item.x, item.x, height - bottom, height - bottom + 4];
         Object.entries({ x1, x2, y1, y2 }).forEach(([name, value]) => mark(line, name, value.toFixed(1)));
         const up = item.x === undefined;
-        mark(text, 'x', (up ? LEFT - 6 : Math.min(item.x, width - 16)).toFixed(1));
+        mark(text, 'x', (up ? left - 6 : Math.min(item.x, width - 16)).toFixed(1));
         mark(text, 'y', (up ? item.y + 3.5 : height - 3).toFixed(1));
         mark(text, 'text-anchor', up ? 'end' : 'middle');
         put(text, item.text);
@@ -191,7 +198,7 @@ class Curves {
     const shown = pinned ? 'visible' : 'hidden';
     const x = this.x(point.at_ms).toFixed(1);
     mark(this.hair, 'visibility', shown);
-    Object.entries({ x1: x, x2: x, y1: 0, y2: this.plot.clientHeight - BOTTOM }).forEach(([name, value]) => mark(this.hair, name, value));
+    Object.entries({ x1: x, x2: x, y1: 0, y2: this.frame().height - this.frame().bottom }).forEach(([name, value]) => mark(this.hair, name, value));
     put(this.when, pinned ? clock(point.at_ms) : '');
     this.lines.forEach((line, at) => {
       const value = number(line.of(point.rates));

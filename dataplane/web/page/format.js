@@ -38,6 +38,9 @@ function millis(value) {
   return size >= 1000 ? [digits(value / 1000), 's'] : [digits(number(value)), 'ms'];
 }
 
+// Where nothing was answered there is no latency, which is not the same as none.
+const latency = value => (number(value) > 0 ? millis(value) : ['\u2013', '']);
+
 // How long, in its two largest units: 3 d 4 h, 12 min 5 s.
 function lasting(ms) {
   let seconds = Math.max(0, Math.floor(number(ms) / 1000));

@@ -5,6 +5,7 @@ const OUTCOMES = [
   ['late', 'Late', 'Ready, but after the moment.'],
   ['conflicts', 'Conflicts', 'Answered that they cannot.'],
   ['silent', 'Silent', 'No answer within the window.'],
+  ['transit', 'Under way', 'Said only that they were under way.'],
   ['skipped', 'Skipped', 'Not sent to: they could not have made it.'],
 ];
 const BARS_MAX = 48;
@@ -57,17 +58,14 @@ class Gathers {
     if (!gather) return;
     put(this.title, `${this.chosen ? '' : 'The last one: '}${words(gather.decision)}, ${lasting(this.now - gather.at_ms)} ago`);
     put(this.reason, plain(gather.reason));
-    const bins = merged(gather.arrivals);
-    const most = Math.max(1, ...bins.map(([, many]) => many));
-    const items = bins.map(([edge, many], at) => ({ edge, many, before: edge <= 0, first: edge > 0 && !(bins[at - 1]?.[0] > 0) }));
-    each(this.bars, items, item => item.edge, () => {
-      const node = make('span');
+    const bins = columns(gather.arrivals);
+    const most = Math.max(1, ...bins.map(bin => bin.many));
+    each(this.bars, bins, bin => bin.row, () => {
       const bar = make('i');
-      node.append(bar);
-      return [node, item => {
-        mark(node, 'class', `${item.before ? 'before' : 'after'}${item.first ? ' first' : ''}`);
-        mark(node, 'data-tip', `${whole(item.many)} up to ${signed(item.edge)}`);
-        const height = `${item.many > 0 ? Math.max(2, (100 * item.many) / most).toFixed(1) : 0}%`;
+      return [make('span', {}, bar), bin => {
+        mark(bar.parentNode, 'class', `${bin.row < 0 ? 'before' : 'after'}${bin.row === 0 ? ' first' : ''}`);
+        mark(bar.parentNode, 'data-tip', `${whole(bin.many)} from ${signed(bin.from)} to ${signed(bin.to)}`);
+        const height = `${bin.many > 0 ? Math.max(2, (100 * bin.many) / most).toFixed(1) : 0}%`;
         if (bar.style.height !== height) bar.style.height = height;
       }];
     });
@@ -79,18 +77,18 @@ class Gathers {
     show(this.bars, bins.length > 0);
     show(this.axis, bins.length > 0);
     if (bins.length === 0) return;
-    const sum = test => bins.filter(test).reduce((all, [, many]) => all + many, 0);
-    const before = sum(([edge]) => edge <= 0);
-    mark(this.bars, 'aria-label', `When answers were ready: ${whole(before)} by the moment, ${whole(sum(() => true) - before)} after it, `
-      + `between ${signed(bins[0][0])} and ${signed(bins.at(-1)[0])}`);
-    const at = bins.findIndex(([edge]) => edge > 0);
-    const place = at < 0 ? 1 : at / bins.length;
-    each(this.axis, [[0, bins[0][0] > 0 ? '' : signed(bins[0][0])], [place, 'the moment'], [1, place > 0.85 ? '' : signed(bins.at(-1)[0])]].map(([share, text], key) => ({ share, text, key })), item => item.key, () => {
+    const sum = some => bins.filter(some).reduce((all, bin) => all + bin.many, 0);
+    const [first, last] = [bins[0], bins.at(-1)];
+    mark(this.bars, 'aria-label', `When answers were ready: ${whole(sum(bin => bin.row < 0))} by the moment, `
+      + `${whole(sum(bin => bin.row >= 0))} after it, between ${signed(first.from)} and ${signed(last.to)}`);
+    const place = -first.row / bins.length;
+    const labels = [[0, place < 0.3 ? '' : signed(first.from)], [place, 'the moment'], [1, place > 0.68 ? '' : signed(last.to)]];
+    each(this.axis, labels.map(([share, text], key) => ({ share, text, key })), label => label.key, () => {
       const node = make('span');
-      return [node, item => {
-        put(node, item.text);
-        node.style.left = `${(100 * item.share).toFixed(1)}%`;
-        mark(node, 'class', item.share < 0.08 ? 'start' : item.share > 0.92 ? 'end' : '');
+      return [node, label => {
+        put(node, label.text);
+        node.style.left = `${(100 * label.share).toFixed(1)}%`;
+        mark(node, 'class', label.share < 0.15 ? 'start' : label.share > 0.85 ? 'end' : '');
       }];
     });
   }
@@ -98,22 +96,32 @@ class Gathers {
 
 const signed = ms => `${ms > 0 ? '+' : ms < 0 ? '\u2212' : ''}${joined(millis(Math.abs(ms)))}`;
 
-// At most BARS_MAX bars, neighbours together; none holds both sides of the moment.
-function merged(arrivals) {
-  const by = Math.ceil(arrivals.length / (BARS_MAX - 1));
+// Bars of one width, the moment between two of them. What is sent are upper edges and counts, fine
+// about the moment and coarse far from it. One straggler in a thousand does not stretch the axis:
+// the outermost bars hold what lies beyond them.
+function columns(arrivals) {
+  const points = arrivals.map(([edge, many]) => [number(edge), number(many)]).filter(([, many]) => many > 0).sort(([a], [b]) => a - b);
+  if (points.length === 0) return [];
+  const total = points.reduce((sum, [, many]) => sum + many, 0);
+  const quantile = share => {
+    let left = share * total;
+    return (points.find(([, many]) => (left -= many) <= 0) ?? points.at(-1))[0];
+  };
+  const low = Math.min(0, quantile(0.001));
+  const high = Math.max(0, quantile(0.999));
+  const width = round((high - low) / (BARS_MAX - 2));
+  const row = edge => Math.ceil(edge / width) - 1;
+  const first = Math.min(row(low), -1);
   const bins = [];
-  let inside = 0;
-  for (const [edge, many] of arrivals) {
-    const last = bins.at(-1);
-    if (last && inside < by && (last[0] <= 0) === (edge <= 0)) {
-      bins[bins.length - 1] = [edge, last[1] + many];
-      inside += 1;
-    } else {
-      bins.push([edge, many]);
-      inside = 1;
-    }
-  }
+  for (let at = first; at <= Math.max(row(high), 0); at += 1) bins.push({ row: at, from: at * width, to: (at + 1) * width, many: 0 });
+  for (const [edge, many] of points) bins[Math.min(bins.length - 1, Math.max(0, row(edge) - first))].many += many;
   return bins;
+}
+
+// The next of 1, 2, 5, 10, 20 and so on.
+function round(value) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(value, 1e-4)));
+  return power * [1, 2, 5, 10].find(by => by * power >= value * 0.9999);
 }
 
 function decision(cell, text) {

@@ -8,7 +8,7 @@ const sectors = new Sectors();
 const gathers = new Gathers();
 const curves = [
   new Curves($('chart-rate'), 'Queries a second', [{ key: 'rate', name: 'queries/s', of: rates => rates.queries_per_s }], rate),
-  new Curves($('chart-latency'), 'Latency', ['p50', 'p95', 'p99'].map(key => ({ key, name: key, of: rates => rates[`${key}_ms`] })), millis, true),
+  new Curves($('chart-latency'), 'Latency', ['p50', 'p95', 'p99'].map(key => ({ key, name: key, of: rates => rates[`${key}_ms`] })), latency, true),
 ];
 
 const page = {

@@ -60,11 +60,11 @@ function notices({ node, mesh }) {
 
 function now({ now: rates }) {
   figures($('now'), [
-    ['Queries a second', rate(rates.queries_per_s), 'Requests answered within the last second.'],
+    ['Queries a second', rate(rates.queries_per_s), 'Requests that were answered, with a reply or a refusal.'],
     ['Rows a second', rate(rates.tokens_per_s), 'A row is one token\u2019s worth of work.'],
-    ['Latency p50', millis(rates.p50_ms), 'Half of all requests are answered within this time.'],
-    ['p95', millis(rates.p95_ms), '95% of all requests are answered within this time.'],
-    ['p99', millis(rates.p99_ms), '99% of all requests are answered within this time.'],
+    ['p50', latency(rates.p50_ms), 'Latency, from a whole request to its queued reply: half of all requests take no longer.'],
+    ['p95', latency(rates.p95_ms), 'Latency: 95% of all requests take no longer.'],
+    ['p99', latency(rates.p99_ms), 'Latency: 99% of all requests take no longer.'],
     ['Received', perSecond(rates.bytes_in_per_s)],
     ['Sent', perSecond(rates.bytes_out_per_s)],
     ['Refused', [percent(rates.error_share, 2), ''], 'Share of queries that got a refusal.', rates.error_share > 0.01 ? 'bad' : null],
@@ -117,19 +117,22 @@ function device(list, gpu) {
   const items = [
     ['GPU', plain(gpu.name), null],
     ['Busy', percent(gpu.busy, 0), gpu.busy],
-    ['Memory', `${joined(memory(gpu.memory_used))} of ${joined(memory(gpu.memory_total))}`, used],
+    ['Memory', spread(memory(gpu.memory_used), memory(gpu.memory_total)), used],
     ['Temperature', `${whole(gpu.celsius)} \u00b0C`, null],
   ];
   each(list, items, item => item[0], ([title, , level]) => {
     const text = make('span');
     const cell = make('span', { class: 'cell' });
-    const node = make('div', {}, make('dt', {}, title), make('dd', {}, ...(level === null ? [text] : [cell, text])));
+    const node = make('div', {}, make('dt', title === 'GPU' ? { class: 'unseen' } : {}, title), make('dd', {}, ...(level === null ? [text] : [cell, text])));
     return [node, item => {
       put(text, item[1]);
       if (item[2] !== null) meter(cell, item[2]);
     }];
   });
 }
+
+// Two amounts, their unit once where it is the same.
+const spread = (one, all) => `${one[1] === all[1] ? one[0] : joined(one)} of ${joined(all)}`;
 
 function workers({ workers: all }) {
   const up = all.filter(item => item.up).length;
@@ -180,7 +183,9 @@ function mesh({ node, mesh: all, at_ms }) {
     ['Gathers p95', millis(all.cascade_p95_ms), 'How long 95% of the last hundred gathers took, at most.'],
     ['Last gather', all.last_gather_ms > 0 ? [lasting(at_ms - all.last_gather_ms), 'ago'] : ['never', '']],
   ]);
-  levels($('kpi'), Object.entries(all.kpi).map(([key, value]) => {
+  const known = Object.keys(KPIS);
+  const kpi = Object.entries(all.kpi).sort(([a], [b]) => known.indexOf(a) - known.indexOf(b));
+  levels($('kpi'), kpi.map(([key, value]) => {
     const [name, tip] = KPIS[key] ?? [words(key), undefined];
     return { key, name, tip, share: value, as: key === 'conflict' ? 'worse' : 'level', text: percent(value) };
   }));

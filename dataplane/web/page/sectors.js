@@ -75,9 +75,10 @@ const share = sector => percent(active(sector));
 
 function tile() {
   const number = make('b');
-  const mean = make('span');
+  const mean = make('span', { class: 'of' });
+  const many = make('span', { class: 'of' });
   const core = make('i');
-  const node = make('div', { class: 'tile', role: 'option' }, make('span', { class: 'core', 'aria-hidden': 'true' }, core), number, mean);
+  const node = make('div', { class: 'tile', role: 'option' }, make('span', { class: 'core', 'aria-hidden': 'true' }, core), number, mean, many);
   node.draw = (sector, most) => {
     const heat = CLASSES.findIndex(bound => sector.mean_ms <= bound);
     const weak = sector.agents > 0 && active(sector) <= HEALTHY;
@@ -86,6 +87,7 @@ function tile() {
     if (core.style.width !== side) core.style.width = core.style.height = side;
     put(number, String(sector.sector));
     put(mean, joined(millis(sector.mean_ms)));
+    put(many, `${whole(sector.agents)} agents`);
     mark(node, 'aria-label', `Sector ${sector.sector}: ${whole(sector.agents)} agents, ${share(sector)} active, impedance ${joined(millis(sector.mean_ms))}`);
   };
   return [node, () => {}];

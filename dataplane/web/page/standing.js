@@ -24,6 +24,8 @@ function standing(bar) {
       mark(node, 'data-tip', `${now.name}: ${whole(now.count)}, ${now.share}. ${now.tip}`);
     }];
   });
+  teach('bar-empty', bar.total === 0, 'Nobody is here yet. Agents and workers stand here by what can be asked of them.', '');
+  show($('standing'), bar.total > 0);
   const spoken = all.map(part => `${part.name} ${part.share}`).join(', ');
   mark($('bar'), 'aria-label', bar.total > 0 ? spoken : 'Nobody is here yet');
   rows($('bar-table'), all, part => part.standing, part => [

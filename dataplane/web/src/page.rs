@@ -18,7 +18,7 @@ const SCRIPT: [&str; 8] = [
 /// policy can allow both by the hash of what stands between their tags.
 #[must_use]
 pub fn html() -> String {
-    FRAME.replace("/*css*/", STYLE).replace("/*js*/", &SCRIPT.concat())
+    FRAME.replacen("/*css*/", STYLE, 1).replacen("/*js*/", &SCRIPT.concat(), 1)
 }
 
 #[cfg(test)]

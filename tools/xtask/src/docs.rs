@@ -138,6 +138,7 @@ fn judge_block<'a>(
     let mut scratch = None;
     let mut judged = Vec::new();
     for line in &block.lines {
+        println!("  {}: {}", line.number, line.text);
         let known = checker.check(&line.text);
         let outcome = match (known, &line.marker) {
             (Err(why), _) => Err(why),

@@ -5,6 +5,7 @@ use overview::{
     Worker,
 };
 use std::collections::BTreeMap;
+use wire::mesh::{bin_of, bin_start, coarse};
 
 /// A fixed moment, so that each run shows the same.
 pub(crate) const AT_MS: u64 = 1_900_000_000_000;
@@ -61,8 +62,23 @@ fn sector(number: u16, many: u16, agents: u32) -> Sector {
     }
 }
 
-pub(crate) fn sectors(many: u16, agents: u32) -> Vec<Sector> {
-    (0..many).map(|number| sector(number, many, agents)).collect()
+/// Answers before and after the moment, in bins as a node counts them: an eighth of a power of two
+/// wide, so fine about the moment and coarse far from it.
+fn arrivals(before: u32, after: u32) -> Vec<(f64, u64)> {
+    let mut bins = BTreeMap::new();
+    // A bell nine milliseconds early, cut at the moment, and a tail behind it.
+    let bell = |at: u32, many: u32| ((f64::from(at) + 0.5) / f64::from(many) - 0.5) * 6.0;
+    for at in 0..before {
+        let early_ms = (9.0 + 4.0 * bell(at, before) * (bell(at, before) / 3.0).abs()).max(0.0);
+        let bin = coarse(bin_of((early_ms * 1e6) as u64));
+        *bins.entry(-i64::try_from(bin_start(bin)).unwrap_or(0)).or_insert(0) += 1;
+    }
+    for at in 0..after {
+        let late_ms = 12.0 * (f64::from(at) / f64::from(after)).powi(3);
+        let bin = coarse(bin_of((late_ms * 1e6) as u64));
+        *bins.entry(i64::try_from(bin_start(bin + 8)).unwrap_or(0)).or_insert(0) += 1;
+    }
+    bins.into_iter().map(|(edge_ns, many)| (edge_ns as f64 / 1e6, many)).collect()
 }
 
 fn gather(number: u32) -> Gather {
@@ -70,12 +86,6 @@ fn gather(number: u32) -> Gather {
     let conflicts = if number % 3 == 1 { 212 } else { 4 };
     let (skipped, silent) = (182, 61 + number % 9);
     let in_time = 30_000 - late - conflicts - skipped - silent;
-    let bin = |at: i32| {
-        let edge = f64::from(at) * 2.0;
-        let height = 5_200.0 * (-(edge + 9.0).powi(2) / 120.0).exp();
-        let tail = if at > 0 { f64::from(late) * 0.4_f64.powi(at) } else { 0.0 };
-        (edge, (height + tail) as u64)
-    };
     Gather {
         id: format!("{number:032x}"),
         at_ms: AT_MS - 4_000 - u64::from(number) * 37_000,
@@ -91,10 +101,11 @@ fn gather(number: u32) -> Gather {
         late,
         conflicts,
         silent,
+        transit: 0,
         skipped,
         transit: 0,
         took_ms: 214.0 + f64::from(number) * 3.7,
-        arrivals: (-22..=6).map(bin).collect(),
+        arrivals: arrivals(in_time, late),
     }
 }
 
@@ -156,8 +167,9 @@ fn node() -> Node {
     }
 }
 
-fn mesh(agents: u32, sectors: u16) -> Mesh {
+fn mesh(agents: u32, sectors: &[Sector]) -> Mesh {
     let total = u64::from(agents);
+    let healthy = |sector: &&Sector| f64::from(sector.active) > 0.95 * f64::from(sector.agents);
     Mesh {
         agents: total,
         active: total - 612,
@@ -167,8 +179,8 @@ fn mesh(agents: u32, sectors: u16) -> Mesh {
             ("quarantined", 18),
             ("offline", 192),
         ]),
-        sectors: u64::from(sectors),
-        sectors_healthy: u64::from(sectors) - 2,
+        sectors: sectors.len() as u64,
+        sectors_healthy: sectors.iter().filter(healthy).count() as u64,
         impedance_mean_ms: 18.42,
         impedance_p95_ms: 96.1,
         conflicts_last_hour: 424,
@@ -189,6 +201,7 @@ fn mesh(agents: u32, sectors: u16) -> Mesh {
 pub(crate) fn rich(agents: u32, many: u16) -> Overview {
     let busy = u64::from(agents) / 4;
     let trusted = u64::from(agents) / 6;
+    let sectors: Vec<_> = (0..many).map(|number| sector(number, many, agents)).collect();
     let ready = u64::from(agents) - busy - trusted - 402 - 192;
     Overview {
         at_ms: AT_MS,
@@ -208,8 +221,8 @@ pub(crate) fn rich(agents: u32, many: u16) -> Overview {
             mean_size: 10.63,
         },
         workers: (0..6).map(|number| worker(number, number < 2)).collect(),
-        mesh: mesh(agents, many),
-        sectors: sectors(many, agents),
+        mesh: mesh(agents, &sectors),
+        sectors,
         gathers: (0..12).map(gather).collect(),
         refusals: named([
             ("overloaded", 4_102),

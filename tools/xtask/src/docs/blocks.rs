@@ -107,11 +107,7 @@ mod tests {
             blocks[0].lines,
             [
                 line(3, "butterfly serve", None),
-                line(
-                    5,
-                    "butterfly map --addr '[::1]:7171'      --json".replace("     ", " ").as_str(),
-                    None
-                ),
+                line(5, "butterfly map --addr '[::1]:7171' --json", None),
             ]
         );
         assert_eq!(

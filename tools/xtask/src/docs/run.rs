@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Longest that one line may take.
-const LINE_MAX: Duration = Duration::from_secs(120);
+const LINE_MAX: Duration = Duration::from_secs(60);
 /// How often a running line is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// Words of a failed line that are shown.
@@ -152,8 +152,9 @@ fn stays(line: &str) -> Option<(&'static str, String)> {
 
 /// Sends a signal to the whole group and waits.
 fn end(child: &mut Child, signal: &str) {
-    let group = format!("-{}", child.id());
-    let _ = Command::new("kill").args(["-s", signal, "--", &group]).stderr(Stdio::null()).status();
+    // The shell's own `kill`: the program of that name takes a small group for a signal.
+    let kill = format!("kill -s {signal} -- -{}", child.id());
+    let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
     let deadline = Instant::now() + LINE_MAX;
     while Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
         thread::sleep(LOOK);
