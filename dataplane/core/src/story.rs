@@ -105,8 +105,8 @@ impl Shard {
         for slot in &batch.slots {
             let note = tracer.note(slot.id());
             (note.batch, note.closed_by) = (requests, Some(batch.reason));
-            note.closed = if batch.closed == 0 { now } else { batch.closed };
             if note.lent == 0 {
+                note.closed = if batch.closed == 0 { now } else { batch.closed };
                 note.lent = now;
             }
         }
