@@ -1,6 +1,8 @@
 //! What a person may set, from flags and from a TOML file: one struct, so that the two can never
 //! drift apart. Nothing is checked or defaulted here; `plan` does that once for both.
 
+mod keys;
+
 use crate::{
     identity::Section,
     units::{Bytes, Span},
@@ -345,7 +347,8 @@ impl Settings {
             format!("cannot read the configuration {}: {error}", path.display())
         })?;
         toml::from_str(&text).map_err(|error| {
-            format!("the configuration {} is malformed: {error}", path.display())
+            let what = keys::explain(&error);
+            format!("the configuration {} is malformed: {what}", path.display())
                 .trim_end()
                 .to_owned()
         })

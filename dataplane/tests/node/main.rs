@@ -14,4 +14,5 @@ mod sandbox;
 mod serve;
 mod state;
 mod tls;
+mod web;
 mod workers;
