@@ -6,17 +6,20 @@ use crate::{
     certificates::Certificates,
     failure::Failure,
     handover::{self, Door as HandoverDoor, Event as Handover, Inherited},
+    health::{self, Board, Bounds, Care},
     host,
     http::HttpPlan,
     listen::Bound,
     memory,
     mesh::{self, link::Links},
     observe::{self, Phase, Standing},
+    otlp,
     plan::Plan,
     quic, say,
     security::Security,
     settings::Backend,
     signals::Signals,
+    supervisor::Supervisor,
     threads::{self, Threads},
     weights,
     workers::{FirstAnswers, Ready, Team, WorkerStats, supervise},
@@ -80,9 +83,13 @@ struct Node {
     quic: quic::Listeners,
     certificates: Arc<Certificates>,
     identities: Arc<Identities>,
+    /// What exports traces, where somebody takes them.
+    exporter: Option<otlp::Running>,
     standing: Arc<Standing>,
     web: Option<web::Running>,
     web_counters: Arc<web::Counters>,
+    /// Where there are GPUs.
+    _gpus: Option<health::gpu::Look>,
 }
 
 /// Runs a node until it is told to end.
@@ -100,8 +107,10 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 
 async fn serve(plan: &Plan) -> Result<(), Failure> {
     let mut signals = Signals::new(plan)?;
+    let supervisor = Supervisor::of_environment();
     let (mut bound, before) = bind(plan)?;
     announce(plan, &bound)?;
+    supervisor.status("starting");
     let weights = match &plan.lm_head {
         None => None,
         Some(path) => Some(weights::load(path).await.map_err(Failure::Setup)?),
@@ -139,7 +148,8 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
         return Err(Failure::Setup(why));
     }
     if let Some(hangup) = signals.hangup.take() {
-        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup, node.quic.clone()));
+        let (quic, above) = (node.quic.clone(), Rc::clone(&supervisor));
+        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup, quic, above));
     }
     for place in bound.places() {
         say::out(format!("listening {}", place.announced(&plan.security)));
@@ -147,17 +157,22 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     node.standing.set(Phase::Serving);
     let shards = say::count(plan.shards(), "shard");
     let workers = say::count(plan.workers, "worker");
-    say::out(format!("ready: {shards}, {workers}, {}", ready.text));
+    let serving = format!("{shards}, {workers}, {}", ready.text);
+    say::out(format!("ready: {serving}"));
 
     let mut line = Line::new();
+    let took_over = before.is_some();
     if !line.succeed(plan, before) {
         node.quic.serve();
     }
+    supervisor.ready(took_over, &format!("serving: {serving}"));
+    tokio_uring::spawn(Rc::clone(&supervisor).keep_alive(node.threads.shards.clone()));
     let ending = line.until_end(&node, &bound, &mut signals).await;
     let drained = match ending {
         Ending::Told(name) => {
             bound.close();
             node.standing.set(Phase::Draining);
+            supervisor.stopping("draining");
             say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
             node.drain_or_signal(plan.limits.drain_timeout, &mut signals).await
         }
@@ -165,6 +180,7 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
             bound.give_away();
             node.standing.set(Phase::Succeeded);
             node.web.iter().for_each(web::Running::leave);
+            supervisor.hush();
             say::out(
                 "succeeded: another process serves here; answering until the last peer has left",
             );
@@ -301,6 +317,8 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'stati
         ("lm_head", plan.lm_head.as_ref().map_or("off", |_| "on").to_owned()),
         ("basis", basis),
         ("security", security(plan).to_owned()),
+        ("trace_records", plan.trace.records.to_string()),
+        ("otlp", plan.trace.otlp.as_ref().map_or_else(|| "off".to_owned(), ToString::to_string)),
         ("http", plan.http.as_ref().map_or("off", HttpPlan::openness).to_owned()),
         ("huge_page_bytes", node.team.segment.huge_bytes().to_string()),
     ]
@@ -351,12 +369,24 @@ fn sources(
 ) -> Vec<Arc<dyn Source>> {
     let mut sources: Vec<Arc<dyn Source>> = vec![
         Arc::clone(&team.stats) as _,
+        Arc::clone(&team.care.board) as _,
         Arc::clone(&mesh.counters) as _,
         Arc::clone(&threads.recall) as _,
     ];
     sources.extend(threads.drivers.iter().map(|driver| Arc::clone(driver) as _));
     sources.extend(quic.iter().map(|counters| Arc::clone(counters) as _));
     sources
+}
+
+/// Exports traces to whoever is named. Without a thread for that a node serves all the same.
+fn exporter(plan: &Plan, threads: &Threads, identities: &Arc<Identities>) -> Option<otlp::Running> {
+    let (endpoint, rings) = plan.trace.otlp.clone().zip(threads.rings.clone())?;
+    let name = plan.mesh.name.clone();
+    otlp::Running::start(endpoint, name, rings, Arc::clone(identities))
+        .map_err(|error| {
+            say::note(format!("otlp: no thread for it: {error}; no traces are exported"))
+        })
+        .ok()
 }
 
 impl Node {
@@ -387,7 +417,12 @@ impl Node {
                 return Err(Failure::Setup(why));
             }
         };
+        let board = Arc::new(Board::new(workers));
+        let every = plan.limits.health_every;
+        let gpus = health::gpu::Look::begin(plan.devices, every, Arc::clone(&board));
+        let bounds = Bounds::new(every, plan.limits.worker_patience);
         let team = Rc::new(Team {
+            care: Care { bounds, board },
             segment,
             worker_doors,
             shard_doors,
@@ -407,6 +442,8 @@ impl Node {
         let mut sources = sources(&team, &mesh, &threads, &quic_counters);
         sources.push(Arc::clone(&certificates) as _);
         sources.push(Arc::clone(&identities) as _);
+        let exporter = exporter(plan, &threads, &identities);
+        sources.extend(exporter.as_ref().map(|it| Arc::clone(&it.counters) as _));
         let web_counters = Arc::<web::Counters>::default();
         sources.push(Arc::clone(&web_counters) as _);
         stats.set_sources(sources);
@@ -426,9 +463,11 @@ impl Node {
             quic: quic::Listeners::default(),
             certificates,
             identities,
+            exporter,
             standing: Arc::default(),
             web: None,
             web_counters,
+            _gpus: gpus,
         })
     }
 
@@ -440,6 +479,7 @@ impl Node {
             shards: self.threads.shards.clone(),
             mesh: self.mesh.asker(),
             standing: Arc::clone(&self.standing),
+            rings: self.threads.rings.clone(),
             is_open: plan.is_open(),
         };
         self.web = Some(seen.show(listener, plan, Arc::clone(&self.web_counters))?);
@@ -570,6 +610,9 @@ impl Node {
         let _ = self.stop_workers.send(true);
         for supervisor in self.supervisors {
             let _ = supervisor.await;
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.stop();
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The memory sum of a node: what `serve` will take at start, item by item, before it takes it.
 
 use crate::{mesh, plan::Plan, threads, units::Bytes};
-use dataplane_core::{Identities, Recall, Shard, admission::Admission, recall::Bounds, schedule};
+use dataplane_core::{
+    Identities, Recall, Shard, admission::Admission, recall::Bounds, schedule, trace::Rings,
+};
 use link::Segment;
 use std::sync::Arc;
 
@@ -57,6 +59,9 @@ pub(crate) fn sum(plan: &Plan) -> Result<Vec<Item>, String> {
         per_shard(u64::from(geometry.chunks) * u64::from(geometry.chunk_len)),
     ));
     items.push(("admission", per_shard(Admission::bytes())));
+    if let Some(bounds) = plan.trace.bounds() {
+        items.push(("traces", per_shard(Rings::bytes(bounds, geometry.slots()))));
+    }
     items.push(("requests remembered", Recall::bytes(Bounds::default())));
     let identities = Shard::bytes_of_identities(plan.identity.places);
     items.push(("identities", Identities::bytes(plan.identity.places) + per_shard(identities)));

@@ -15,9 +15,10 @@ use client::{Ended, Gathers, Map, Metrics};
 use dataplane_core::{
     NodeStats,
     stats::{Lately, Recent, Value, labels},
+    trace::Rings,
 };
 use life::Pulse;
-use overview::{Check, Overview, Point, Rates};
+use overview::{Check, Overview, Point, Rates, Refusal};
 use std::{
     net::TcpListener,
     sync::{Arc, Mutex, PoisonError},
@@ -29,6 +30,8 @@ use wire::mesh::View;
 
 /// Longest wait for the mesh; what it does not show by then is left out.
 const MESH_MAX: Duration = Duration::from_millis(500);
+/// Refusals that are shown one by one.
+const REFUSALS_SHOWN: usize = 20;
 /// Nanoseconds of a millisecond.
 const MS: u64 = 1_000_000;
 
@@ -39,6 +42,8 @@ pub(crate) struct Seen {
     pub(crate) shards: Shards,
     pub(crate) mesh: Asker,
     pub(crate) standing: Arc<Standing>,
+    /// What the shards remember of requests, where they do.
+    pub(crate) rings: Option<Arc<Rings>>,
     /// What is shown is shown beyond this host.
     pub(crate) is_open: bool,
 }
@@ -93,6 +98,19 @@ fn rates(lately: &Lately) -> Rates {
     }
 }
 
+/// The last refusals that are remembered.
+fn refusals(rings: Option<&Rings>) -> Vec<Refusal> {
+    let found = rings.map(|rings| rings.refusals(REFUSALS_SHOWN)).unwrap_or_default();
+    found
+        .into_iter()
+        .map(|refused| Refusal {
+            at_ms: refused.at_ms,
+            reason: refused.reason.name().to_owned(),
+            request: refused.request,
+        })
+        .collect()
+}
+
 /// What the mesh says of itself, as far as it does in time.
 async fn mesh(asker: Asker) -> (Option<Map>, Vec<Ended>) {
     let ask = async {
@@ -119,11 +137,13 @@ impl Node for Shown {
         let rates = self.lately.lock().unwrap_or_else(PoisonError::into_inner).1;
         let (asker, is_open, checks) =
             (self.seen.mesh.clone(), self.seen.is_open, self.readiness());
+        let rings = self.seen.rings.clone();
         Box::pin(async move {
             let (map, gathers) = mesh(asker).await;
             let mut overview =
                 overview::fill::overview(&Metrics::from(&update), map.as_ref(), &gathers);
             overview.now = rates;
+            overview.recent_refusals = refusals(rings.as_deref());
             overview.node.insecure |= is_open;
             let mut failing = checks.into_iter().filter(|check| !check.holds).peekable();
             overview.node.ready = failing.peek().is_none();

@@ -11,6 +11,7 @@ use crate::{
     identity::IdentityPlan,
     security::Security,
     settings::{Backend, Poll, Settings, WorkerSandbox},
+    traces::TracePlan,
     units::Bytes,
 };
 use std::{
@@ -87,6 +88,8 @@ pub(crate) struct Limits {
     pub(crate) worker_timeout: Duration,
     /// Longest that a worker may keep one request.
     pub(crate) worker_patience: Duration,
+    /// From one check of a worker's health to the next.
+    pub(crate) health_every: Duration,
     /// Longest stall of a peer inside a frame or before reading.
     pub(crate) peer_timeout: Duration,
     /// Longest drain.
@@ -132,10 +135,12 @@ pub(crate) struct Plan {
     pub(crate) mesh: MeshPlan,
     /// Whom it knows.
     pub(crate) identity: IdentityPlan,
+    /// What it remembers of requests.
+    pub(crate) trace: TracePlan,
 }
 
 /// A number within its bounds, or the refusal that names them.
-fn bounded(
+pub(crate) fn bounded(
     key: &'static str,
     value: Option<u32>,
     default: u32,
@@ -276,6 +281,12 @@ impl Limits {
                 ms(60_000),
                 ms(1_000)..=ms(3_600_000),
             )?,
+            health_every: timed(
+                "health_every",
+                settings.health_every,
+                ms(5_000),
+                ms(250)..=ms(3_600_000),
+            )?,
             peer_timeout: timed(
                 "peer_timeout",
                 settings.peer_timeout,
@@ -342,6 +353,7 @@ impl Plan {
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),
             mesh,
+            trace: TracePlan::from_settings(settings)?,
             identity: IdentityPlan::new(settings, limits.max_payload)?,
             limits,
         })
@@ -499,6 +511,7 @@ mod tests {
             "batch_size",
             "batch_wait",
             "worker_timeout",
+            "health_every",
             "peer_timeout",
             "drain_timeout",
             "other",

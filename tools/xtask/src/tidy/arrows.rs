@@ -56,14 +56,17 @@ const ARROWS: &[Arrows] = &[
             "worker",
             // `demo` loads itself with the load tool, over real sockets.
             "blast",
+            // Pages of `calibrate`.
+            "plot",
         ],
         &["fake-cuda"],
     ),
     arrows(
         "blast",
-        &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh", "sign"],
+        &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh", "plot", "sign"],
         &[],
     ),
+    arrows("plot", &[], &[]),
     arrows("sim", &["dataplane-core", "fleet", "kernels", "mesh", "sign", "wire"], &[]),
     arrows(
         "fuzz",
