@@ -52,8 +52,8 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Starts to show it. To be called on the control thread, whose turning is a part of it, and once
-    /// the cores of shards are left to them.
+    /// Starts to show it. To be called on the control thread, whose turning is a part of it, and
+    /// once the cores of shards are left to them.
     ///
     /// # Errors
     /// The OS's reason.
@@ -126,8 +126,8 @@ fn examine(workers: &mut [Worker], found: Vec<Worker>) {
 }
 
 /// Whether some worker can be relied on. One that is busy, slow or short of memory is ill, but no
-/// reason to send work elsewhere: that falls to others, until they are so. One that does not answer,
-/// or wrongly, is.
+/// reason to send work elsewhere: that falls to others, until they are so. One that does not
+/// answer, or wrongly, is.
 fn soundness(workers: &[Worker]) -> Check {
     let fails = |check: &&Check| {
         !check.holds && (check.name == "reachable" || check.name.starts_with("canary"))

@@ -140,8 +140,8 @@ pub(crate) struct Settings {
     /// 127.0.0.1:7180, or a free port where that is taken]
     #[arg(long, value_name = "ADDR", help_heading = "What it shows")]
     pub(crate) http: Option<String>,
-    /// Allow --http beyond loopback: whoever reaches it sees everything it shows, in plaintext; there
-    /// is nothing to change
+    /// Allow --http beyond loopback: whoever reaches it sees everything it shows, in plaintext;
+    /// there is nothing to change
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           require_equals = true, help_heading = "What it shows")]
     pub(crate) http_open: Option<bool>,
