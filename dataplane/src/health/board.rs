@@ -57,7 +57,6 @@ impl Board {
     }
 
     /// Every worker: up, healthy, its checks, its GPU. How busy each is, is not known here.
-    #[allow(dead_code, reason = "for the status page, which is built on this")]
     pub(crate) fn workers(&self) -> Vec<Worker> {
         self.rows().into_iter().map(|row| row.worker).collect()
     }

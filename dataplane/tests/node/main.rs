@@ -18,4 +18,5 @@ mod state;
 mod supervised;
 mod tls;
 mod why;
+mod web;
 mod workers;
