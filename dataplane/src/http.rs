@@ -1,6 +1,7 @@
 //! What a node shows over HTTP: where, to whom, and the refusal of what contradicts itself.
 
 use crate::{
+    listen::{Bound, Place},
     plan::{PlanError, refuse, resolved},
     settings::Settings,
 };
@@ -64,8 +65,30 @@ impl HttpPlan {
     }
 
     /// Beyond this host.
-    pub(crate) fn is_open(&self) -> bool {
+    pub(crate) const fn is_open(&self) -> bool {
         !self.address.ip().is_loopback()
+    }
+
+    /// Who can look, in words.
+    pub(crate) const fn openness(&self) -> &'static str {
+        if self.is_open() { "open, insecure: to whoever reaches it" } else { "loopback" }
+    }
+
+    /// What somebody should know of where it is.
+    pub(crate) fn notes(&self, bound: &Bound) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.is_open() {
+            let text = "insecure: the status page is open to whoever reaches it";
+            notes.push(text.to_owned());
+        }
+        let elsewhere = |place: &Place| match place {
+            Place::Http(real) if self.is_default && *real != self.address => Some(*real),
+            _ => None,
+        };
+        notes.extend(bound.places().iter().find_map(elsewhere).map(|real| {
+            format!("{DEFAULT} is taken: the status page is at {real}; --http ADDR names another")
+        }));
+        notes
     }
 }
 
@@ -73,7 +96,11 @@ impl HttpPlan {
 mod tests {
     use super::*;
 
-    fn plan(http: Option<&str>, open: Option<bool>, hosts: &[&str]) -> Result<Option<HttpPlan>, String> {
+    fn plan(
+        http: Option<&str>,
+        open: Option<bool>,
+        hosts: &[&str],
+    ) -> Result<Option<HttpPlan>, String> {
         let settings = Settings {
             http: http.map(str::to_owned),
             http_open: open,
@@ -88,7 +115,8 @@ mod tests {
         let default = plan(None, None, &[]).expect("stands").expect("shown");
         assert_eq!(default.address, SocketAddr::from(([127, 0, 0, 1], 7180)));
         assert!(default.is_default && !default.is_open());
-        let named = plan(Some("[::1]:0"), Some(false), &["node-1"]).expect("stands").expect("shown");
+        let named =
+            plan(Some("[::1]:0"), Some(false), &["node-1"]).expect("stands").expect("shown");
         assert!(!named.is_default && named.hosts == ["node-1"]);
         assert_eq!(plan(Some("off"), None, &[]).expect("stands"), None);
         let open = plan(Some("0.0.0.0:80"), Some(true), &[]).expect("stands").expect("shown");

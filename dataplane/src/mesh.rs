@@ -26,6 +26,7 @@ use std::{
     },
     thread::{Builder, JoinHandle},
 };
+pub(crate) use thread::now as node_now;
 use thread::{Published, Request, Seat, node_time};
 use tokio::sync::oneshot;
 use wire::{

@@ -1,7 +1,11 @@
 //! The control thread's hold on the shards: one command queue each.
 
 use crate::listen::{Bearing, Place};
-use dataplane_core::driver::WorkerId;
+use crossbeam_channel::{Receiver, Sender};
+use dataplane_core::{
+    driver::WorkerId,
+    probe::{Probe, Probed},
+};
 use dataplane_uring::{Command, Commander, Gate, Gone};
 use std::process::ExitStatus;
 
@@ -26,6 +30,17 @@ impl Shards {
         self.tell_all(|| Command::WorkerUp { worker: WorkerId(worker), operations });
     }
 
+    /// Whether a worker is healthy: batches go to those that are.
+    pub(crate) fn worker_health(&self, worker: u16, healthy: bool) {
+        self.tell_all(|| Command::WorkerHealth { worker: WorkerId(worker), healthy });
+    }
+
+    /// Has one of the shards put a question to a worker. False where that shard has ended.
+    pub(crate) fn probe(&self, turn: usize, probe: Probe, answers: &Sender<Probed>) -> bool {
+        let commander = turn.checked_rem(self.0.len()).map(|shard| &self.0[shard]);
+        commander.is_some_and(|it| it.send(Command::Probe(probe, answers.clone())).is_ok())
+    }
+
     /// This worker's process is gone. Returns once every shard has taken back what it held.
     pub(crate) async fn worker_down(&self, worker: u16, status: ExitStatus) {
         let (done, settled) = crossbeam_channel::bounded(self.0.len());
@@ -47,6 +62,13 @@ impl Shards {
                 });
             }
         }
+    }
+
+    /// Asks every shard whether it turns; each that does answers once.
+    pub(crate) fn call(&self) -> Receiver<()> {
+        let (to, answers) = crossbeam_channel::bounded(self.0.len());
+        self.tell_all(|| Command::Answer(to.clone()));
+        answers
     }
 
     /// No new connections; peers are asked to leave, and answered until they have.

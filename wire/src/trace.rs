@@ -38,5 +38,7 @@ pub const EVERY_CONNECTION: u32 = u32::MAX;
 pub const EVERY_SHARD: u16 = u16::MAX;
 /// Most requests of one TRACE_REPORT.
 pub const TRACES_MAX: u16 = 64;
+/// Most bytes of a TRACE_QUERY.
+pub const TRACE_QUERY_MAX: usize = 512;
 /// What never happened, among the times of a trace.
 pub const NEVER: u64 = u64::MAX;

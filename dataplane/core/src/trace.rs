@@ -7,11 +7,17 @@
 
 mod record;
 mod ring;
+mod scan;
+mod show;
+mod tracer;
 
 pub use record::{Cause, Record, Step, Waits, Ways};
 pub use ring::Ring;
+pub use scan::{Found, Question, Scan};
+pub(crate) use show::row;
+pub(crate) use tracer::{Note, OfConn, Tracer};
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use wire::{ErrorCode, trace::End};
 
 /// How much is kept.
@@ -59,10 +65,18 @@ pub struct Refused {
     pub request: String,
 }
 
+/// Backends, each with the reason why it computes: most that are told apart.
+const SIGNERS_MAX: usize = u8::MAX as usize;
+/// Longest text of one that is kept, characters.
+const SIGNER_TEXT_MAX: usize = 256;
+
 /// The rings of a node.
 #[derive(Debug)]
 pub struct Rings {
     shards: Box<[ShardRings]>,
+    bounds: Bounds,
+    /// Backend and reason, by number from 1. Written when a worker signs with new words.
+    signers: Mutex<Vec<(String, String)>>,
 }
 
 impl Rings {
@@ -74,7 +88,46 @@ impl Rings {
             notable: Ring::new(bounds.notable()),
             sampled: Ring::new(bounds.sampled()),
         };
-        Arc::new(Self { shards: (0..shards).map(one).collect() })
+        let shards = (0..shards).map(one).collect();
+        Arc::new(Self { shards, bounds, signers: Mutex::default() })
+    }
+
+    /// Bytes of one shard's rings and notes, with so many slots.
+    #[must_use]
+    pub const fn bytes(bounds: Bounds, slots: u32) -> u64 {
+        let records = bounds.records + bounds.notable() + bounds.sampled();
+        records as u64 * Ring::RECORD_BYTES + Tracer::bytes(slots)
+    }
+
+    /// Whether a request is part of the sample: the same for all tries of one query id.
+    fn samples(&self, record: &Record) -> bool {
+        if self.bounds.sample <= 0.0 {
+            return false;
+        }
+        let chance = chance(record) as f64 / (u64::MAX as f64);
+        chance < self.bounds.sample || self.bounds.sample >= 1.0
+    }
+
+    /// The number of these words; 0 where there are too many already.
+    fn sign(&self, backend: String, reason: String) -> u8 {
+        let [backend, reason] =
+            [backend, reason].map(|text| text.chars().take(SIGNER_TEXT_MAX).collect::<String>());
+        let mut signers = self.signers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = signers.iter().position(|known| (&known.0, &known.1) == (&backend, &reason));
+        if known.is_none() {
+            if signers.len() == SIGNERS_MAX {
+                return 0;
+            }
+            signers.push((backend, reason));
+        }
+        known.map_or(signers.len(), |at| at + 1) as u8
+    }
+
+    /// The backend of a number, and why it computed.
+    #[must_use]
+    pub fn signer(&self, number: u8) -> Option<(String, String)> {
+        let signers = self.signers.lock().unwrap_or_else(PoisonError::into_inner);
+        signers.get(usize::from(number).checked_sub(1)?).cloned()
     }
 
     /// Every shard's.
@@ -110,4 +163,20 @@ impl Rings {
 #[must_use]
 pub fn name(shard: usize, record: &Record) -> String {
     format!("{}@{shard}.{}", record.message_id, record.conn)
+}
+
+/// A number that is as good as random, and the same for all tries of one query id.
+fn chance(record: &Record) -> u64 {
+    let half = |bytes: &[u8]| bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let seed = match record.query_id {
+        [0, ..] if record.query_id == [0; 16] => {
+            record.message_id ^ u64::from(record.conn).rotate_left(40) ^ record.at_ns
+        }
+        id => half(&id[..8]) ^ half(&id[8..]),
+    };
+    // SplitMix64.
+    let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }

@@ -17,9 +17,7 @@ use dataplane_core::{
 };
 use mesh::{
     Time,
-    node::{
-        Effect, Effects, Mesh, Now, Peer, Record, Source, VolleyOrder, VolleyReport, Wanted,
-    },
+    node::{Effect, Effects, Mesh, Now, Peer, Record, Source, VolleyOrder, VolleyReport, Wanted},
     sketch::Sketch,
     summary::HistoryPoint,
 };

@@ -104,6 +104,10 @@ impl Waits {
         (Self::BULK, "bulk_slot"),
     ];
 
+    pub(crate) const fn add(&mut self, bit: Self) {
+        self.0 |= bit.0;
+    }
+
     /// The names of what was waited for.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Self::ALL.into_iter().filter(move |(bit, _)| self.0 & bit.0 != 0).map(|(_, name)| name)

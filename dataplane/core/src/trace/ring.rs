@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_record_is_whole_while_others_are_written_over_it() {
         let ring = Ring::new(8);
-        const LAST: u64 = 200_000;
+        const LAST: u64 = 40_000;
         let whole = thread::scope(|scope| {
             let readers = [0, 1].map(|_| {
                 scope.spawn(|| {
