@@ -104,7 +104,6 @@ fn gather(number: u32) -> Gather {
         silent,
         transit: 0,
         skipped,
-        transit: 0,
         took_ms: 214.0 + f64::from(number) * 3.7,
         arrivals: arrivals(in_time, late),
     }

@@ -84,7 +84,8 @@ fn events_are_drawn_once_a_frame_however_many_come() {
     let node = fixture::rich(300, 4);
     let Some((server, tab)) = open(&node, &[]) else { return };
     tab.eval(
-        "(() => { window.frames_asked = 0; const ask = window.requestAnimationFrame.bind(window); \
+        "(async () => { while (page.awaited) await new Promise(requestAnimationFrame); \
+           window.frames_asked = 0; const ask = window.requestAnimationFrame.bind(window); \
            window.requestAnimationFrame = use => { frames_asked += 1; return ask(use); }; \
            for (let at = 0; at < 100; at += 1) take(JSON.parse(JSON.stringify(page.latest))); })()",
     );

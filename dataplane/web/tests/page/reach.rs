@@ -1,4 +1,4 @@
-//! The page for everybody: by keyboard, by ear, in the dark, and where colours are told apart badly.
+//! The page for everybody: by keyboard, by ear, in the dark, where colours are told apart badly.
 
 use crate::{
     chromium::{Look, Tab},
@@ -10,62 +10,12 @@ use serde_json::{Value, json};
 const TEXT_MIN: f64 = 4.5;
 const SIGN_MIN: f64 = 3.0;
 
-/// Functions for the page: colours as the browser computed them, and their contrast.
-const CONTRAST: &str = r"
-  const rgba = text => {
-    const all = text.match(/[\d.]+/g).map(Number);
-    return { r: all[0], g: all[1], b: all[2], a: all[3] ?? 1 };
-  };
-  const over = (top, below) => {
-    const mix = name => top[name] * top.a + below[name] * (1 - top.a);
-    return { r: mix('r'), g: mix('g'), b: mix('b'), a: 1 };
-  };
-  const behind = node => {
-    const layers = [];
-    for (let at = node; at; at = at.parentElement) layers.push(rgba(getComputedStyle(at).backgroundColor));
-    return layers.reverse().reduce((below, top) => over(top, below), { r: 255, g: 255, b: 255, a: 1 });
-  };
-  const light = colour => {
-    const part = value => (value /= 255) <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-    return 0.2126 * part(colour.r) + 0.7152 * part(colour.g) + 0.0722 * part(colour.b);
-  };
-  const contrast = (one, other) => {
-    const [low, high] = [light(one), light(other)].sort((a, b) => a - b);
-    return (high + 0.05) / (low + 0.05);
-  };
-";
-
-/// What falls short in what is seen now: text against what is behind it, signs against theirs.
+/// What falls short in what is seen now, and how much was looked at.
 fn faint(tab: &Tab) -> (u64, Vec<Value>) {
-    let found = tab.eval(&format!(
-        r"(() => {{ {CONTRAST}
-          const short = [];
-          let seen = 0;
-          const judge = (what, colour, node, least) => {{
-            seen += 1;
-            const ratio = contrast(over(colour, behind(node)), behind(node));
-            if (ratio < least) short.push([what, ratio.toFixed(2)]);
-          }};
-          const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-          while (walk.nextNode()) {{
-            const node = walk.currentNode.parentElement;
-            const text = walk.currentNode.data.trim();
-            if (!text || !node.checkVisibility() || node.closest('.unseen, script, style, noscript')) continue;
-            const style = getComputedStyle(node);
-            judge(text, rgba(node instanceof SVGElement ? style.fill : style.color), node, {TEXT_MIN});
-          }}
-          for (const [where, property] of [
-            ['.bar', 'borderTopColor'], ['.swatch', 'borderTopColor'], ['.core i', 'borderTopColor'],
-            ['.curve', 'stroke'], ['button:not(.term)', 'borderTopColor'], ['.hair', 'stroke'],
-          ]) for (const node of document.querySelectorAll(where)) {{
-            if (node.checkVisibility()) judge(where, rgba(getComputedStyle(node)[property]), node.parentElement, {SIGN_MIN});
-          }}
-          for (const node of document.querySelectorAll('.meter i.level, .meter i.busy')) {{
-            judge('.meter', rgba(getComputedStyle(node).backgroundColor), node.parentElement, {SIGN_MIN});
-          }}
-          return {{ seen, short }};
-        }})()"
-    ));
+    let judge = include_str!("contrast.js");
+    // A comment opens the file; a function follows.
+    let at = judge.find("(textMin").expect("a function");
+    let found = tab.eval(&format!("({})({TEXT_MIN}, {SIGN_MIN})", &judge[at..]));
     let short = found["short"].as_array().expect("a list").clone();
     (found["seen"].as_u64().expect("a count"), short)
 }
@@ -132,7 +82,8 @@ fn everything_is_reached_by_keys() {
     assert_eq!(tab.eval("document.querySelectorAll('.tile[tabindex=\"0\"]').length"), 1);
     tab.eval("document.querySelector('.tile[tabindex=\"0\"]').focus()");
     let focus = |tab: &Tab| {
-        let columns = "getComputedStyle(document.querySelector('#tiles')).gridTemplateColumns.split(' ').length";
+        let columns = "getComputedStyle(document.querySelector('#tiles')) \
+                       .gridTemplateColumns.split(' ').length";
         let at = "[...document.querySelectorAll('.tile')].indexOf(document.activeElement)";
         (tab.eval(at).as_u64().expect("a tile"), tab.eval(columns).as_u64().expect("columns"))
     };
@@ -212,7 +163,10 @@ fn the_accessibility_tree_has_landmarks_headings_and_names() {
 fn only_changes_of_state_are_said_aloud() {
     let node = fixture::rich(300, 4);
     let Some((server, tab)) = open(&node, &[]) else { return };
-    let live = tab.eval("[...document.querySelectorAll('[aria-live], [role=status], [role=alert]')].map(node => node.id)");
+    let live = tab.eval(
+        "[...document.querySelectorAll('[aria-live], [role=status], [role=alert]')] \
+           .map(node => node.id)",
+    );
     assert_eq!(live, json!(["said"]));
     let before = tab.text_of("#said");
     let mut next = later(&node);

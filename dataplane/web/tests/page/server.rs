@@ -199,6 +199,7 @@ fn page() -> String {
     let html = web::page::html();
     let policy = format!(
         "Content-Security-Policy: default-src 'none'; style-src '{}'; script-src '{}'; \
+         img-src data:; \
          connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
         hash(&html, "style"),
         hash(&html, "script")
