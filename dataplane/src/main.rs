@@ -11,6 +11,7 @@ mod certificates;
 mod check;
 mod cli;
 mod coded;
+mod completions;
 mod compress;
 mod control;
 mod decompress;
@@ -19,6 +20,7 @@ mod failure;
 #[cfg(test)]
 mod folder;
 mod gather;
+mod glance;
 mod handover;
 mod host;
 mod identity;
@@ -34,6 +36,7 @@ mod progress;
 mod quic;
 mod reach;
 mod say;
+mod screen;
 mod security;
 mod serve;
 mod settings;
@@ -42,20 +45,20 @@ mod status;
 mod table;
 mod tensors;
 mod threads;
+mod top;
 mod trust;
 mod units;
 mod weights;
 mod workers;
 
-use clap::Parser;
-use cli::{Cli, Command};
+use cli::Command;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done = match cli::parse() {
         Command::Serve(args) => serve::run(&args),
         Command::Compress(args) => compress::run(&args),
         Command::Decompress(args) => decompress::run(&args),
@@ -74,6 +77,9 @@ fn main() -> ExitCode {
         Command::Key(args) => trust::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

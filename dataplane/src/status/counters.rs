@@ -1,0 +1,51 @@
+//! Every counter of a node, in tables.
+
+use super::INFO;
+use crate::{table, units::Bytes};
+use client::Metrics;
+use wire::payload::Number;
+
+/// What a counter's name says without the common prefix and suffix.
+fn title(name: &str) -> String {
+    let name = name.strip_prefix("butterfly_").unwrap_or(name);
+    name.strip_suffix("_total").unwrap_or(name).replace('_', " ")
+}
+
+fn shown(name: &str, value: Number) -> String {
+    match value {
+        Number::Count(bytes) if name.contains("bytes") => Bytes(bytes).to_string(),
+        Number::Count(count) => count.to_string(),
+        Number::Real(real) => format!("{real:.3}"),
+    }
+}
+
+/// One table of counters that stand alone, and one for each that has labels.
+pub(super) fn as_text(metrics: &Metrics) -> String {
+    let mut groups: Vec<(&str, Vec<[String; 2]>)> = Vec::new();
+    let mut single = vec![["counter", "value"].map(str::to_owned)];
+    for metric in metrics.metrics.iter().filter(|metric| metric.name != INFO) {
+        let value = shown(&metric.name, metric.value);
+        let Some((key, label)) = metric.labels.first_key_value() else {
+            single.push([title(&metric.name), value]);
+            continue;
+        };
+        // A reason that never occurred says nothing; JSON has them all.
+        if metric.value == Number::Count(0) {
+            continue;
+        }
+        let row = [label.clone(), value];
+        match groups.iter_mut().find(|(name, _)| *name == metric.name) {
+            Some((_, rows)) => rows.push(row),
+            None => {
+                let header = [format!("{} by {key}", title(&metric.name)), String::new()];
+                groups.push((&metric.name, vec![header, row]));
+            }
+        }
+    }
+    let mut text = table::plain(&single);
+    for (_, rows) in groups {
+        text.push_str("\n\n");
+        text.push_str(&table::plain(&rows));
+    }
+    text
+}
