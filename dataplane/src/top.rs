@@ -81,6 +81,7 @@ fn show(
                 // A feed that has ended has a panic to show.
                 let _ = wants.send(want);
             }
+            Act::Redraw => terminal.clear()?,
             Act::Quit => return Ok(()),
         }
     }

@@ -22,6 +22,8 @@ pub(super) enum Act {
     None,
     /// Something else is looked at.
     Ask(Want),
+    /// All of the screen is drawn again, where something else has written on it.
+    Redraw,
     /// The end.
     Quit,
 }
@@ -176,6 +178,7 @@ impl App {
         let with_control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Char('c') if with_control => return Act::Quit,
+            KeyCode::Char('l') if with_control => return Act::Redraw,
             _ if self.is_typing => self.type_filter(key.code),
             _ if self.is_helping => self.is_helping = false,
             KeyCode::Char('q') => return Act::Quit,

@@ -30,7 +30,7 @@ Enter            open            Esc                  back
 Tab, left right  other list      m w g b              sectors, workers, gathers, batches
 s                sort by the next column
 /                filter (Enter keeps it, Esc drops it)
-p                pause           q, Ctrl-C            quit
+p                pause           Ctrl-L   draw again    q, Ctrl-C   quit
 
 sector - cluster - agents - agent; a gather shows when agents were ready";
 

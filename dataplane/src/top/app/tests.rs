@@ -167,9 +167,10 @@ fn keys_open_lists_pause_help_and_quit() {
     assert_eq!(press(&mut app, &[Char('q')]), Act::None, "any key closes the help");
     assert!(!app.is_helping);
     assert_eq!(press(&mut app, &[Char('q')]), Act::Quit);
-    let control_c = KeyEvent::new(Char('c'), KeyModifiers::CONTROL);
     app.is_typing = true;
-    assert_eq!(app.key(control_c), Act::Quit);
+    let with_control = |letter| KeyEvent::new(Char(letter), KeyModifiers::CONTROL);
+    assert_eq!(app.key(with_control('l')), Act::Redraw);
+    assert_eq!(app.key(with_control('c')), Act::Quit);
 }
 
 #[test]
