@@ -13,6 +13,7 @@ mod cli;
 mod coded;
 mod completions;
 mod compress;
+mod config;
 mod control;
 mod decompress;
 mod demo;
@@ -22,14 +23,18 @@ mod folder;
 mod gather;
 mod glance;
 mod handover;
+mod health;
 mod host;
+mod http;
 mod identity;
 mod judge;
 mod listen;
 mod map;
 mod memory;
 mod mesh;
+mod observe;
 mod orders;
+mod otlp;
 mod plan;
 mod process;
 mod progress;
@@ -41,14 +46,19 @@ mod security;
 mod serve;
 mod settings;
 mod shards;
+mod signals;
 mod status;
+mod successor;
+mod supervisor;
 mod table;
 mod tensors;
 mod threads;
 mod top;
+mod traces;
 mod trust;
 mod units;
 mod weights;
+mod why;
 mod workers;
 
 use cli::Command;
@@ -60,6 +70,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match cli::parse() {
         Command::Serve(args) => serve::run(&args),
+        Command::Handover(args) => successor::run(&args),
         Command::Compress(args) => compress::run(&args),
         Command::Decompress(args) => decompress::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
@@ -80,6 +91,8 @@ fn main() -> ExitCode {
         Command::Top(args) => top::run(&args),
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => completions::man(&args),
+        Command::Why(args) => why::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

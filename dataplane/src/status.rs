@@ -61,20 +61,21 @@ fn number(value: Number) -> Value {
     }
 }
 
-/// The overview; and counters by name, labelled ones as objects by label value.
+/// The overview; and counters by name, labelled ones as objects by label value, one in the other
+/// where there are several, the bounds of histograms last.
 pub(crate) fn as_json(metrics: &Metrics, overview: &Overview) -> Value {
     let mut counters = Map::new();
     for metric in metrics.metrics.iter().filter(|metric| metric.name != INFO) {
-        let value = number(metric.value);
-        let Some(label) = metric.labels.values().next() else {
-            counters.insert(metric.name.clone(), value);
-            continue;
-        };
-        let group =
-            counters.entry(metric.name.clone()).or_insert_with(|| Value::Object(Map::new()));
-        if let Some(group) = group.as_object_mut() {
-            group.insert(label.clone(), value);
+        let mut labels: Vec<_> = metric.labels.iter().collect();
+        labels.sort_by_key(|(key, _)| *key == "le");
+        let mut place = counters.entry(metric.name.clone()).or_insert(Value::Null);
+        for (_, label) in labels {
+            if !place.is_object() {
+                *place = Value::Object(Map::new());
+            }
+            place = &mut place[label.as_str()];
         }
+        *place = number(metric.value);
     }
     let [p50, p95, p99] = metrics.query_latency_ms;
     let [received, sent] = metrics.bytes_per_second;
@@ -86,6 +87,7 @@ pub(crate) fn as_json(metrics: &Metrics, overview: &Overview) -> Value {
         "latency_ms": { "p50": p50, "p95": p95, "p99": p99 },
         "per_second": {
             "queries": metrics.queries_per_second,
+            "tokens": metrics.tokens_per_second,
             "bytes_received": received,
             "bytes_sent": sent,
         },
@@ -98,7 +100,6 @@ pub(crate) fn as_json(metrics: &Metrics, overview: &Overview) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use client::Metric;
 
     fn sample() -> Metrics {
         let metric = |name: &str, labels: &[(&str, &str)], value| Metric {
@@ -113,6 +114,8 @@ mod tests {
                 metric("butterfly_bytes_total", &[("direction", "in")], 2048),
                 metric("butterfly_refusals_total", &[("reason", "bad_k")], 3),
                 metric("butterfly_refusals_total", &[("reason", "overloaded")], 0),
+                metric("butterfly_worker_check", &[("check", "cpu"), ("worker", "worker-0")], 1),
+                metric("butterfly_x_seconds_bucket", &[("le", "1"), ("operation", "topk")], 5),
                 metric(INFO, &[("backend", "cpu-avx512"), ("poll", "balanced")], 1),
             ],
             ..Metrics::default()
@@ -126,6 +129,8 @@ mod tests {
         assert_eq!(json["counters"]["butterfly_pings_total"], 7);
         assert_eq!(json["counters"]["butterfly_refusals_total"]["bad_k"], 3);
         assert_eq!(json["counters"]["butterfly_refusals_total"]["overloaded"], 0);
+        assert_eq!(json["counters"]["butterfly_worker_check"]["cpu"]["worker-0"], 1);
+        assert_eq!(json["counters"]["butterfly_x_seconds_bucket"]["topk"]["1"], 5);
         assert_eq!(json["info"]["backend"], "cpu-avx512");
         assert_eq!(json["active_workers"], 2);
         assert_eq!(json["overview"]["node"]["backend"], "cpu-avx512");
@@ -135,6 +140,7 @@ mod tests {
     fn text_leaves_out_what_never_happened() {
         let text = counters::as_text(&sample());
         assert!(text.contains("bad_k") && text.contains("2 KiB") && text.contains("pings"));
-        assert!(!text.contains("overloaded"));
+        assert!(!text.contains("overloaded") && !text.contains("bucket"));
+        assert!(text.contains("by check, worker") && text.contains("cpu, worker-0"));
     }
 }

@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 
 /// Commands by purpose; hidden ones are in none.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Run", &["demo", "serve", "check"]),
+    ("Run", &["demo", "serve", "handover", "config", "check"]),
     ("Tensors", &["compress", "decompress", "calibrate", "basis"]),
-    ("Look", &["status", "top", "agents", "map"]),
+    ("Look", &["status", "top", "why", "agents", "map"]),
     ("Agents and orders", &["gather", "freeze", "circuit", "countersign"]),
     ("Keys, and this shell", &["ca", "key", "completions", "man"]),
 ];
@@ -100,6 +100,6 @@ mod tests {
             let env = addr.get_env().map(|env| env.to_string_lossy().into_owned());
             assert_eq!(env.as_deref(), Some("BUTTERFLY_ADDR"), "{}", it.get_name());
         }
-        assert_eq!(seen, 9);
+        assert_eq!(seen, 10);
     }
 }

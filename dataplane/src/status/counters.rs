@@ -2,7 +2,7 @@
 
 use super::INFO;
 use crate::{table, units::Bytes};
-use client::Metrics;
+use client::{Metric, Metrics};
 use wire::payload::Number;
 
 /// What a counter's name says without the common prefix and suffix.
@@ -23,17 +23,24 @@ fn shown(name: &str, value: Number) -> String {
 pub(super) fn as_text(metrics: &Metrics) -> String {
     let mut groups: Vec<(&str, Vec<[String; 2]>)> = Vec::new();
     let mut single = vec![["counter", "value"].map(str::to_owned)];
-    for metric in metrics.metrics.iter().filter(|metric| metric.name != INFO) {
+    // Buckets are for machines.
+    let plain = |metric: &&Metric| metric.name != INFO && !metric.labels.contains_key("le");
+    for metric in metrics.metrics.iter().filter(plain) {
         let value = shown(&metric.name, metric.value);
-        let Some((key, label)) = metric.labels.first_key_value() else {
+        if metric.labels.is_empty() {
             single.push([title(&metric.name), value]);
             continue;
+        }
+        let join = |parts: Vec<&String>| {
+            parts.iter().map(|part| part.as_str()).collect::<Vec<_>>().join(", ")
         };
+        let key = join(metric.labels.keys().collect());
+        let label = join(metric.labels.values().collect());
         // A reason that never occurred says nothing; JSON has them all.
-        if metric.value == Number::Count(0) {
+        if matches!(metric.value, Number::Count(0)) {
             continue;
         }
-        let row = [label.clone(), value];
+        let row = [label, value];
         match groups.iter_mut().find(|(name, _)| *name == metric.name) {
             Some((_, rows)) => rows.push(row),
             None => {

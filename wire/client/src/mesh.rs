@@ -116,7 +116,7 @@ impl Client {
         Err(ClientError::Refused(refusal))
     }
 
-    fn ask<T: Payload>(&mut self, message: &T) -> Result<u64, ClientError> {
+    pub(crate) fn ask<T: Payload>(&mut self, message: &T) -> Result<u64, ClientError> {
         let id = self.sender.take_id();
         let mut bytes = Vec::new();
         frame::append(&mut bytes, message, id, epoch_ns())
@@ -153,7 +153,7 @@ fn patience(ask: &Gather, now: u64) -> Duration {
 }
 
 /// A code that its registry does not have.
-fn unknown(what: &str, code: u8) -> ClientError {
+pub(crate) fn unknown(what: &str, code: u8) -> ClientError {
     ClientError::protocol(format!("{what} {code} is unknown"))
 }
 

@@ -9,8 +9,8 @@ use wire::{
         mesh::{
             Ack, AgentHeartbeat, AgentRecord, AgentRegistered, AgentRegistration, AgentRow, Bin,
             Circuit, ClassRow, ClusterRow, ConflictRow, Coordinate, Counts, EVERY_SECTOR, Freeze,
-            Gather, GatherReport, GatherRow, GlobalRow, MeshQuery, MeshSummary, MeshView, NodeJoin, PhaseRow,
-            Place, SectorRow, Signature, SkipRow,
+            Gather, GatherReport, GatherRow, GlobalRow, MeshQuery, MeshSummary, MeshView, NodeJoin,
+            PhaseRow, Place, SectorRow, Signature, SkipRow,
         },
     },
 };

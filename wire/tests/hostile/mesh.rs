@@ -9,7 +9,8 @@ use wire::{
         mesh::{
             Ack, AgentHeartbeat, AgentRecord, AgentRegistered, AgentRegistration, AgentRow, Bin,
             Circuit, ClassRow, ClusterRow, ConflictRow, Coordinate, Freeze, Gather, GatherReport,
-            GatherRow, MeshQuery, MeshSummary, MeshView, NodeJoin, PhaseRow, Place, SectorRow, SkipRow,
+            GatherRow, MeshQuery, MeshSummary, MeshView, NodeJoin, PhaseRow, Place, SectorRow,
+            SkipRow,
         },
     },
 };

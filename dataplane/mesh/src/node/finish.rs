@@ -122,6 +122,7 @@ impl Mesh {
             self.counters.decisions[usize::from(decision.code())] += 1;
             if report.counts.targets > 0 {
                 let proceed = decision == Decision::Proceed;
+                self.punctuality.ended(&run.tally);
                 self.kpi.ended(now.node, &report.counts, proceed, report.total_ns);
             }
         }

@@ -1,8 +1,8 @@
 //! The machine's parts, and what time alone makes it do.
 
 use super::{
-    Config, Effect, Effects, Kpi, MeshCounters, Now, Peer, Record, intake::Books,
-    suspects::Suspects, trust::Guard,
+    Config, Effect, Effects, Kpi, MeshCounters, Now, Peer, Punctuality, Record, intake::Books,
+    recovery::Recovery, suspects::Suspects, trust::Guard,
 };
 use crate::{
     SECOND, Time,
@@ -13,7 +13,7 @@ use crate::{
     plan::Scratch,
     predict::Predictor,
     registry::{Place, Registry, Skipped, Standing, Swept},
-    summary::Summaries,
+    summary::{SectorSummary, Summaries},
 };
 use std::collections::VecDeque;
 use wire::{
@@ -23,6 +23,8 @@ use wire::{
 
 /// Between two passes over all agents.
 const SWEEP_EVERY: Time = SECOND;
+/// Sectors that figures show one by one.
+const SECTORS_SHOWN: usize = 256;
 
 /// The machine.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct Mesh {
     pub(super) summaries: Summaries,
     pub(super) counters: MeshCounters,
     pub(super) kpi: Kpi,
+    recovery: Recovery,
+    pub(super) punctuality: Punctuality,
     pub(super) scratch: Scratch,
     pub(super) chosen: Vec<u32>,
     pub(super) skipped: Vec<Skipped>,
@@ -103,6 +107,8 @@ impl Mesh {
             summaries: Summaries::new(),
             counters: MeshCounters::default(),
             kpi: Kpi::default(),
+            recovery: Recovery::default(),
+            punctuality: Punctuality::default(),
             scratch: Scratch::default(),
             chosen: Vec::new(),
             skipped: Vec::new(),
@@ -166,9 +172,17 @@ impl Mesh {
         self.spiked = registry.iter().filter(|handle| registry.spiked(*handle)).count() as u64;
         self.standings = registry.standings(now.node);
         self.kpi.active(now.node, active, self.registry.len());
-        self.summaries.refresh(now.node, &self.registry);
+        self.sum_up(now);
         self.release(now);
         self.sweep_children(now, out);
+    }
+
+    /// Sums clusters and sectors up where that is due.
+    pub(super) fn sum_up(&mut self, now: Now) {
+        if self.summaries.refresh(now.node, &self.registry) {
+            let decided = self.recovery.look(now.node, &self.summaries);
+            self.kpi.recovered(now.node, decided.in_time, decided.all);
+        }
     }
 
     /// How it is set up.
@@ -226,16 +240,22 @@ impl Mesh {
         &self.kpi
     }
 
+    /// How punctual agents were.
+    #[must_use]
+    pub const fn punctuality(&self) -> &Punctuality {
+        &self.punctuality
+    }
+
     /// Gathers under way.
     #[must_use]
     pub const fn running(&self) -> usize {
         self.runs.len()
     }
 
-    /// Shows every counter, gauge and indicator.
-    pub fn visit(&self, now: Now, visit: super::Visit<'_>) {
+    /// Shows what is counted.
+    pub fn visit(&self, visit: super::Visit<'_>) {
         self.counters.visit(visit);
-        self.kpi.visit(now.node, visit);
+        self.punctuality.visit(visit);
         for state in AgentState::ALL {
             let n = u64::from(self.registry.count(*state));
             visit("butterfly_mesh_agents", "state", state.name(), n);
@@ -249,6 +269,27 @@ impl Mesh {
         visit("butterfly_mesh_children", "", "", children as u64);
         let joined = self.up.as_ref().is_some_and(|up| up.joined.is_some());
         visit("butterfly_mesh_parent", "", "", u64::from(joined));
+        for it in self.shown_sectors() {
+            let number = it.sector.to_string();
+            visit("butterfly_mesh_sector_agents", "sector", &number, it.agents.into());
+            visit("butterfly_mesh_sector_active", "sector", &number, it.active.into());
+        }
+    }
+
+    /// Shows what is measured.
+    pub fn measure(&self, now: Now, measure: super::Measure<'_>) {
+        self.kpi.measure(now.node, measure);
+        for it in self.shown_sectors() {
+            if let Some(ms) = it.mean {
+                let (name, number) = ("butterfly_mesh_sector_impedance_seconds", it.sector);
+                measure(name, "sector", &number.to_string(), f64::from(ms) / 1e3);
+            }
+        }
+    }
+
+    /// This node's own sectors, as many as figures have room for: never one per agent.
+    fn shown_sectors(&self) -> impl Iterator<Item = &SectorSummary> {
+        self.summaries.sectors().iter().map(|it| &it.summary).take(SECTORS_SHOWN)
     }
 
     /// How this mesh is run now (CONS-01).

@@ -26,6 +26,29 @@ fn ms(time: Time) -> f32 {
     (time as f64 / MS as f64) as f32
 }
 
+/// What somebody wants to see.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Which view.
+    pub view: View,
+    /// Order of agents.
+    pub sort: SortBy,
+    /// One sector, or [`EVERY_SECTOR`].
+    pub sector: u16,
+    /// Agents with this capability only, unless it is empty.
+    pub capability: &'a str,
+    /// Agents at most; 0 for as many as an answer holds.
+    pub limit: usize,
+}
+
+impl Wanted<'_> {
+    /// All of one view.
+    #[must_use]
+    pub const fn all(view: View) -> Self {
+        Self { view, sort: SortBy::Name, sector: EVERY_SECTOR, capability: "", limit: 0 }
+    }
+}
+
 impl Mesh {
     pub(super) fn query(
         &mut self,
@@ -43,24 +66,27 @@ impl Mesh {
             return;
         };
         self.counters.views += 1;
-        self.summaries.refresh(now.node, &self.registry);
+        let (sector, limit) = (query.sector.to_native(), query.limit.to_native() as usize);
+        let wanted = Wanted { view, sort, sector, capability: &query.capability, limit };
+        let answer = self.view(now, &wanted);
+        self.send(now, from, message_id, &answer, out);
+    }
+
+    /// A view, for whoever holds the machine itself.
+    #[must_use]
+    pub fn view(&mut self, now: Now, wanted: &Wanted<'_>) -> MeshView {
+        self.sum_up(now);
         let mut answer = MeshView::default();
-        let sector = query.sector.to_native();
+        let Wanted { view, sort, sector, capability, limit } = *wanted;
         let clusters = self.all_clusters(now);
         match view {
             View::Agents => {
-                let limit = match query.limit.to_native() as usize {
-                    0 => VIEW_AGENTS,
-                    limit => limit.min(VIEW_AGENTS),
-                };
-                answer.agents = self.agents(now, &query.capability, sector, sort, limit);
+                let limit = if limit == 0 { VIEW_AGENTS } else { limit.min(VIEW_AGENTS) };
+                answer.agents = self.agents(now, capability, sector, sort, limit);
             }
             View::Map => answer.sectors = self.sectors(&clusters),
             View::Gathers => {
-                let limit = match query.limit.to_native() as usize {
-                    0 => GATHERS_MAX,
-                    limit => limit,
-                };
+                let limit = if limit == 0 { GATHERS_MAX } else { limit };
                 answer.gathers = self.past.newest(limit);
             }
         }
@@ -72,7 +98,7 @@ impl Mesh {
             answer.clusters.truncate(VIEW_CLUSTERS);
             answer.sectors.truncate(VIEW_CLUSTERS);
         }
-        self.send(now, from, message_id, &answer, out);
+        answer
     }
 
     fn agents(

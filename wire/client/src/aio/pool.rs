@@ -2,6 +2,7 @@
 
 use crate::{
     Addr, Answer, ClientError, Gathers, Listing, Map, Metrics, PoolOptions, Security, Stats,
+    Traces,
     aio::{
         ask::Ask,
         chunks::{Chunks, UnderWay},
@@ -20,7 +21,7 @@ use tokio::time::{sleep_until, timeout_at};
 use wire::{
     ErrorCode, HEADER_LEN, Kind,
     payload::{
-        MetricsUpdate, Payload, QueryRequest,
+        MetricsUpdate, Payload, QueryRequest, TraceQuery, TraceReport,
         mesh::{MeshQuery, MeshView},
     },
 };
@@ -150,6 +151,14 @@ impl Pool {
     pub async fn metrics(&self) -> Result<Metrics, ClientError> {
         let answer = self.call(Kind::MetricsUpdate, Bytes::new()).await?;
         Ok(Metrics::from(answer.open::<MetricsUpdate>()?))
+    }
+
+    /// As [`Client::why`](crate::Client::why).
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn why(&self, query: &TraceQuery) -> Result<Traces, ClientError> {
+        Traces::read(self.ask(query).await?.open::<TraceReport>()?)
     }
 
     /// As [`Client::agents`](crate::Client::agents).
