@@ -33,7 +33,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
 pub(crate) fn look(node: &Pool) -> Result<(Metrics, Overview), ClientError> {
     let metrics = node.metrics()?;
     let map: Option<MeshMap> = allowed(node.map(None))?;
-    let gathers: Option<Gathers> = allowed(node.gathers())?;
+    let gathers: Option<Gathers> = if map.is_some() { allowed(node.gathers())? } else { None };
     let rows = gathers.map(|gathers| gathers.rows).unwrap_or_default();
     let overview = fill::overview(&metrics, map.as_ref(), &rows);
     Ok((metrics, overview))

@@ -101,7 +101,7 @@ fn bar(seen: &Overview, screen: Screen) -> Vec<String> {
         screen.paint(colour, &mark.repeat(cells[standing as usize]))
     };
     if seen.bar.total == 0 {
-        return vec!["nobody is here: no agents, no workers".to_owned()];
+        return wrap("nobody is here: no agents, no workers", screen.width);
     }
     let mut lines = vec![Standing::ALL.map(section).concat()];
     let mut line = format!("{}: ", seen.bar.of);
@@ -109,6 +109,8 @@ fn bar(seen: &Overview, screen: Screen) -> Vec<String> {
     for (standing, text) in glance::legend(&seen.bar) {
         let (unicode, ascii, colour) = glance::mark(standing);
         let mark = screen.mark(unicode, ascii).to_string();
+        // Behind two columns of margin, the mark and a space.
+        let text = cut(&text, screen.width - 4);
         if columns(&line) + 4 + columns(&text) > screen.width {
             lines.push(std::mem::take(&mut painted).trim_end().to_owned());
             line = "  ".to_owned();
@@ -189,6 +191,7 @@ fn worker_line(worker: &Worker, screen: Screen) -> String {
     let health = match (worker.up, failed.is_empty(), worker.checks.len()) {
         (false, ..) => "does not answer".to_owned(),
         (true, true, 0) => "not checked".to_owned(),
+        (true, true, 1) => "1 check holds".to_owned(),
         (true, true, n) => format!("{n} checks hold"),
         (true, false, _) => format!("fails {}", failed.join(", ")),
     };

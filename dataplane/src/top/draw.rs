@@ -19,8 +19,8 @@ use ratatui::{
 
 /// The smallest terminal that holds it.
 pub(super) const LEAST: (u16, u16) = (60, 15);
-/// From this width on the legend has one line.
-const WIDE: u16 = 112;
+/// From these widths on the legend has two lines, and one.
+const WIDE: [u16; 2] = [80, 112];
 /// Columns of a curve's label and value.
 const LABEL: usize = 28;
 
@@ -67,7 +67,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App, screen: Screen, now_ms: u64
         return;
     }
     let look = Look { screen, is_old: app.lost.is_some() };
-    let legend = if area.width < WIDE { 2 } else { 1 };
+    let legend = 3 - WIDE.iter().filter(|width| area.width >= **width).count() as u16;
     let warning = app.seen.as_ref().and_then(|seen| warning(&seen.overview));
     let [head, bar, words, warned, curves, tabs, table, foot] = Layout::vertical([
         Constraint::Length(1),
@@ -161,7 +161,11 @@ fn legend_lines(all: &Overview, look: &Look, lines: u16) -> Vec<Line<'static>> {
         vec![mark, Span::styled(format!(" {text}  "), look.plain())]
     });
     let entries: Vec<Vec<Span<'static>>> = entries.collect();
-    let per_line = if lines > 1 { 3 } else { entries.len().max(1) };
+    let per_line = match lines {
+        1 => 5,
+        2 => 3,
+        _ => 2,
+    };
     entries.chunks(per_line).map(|line| Line::from(line.concat())).collect()
 }
 
@@ -181,9 +185,9 @@ fn curve_lines(app: &App, now: &Rates, look: &Look, width: usize) -> Vec<Line<'s
     let both = |rates: &Rates| rates.bytes_in_per_s + rates.bytes_out_per_s;
     let curves: [(&str, String, &dyn Fn(&Rates) -> f64); 3] = [
         ("queries/s", rate(now.queries_per_s), &|rates| rates.queries_per_s),
-        ("bytes in+out", bytes(both(now)), &both),
+        ("bytes", bytes(both(now)), &both),
         (
-            "p50 p99",
+            "p50, p99",
             format!("{} {}", milliseconds(now.p50_ms), milliseconds(now.p99_ms)),
             &|rates| rates.p99_ms,
         ),
@@ -193,8 +197,8 @@ fn curve_lines(app: &App, now: &Rates, look: &Look, width: usize) -> Vec<Line<'s
         let values: Vec<f64> = app.past.iter().map(of).collect();
         let recent = &values[values.len().saturating_sub(room)..];
         Line::from(vec![
-            Span::styled(format!("{} ", fit(label, 8)), look.plain()),
-            Span::styled(fit(&value, LABEL - 9), look.plain().add_modifier(Modifier::BOLD)),
+            Span::styled(format!("{} ", fit(label, 10)), look.plain()),
+            Span::styled(fit(&value, LABEL - 11), look.plain().add_modifier(Modifier::BOLD)),
             Span::styled(curve(recent, look.screen), look.of(Color::Cyan)),
         ])
     };
@@ -310,9 +314,9 @@ fn footer(app: &App, look: &Look, width: usize) -> Line<'static> {
     } else if let Some((why, _)) = &app.lost {
         clean(why)
     } else if app.depth() > 0 {
-        "Esc back  Enter open  s sort  / filter  p pause  ? help  q quit".to_owned()
+        "Esc back  Enter open  s sort  / filter  ? help  q quit".to_owned()
     } else {
-        "Tab list  Enter open  s sort  / filter  p pause  ? help  q quit".to_owned()
+        "Tab list  Enter open  s sort  / filter  ? help  q quit".to_owned()
     };
     Line::styled(cut(&text, width), look.of(Color::Cyan))
 }

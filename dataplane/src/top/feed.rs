@@ -39,10 +39,11 @@ pub(super) fn start(
 ) -> Sender<Want> {
     let (wants, wanted) = unbounded();
     thread::spawn(move || {
-        let mut want = Want::default();
+        let (mut want, mut asks_mesh) = (Want::default(), true);
         loop {
             let next = Instant::now() + EVERY;
-            if !tell(look(&pool, want).map_err(|why| why.to_string())) {
+            let seen = look(&pool, want, &mut asks_mesh);
+            if !tell(seen.map_err(|why| why.to_string())) {
                 return;
             }
             match wanted.recv_deadline(next) {
@@ -55,13 +56,15 @@ pub(super) fn start(
     wants
 }
 
-fn look(node: &Pool, want: Want) -> Result<Seen, ClientError> {
+/// Who may not ask about the mesh asks once: a node ends the connection of one that goes on.
+fn look(node: &Pool, want: Want, asks_mesh: &mut bool) -> Result<Seen, ClientError> {
     let metrics = node.metrics()?;
-    let map = allowed(node.map(None))?;
-    let gathers = allowed(node.gathers())?;
+    let map = if *asks_mesh { allowed(node.map(None))? } else { None };
+    *asks_mesh = map.is_some();
+    let gathers = if *asks_mesh { allowed(node.gathers())? } else { None };
     let rows = gathers.map(|gathers| gathers.rows).unwrap_or_default();
     let overview = fill::overview(&metrics, map.as_ref(), &rows);
-    let agents = match want.agents_of {
+    let agents = match want.agents_of.filter(|_| *asks_mesh) {
         None => None,
         Some(sector) => {
             let query = MeshQuery { sector, ..MeshQuery::default() };
