@@ -1,4 +1,5 @@
-//! `butterfly top`: a node at a glance, again each second, and a way down to each agent. Reads only.
+//! `butterfly top`: a node at a glance, again each second, and a way down to each agent. It only
+//! reads.
 
 mod app;
 mod draw;

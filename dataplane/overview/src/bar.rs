@@ -81,9 +81,9 @@ impl Bar {
 }
 
 impl Bar {
-    /// So many of `width` cells for each part, in the order of [`Standing::ALL`]: as the shares are,
-    /// but nobody who is there is left without a cell as long as there is room. All are 0 where
-    /// nobody is there.
+    /// So many of `width` cells for each part, in the order of [`Standing::ALL`]: as the shares
+    /// are, but nobody who is there is left without a cell as long as there is room. All are 0
+    /// where nobody is there.
     #[must_use]
     pub fn cells(&self, width: usize) -> [usize; 5] {
         let mut cells = [0; 5];

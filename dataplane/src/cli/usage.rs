@@ -30,7 +30,14 @@ Exit codes:
   2  it could not start: usage, configuration, address in use, missing file, host not suitable
   3  gather only: the decision is not PROCEED";
 
-const TEMPLATE: &str = "{name} {version}: {about-with-newline}\n{usage-heading} {usage}\n\n{after-help}\n\nOptions:\n{options}";
+const TEMPLATE: &str = "\
+{name} {version}: {about-with-newline}
+{usage-heading} {usage}
+
+{after-help}
+
+Options:
+{options}";
 
 /// The command line as it is.
 pub(crate) fn command() -> clap::Command {
