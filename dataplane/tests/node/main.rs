@@ -3,6 +3,7 @@
 mod bad_input;
 mod codecs;
 mod compress;
+mod console;
 mod cuda;
 mod demo;
 mod handover;
