@@ -7,6 +7,7 @@ mod cuda;
 mod demo;
 mod handover;
 mod identities;
+mod load;
 mod mesh;
 mod quic;
 mod rig;
