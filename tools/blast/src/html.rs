@@ -84,6 +84,10 @@ fn known<const N: usize>(facts: [(&str, String); N]) -> Vec<(String, String)> {
 fn settings(load: &Asked, pace: &str) -> Vec<(String, String)> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let time = |seconds: f64| micros(seconds * 1e6);
+    // Heartbeats have no rows.
+    let rows = !matches!(load.op.as_str(), "ping" | "heartbeat");
+    let tensor = || load.tensor.clone().unwrap_or_else(|| "made up".to_owned());
+    let of_rows = |what: &dyn Fn() -> String| if rows { what() } else { String::new() };
     known([
         ("address", load.addr.clone()),
         ("operation", load.op.clone()),
@@ -94,10 +98,10 @@ fn settings(load: &Asked, pace: &str) -> Vec<(String, String)> {
         ("polling of blast", load.poll.clone()),
         ("bytes of a request", count(load.request_bytes as u64)),
         ("different requests", count(load.distinct as u64)),
-        ("rows of a request", load.rows.to_string()),
+        ("rows of a request", of_rows(&|| load.rows.to_string())),
         ("k", load.k.map_or_else(String::new, |k| k.to_string())),
         ("values", text(&load.values)),
-        ("tensor", load.tensor.clone().unwrap_or_else(|| "made up".to_owned())),
+        ("tensor", of_rows(&tensor)),
         (
             "timeout",
             match load.timeout_ms {

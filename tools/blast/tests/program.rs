@@ -223,7 +223,7 @@ fn bad_input_is_refused_before_anything_is_sent() {
         (vec!["report", &none], "cannot be read"),
         (vec!["compare", &text], "give two files"),
         (vec!["compare", &text, &text], "is no JSON"),
-        (vec!["compare", "--tolerance", "-1%", &text, &text], "is no share"),
+        (vec!["compare", "--tolerance=-1%", &text, &text], "is no share"),
     ] {
         let done = blast(&args);
         assert_eq!(done.status.code(), Some(2), "{args:?}: {}", said(&done));

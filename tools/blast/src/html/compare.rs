@@ -18,7 +18,7 @@ pub(super) fn page(origin: &Origin, found: &Comparison) -> String {
         Tile::new(cells[0].clone(), cells[3].clone(), note)
     };
     page.tiles(&found.rows.iter().filter(|row| row.decides).map(tile).collect::<Vec<_>>());
-    page.paragraph(&found.words);
+    page.lead(&found.words);
     let mut notes = found.failures.clone();
     notes.extend(found.differences.iter().map(|what| format!("Not alike: {what}.")));
     notes.extend(found.assumes.iter().cloned());

@@ -218,9 +218,6 @@ fn faults(page: &mut Page, report: &Report) {
     ];
     let known = retries.into_iter().filter_map(|(what, n)| Some((what, n?)));
     let words: Vec<String> = known.map(|(what, n)| format!("{what} {}", count(n))).collect();
-    page.paragraph(&format!(
-        "Retries: blast sends no request twice; {}; {} sends left over 1 ms late.",
-        words.join("; "),
-        count(report.late)
-    ));
+    page.paragraph(&format!("Retries: blast sends no request twice; {}.", words.join("; ")));
+    page.paragraph(&format!("{} sends left over 1 ms after their plan.", count(report.late)));
 }

@@ -27,17 +27,17 @@ pub(super) fn page(origin: &Origin, sweep: &Sweep) -> String {
     notes.extend(remarks::of_node(&sweep.server));
     page.notes(&notes);
     for finding in sweep.findings() {
-        page.paragraph(&finding);
+        page.lead(&finding);
     }
     page.heading("Latency by rate");
     let caption = "Open loop: requests leave when they are planned, whether the node keeps up or \
                    not, and latency counts from the plan.";
     page.figure(&latency(sweep), caption);
     page.heading("Answered by offered");
-    page.figure(&achieved(sweep), "On the dashed line all that was offered was answered.");
+    page.figure(&achieved(sweep), "On the thin line all that was offered was answered.");
     if let Some(slo) = &sweep.slo {
         page.heading("The search");
-        page.figure(&search(sweep, slo), &slo.words);
+        page.figure(&search(sweep, slo), "One dot for each run, in their order.");
     }
     page.table("Every run", &head(), &sweep.points.iter().map(row).collect::<Vec<_>>());
     provenance(
@@ -57,8 +57,11 @@ fn tiles(sweep: &Sweep) -> Vec<Tile> {
     let mut tiles = Vec::new();
     let rate = |rate: Option<f64>| rate.map_or_else(|| "none".to_owned(), per_second);
     if let Some(slo) = &sweep.slo {
-        let note = if slo.settled { "held" } else { "not settled" };
-        let note = format!("{note}, {} runs at it wanted", slo.confirmations);
+        let note = match (slo.settled, slo.rate) {
+            (true, Some(_)) => format!("held in {} runs", slo.confirmations),
+            (_, Some(_)) => "not settled".to_owned(),
+            (_, None) => "no rate keeps it".to_owned(),
+        };
         tiles.push(Tile::new("highest rate", rate(slo.rate), note));
         let within = format!("at most {}% higher", digits(slo.step * 100.0));
         tiles.push(Tile::new("first that fails", rate(slo.failed), within));
@@ -68,8 +71,12 @@ fn tiles(sweep: &Sweep) -> Vec<Tile> {
             |knee| format!("p99 {}", time(Some(knee.p99_us))),
         );
         tiles.push(Tile::new("knee", rate(sweep.knee.map(|knee| knee.rate)), note));
-        let kept = sweep.saturation();
-        tiles.push(Tile::new("highest kept up with", rate(kept), "99% answered"));
+        let kept = match sweep.saturation() {
+            Some(rate) => per_second(rate),
+            None if sweep.points.iter().all(Point::kept_up) => "all rates".to_owned(),
+            None => "none".to_owned(),
+        };
+        tiles.push(Tile::new("highest kept up with", kept, "99% answered"));
     }
     if let Some(capacity) = sweep.capacity {
         tiles.push(Tile::new("closed loop", per_second(capacity), "as many as come back"));
