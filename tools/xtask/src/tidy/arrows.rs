@@ -36,6 +36,7 @@ const ARROWS: &[Arrows] = &[
     arrows("overview", &["client", "wire"], &[]),
     arrows("dataplane-quic", &["dataplane-core", "tls", "wire"], &[]),
     arrows("dataplane-uring", &["dataplane-core", "link", "tls", "wire"], &[]),
+    arrows("web", &["dataplane-core", "overview", "wire"], &[]),
     arrows(
         "dataplane",
         &[
@@ -50,6 +51,7 @@ const ARROWS: &[Arrows] = &[
             "overview",
             "sign",
             "tls",
+            "web",
             "wire",
             "worker",
             // `demo` loads itself with the load tool, over real sockets.
