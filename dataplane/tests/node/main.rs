@@ -8,6 +8,7 @@ mod cuda;
 mod demo;
 mod handover;
 mod identities;
+mod load;
 mod mesh;
 mod otlp;
 mod python;
