@@ -12,8 +12,8 @@ use std::{
 };
 
 const SUBJECT: &str = "peers.echo";
-/// Where Debian and others put it when it is not on the path.
-const ELSEWHERE: [&str; 2] = ["/usr/sbin/nats-server", "/usr/local/bin/nats-server"];
+/// On the path, and where Debian and others put it.
+const PLACES: [&str; 3] = ["nats-server", "/usr/sbin/nats-server", "/usr/local/bin/nats-server"];
 /// The default is 1 MiB, and 512 KiB with headers would fit: raised so that the bound is not what
 /// is measured.
 const CONFIG: &str = "host: 127.0.0.1\nport: -1\nmax_payload: 8MB\n";
@@ -31,9 +31,11 @@ pub(crate) struct Nats {
 
 /// The broker's program, and what it says of its version.
 pub(crate) fn found() -> Result<(PathBuf, String), String> {
-    let mut places = vec![PathBuf::from("nats-server")];
-    places.extend(ELSEWHERE.map(PathBuf::from));
-    for place in places {
+    found_at(&PLACES.map(PathBuf::from))
+}
+
+fn found_at(places: &[PathBuf]) -> Result<(PathBuf, String), String> {
+    for place in places.iter().cloned() {
         if let Ok(output) = Command::new(&place).arg("--version").output() {
             return Ok((place, String::from_utf8_lossy(&output.stdout).trim().to_owned()));
         }
@@ -131,5 +133,16 @@ impl Caller for Line {
     async fn call(&self) -> Result<(), String> {
         let answer = self.client.request(SUBJECT, self.body.clone()).await;
         same(&answer.map_err(|error| error.to_string())?.payload, &self.body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_is_not_there_is_said_with_the_way_out() {
+        let absent = found_at(&[PathBuf::from("/nonexistent/nats-server")]);
+        assert!(absent.is_err_and(|why| why.contains("apt-get install nats-server")));
     }
 }
