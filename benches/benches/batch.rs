@@ -49,6 +49,7 @@ fn tenant(message_id: u64) -> Tenant {
         lent_at: 0,
         lent_id: message_id,
         abandoned: false,
+        canary: None,
     }
 }
 

@@ -42,6 +42,12 @@ pub(crate) fn memory_left() -> Option<u64> {
     groups().filter_map(left).chain(meminfo("MemAvailable")).min()
 }
 
+/// Bytes that this process can have in all.
+pub(crate) fn memory_granted() -> Option<u64> {
+    let limit = |group: PathBuf| -> Option<u64> { read(&group, "memory.max")?.trim().parse().ok() };
+    groups().filter_map(limit).chain(meminfo("MemTotal")).min()
+}
+
 fn read(group: &Path, file: &str) -> Option<String> {
     fs::read_to_string(group.join(file)).ok()
 }
@@ -72,7 +78,11 @@ pub(crate) fn limit(resource: Resource) -> (Option<u64>, Option<u64>) {
 
 /// One `key: value kB` line of /proc/meminfo, bytes.
 fn meminfo(key: &str) -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    bytes_of(&fs::read_to_string("/proc/meminfo").ok()?, key)
+}
+
+/// The same in any text of that form, /proc/PID/status for example.
+pub(crate) fn bytes_of(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.split(':').next() == Some(key))?;
     let mut words = line.split_whitespace().skip(1);
     let number: u64 = words.next()?.parse().ok()?;

@@ -1,7 +1,11 @@
 //! The control thread's hold on the shards: one command queue each.
 
 use crate::listen::{Bearing, Place};
-use dataplane_core::driver::WorkerId;
+use crossbeam_channel::{Receiver, Sender};
+use dataplane_core::{
+    driver::WorkerId,
+    probe::{Probe, Probed},
+};
 use dataplane_uring::{Command, Commander, Gate, Gone};
 use std::process::ExitStatus;
 
@@ -24,6 +28,17 @@ impl Shards {
     /// Work may go to this worker from now on.
     pub(crate) fn worker_up(&self, worker: u16, operations: u32) {
         self.tell_all(|| Command::WorkerUp { worker: WorkerId(worker), operations });
+    }
+
+    /// Whether a worker is healthy: batches go to those that are.
+    pub(crate) fn worker_health(&self, worker: u16, healthy: bool) {
+        self.tell_all(|| Command::WorkerHealth { worker: WorkerId(worker), healthy });
+    }
+
+    /// Has one of the shards put a question to a worker. False where that shard has ended.
+    pub(crate) fn probe(&self, turn: usize, probe: Probe, answers: &Sender<Probed>) -> bool {
+        let commander = turn.checked_rem(self.0.len()).map(|shard| &self.0[shard]);
+        commander.is_some_and(|it| it.send(Command::Probe(probe, answers.clone())).is_ok())
     }
 
     /// This worker's process is gone. Returns once every shard has taken back what it held.
@@ -49,9 +64,21 @@ impl Shards {
         }
     }
 
+    /// Asks every shard whether it turns; each that does answers once.
+    pub(crate) fn call(&self) -> Receiver<()> {
+        let (to, answers) = crossbeam_channel::bounded(self.0.len());
+        self.tell_all(|| Command::Answer(to.clone()));
+        answers
+    }
+
     /// No new connections; peers are asked to leave, and answered until they have.
     pub(crate) fn leave(&self) {
         self.tell_all(|| Command::Leave);
+    }
+
+    /// Has each turn once more, if it sleeps.
+    pub(crate) fn wake(&self) {
+        self.0.iter().for_each(Commander::wake);
     }
 
     /// No new connections, no new work. Also wakes every shard.

@@ -1,7 +1,7 @@
 //! `butterfly status`: a node's counters, grouped for people or as JSON for programs.
 
 use crate::{cli::StatusArgs, failure::Failure, reach::Reach, say, table, units::Bytes};
-use client::{Metrics, Pool};
+use client::{Metric, Metrics, Pool};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use wire::payload::Number;
@@ -33,20 +33,21 @@ fn number(value: Number) -> Value {
     }
 }
 
-/// Counters by name; labelled ones as objects by label value.
+/// Counters by name; labelled ones as objects by label value, one in the other where there are
+/// several, the bounds of histograms last.
 pub(crate) fn as_json(metrics: &Metrics) -> Value {
     let mut counters = Map::new();
     for metric in metrics.metrics.iter().filter(|metric| metric.name != INFO) {
-        let value = number(metric.value);
-        let Some(label) = metric.labels.values().next() else {
-            counters.insert(metric.name.clone(), value);
-            continue;
-        };
-        let group =
-            counters.entry(metric.name.clone()).or_insert_with(|| Value::Object(Map::new()));
-        if let Some(group) = group.as_object_mut() {
-            group.insert(label.clone(), value);
+        let mut labels: Vec<_> = metric.labels.iter().collect();
+        labels.sort_by_key(|(key, _)| *key == "le");
+        let mut place = counters.entry(metric.name.clone()).or_insert(Value::Null);
+        for (_, label) in labels {
+            if !place.is_object() {
+                *place = Value::Object(Map::new());
+            }
+            place = &mut place[label.as_str()];
         }
+        *place = number(metric.value);
     }
     let [p50, p95, p99] = metrics.query_latency_ms;
     let [received, sent] = metrics.bytes_per_second;
@@ -58,6 +59,7 @@ pub(crate) fn as_json(metrics: &Metrics) -> Value {
         "latency_ms": { "p50": p50, "p95": p95, "p99": p99 },
         "per_second": {
             "queries": metrics.queries_per_second,
+            "tokens": metrics.tokens_per_second,
             "bytes_received": received,
             "bytes_sent": sent,
         },
@@ -104,17 +106,24 @@ fn head(metrics: &Metrics) -> String {
 fn as_text(metrics: &Metrics) -> String {
     let mut groups: Vec<(&str, Vec<[String; 2]>)> = Vec::new();
     let mut single = vec![["counter", "value"].map(str::to_owned)];
-    for metric in metrics.metrics.iter().filter(|metric| metric.name != INFO) {
+    // Buckets are for machines; quantiles stand at the head.
+    let plain = |metric: &&Metric| metric.name != INFO && !metric.labels.contains_key("le");
+    for metric in metrics.metrics.iter().filter(plain) {
         let value = shown(&metric.name, metric.value);
-        let Some((key, label)) = metric.labels.first_key_value() else {
+        if metric.labels.is_empty() {
             single.push([title(&metric.name), value]);
             continue;
+        }
+        let join = |parts: Vec<&String>| {
+            parts.iter().map(|part| part.as_str()).collect::<Vec<_>>().join(", ")
         };
+        let key = join(metric.labels.keys().collect());
+        let label = join(metric.labels.values().collect());
         // A reason that never occurred says nothing; JSON has them all.
-        if metric.value == Number::Count(0) {
+        if matches!(metric.value, Number::Count(0)) {
             continue;
         }
-        let row = [label.clone(), value];
+        let row = [label, value];
         match groups.iter_mut().find(|(name, _)| *name == metric.name) {
             Some((_, rows)) => rows.push(row),
             None => {
@@ -135,7 +144,6 @@ fn as_text(metrics: &Metrics) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use client::Metric;
 
     fn sample() -> Metrics {
         let metric = |name: &str, labels: &[(&str, &str)], value| Metric {
@@ -150,6 +158,8 @@ mod tests {
                 metric("butterfly_bytes_total", &[("direction", "in")], 2048),
                 metric("butterfly_refusals_total", &[("reason", "bad_k")], 3),
                 metric("butterfly_refusals_total", &[("reason", "overloaded")], 0),
+                metric("butterfly_worker_check", &[("check", "cpu"), ("worker", "worker-0")], 1),
+                metric("butterfly_x_seconds_bucket", &[("le", "1"), ("operation", "topk")], 5),
                 metric(INFO, &[("backend", "cpu-avx512"), ("poll", "balanced")], 1),
             ],
             ..Metrics::default()
@@ -162,6 +172,8 @@ mod tests {
         assert_eq!(json["counters"]["butterfly_pings_total"], 7);
         assert_eq!(json["counters"]["butterfly_refusals_total"]["bad_k"], 3);
         assert_eq!(json["counters"]["butterfly_refusals_total"]["overloaded"], 0);
+        assert_eq!(json["counters"]["butterfly_worker_check"]["cpu"]["worker-0"], 1);
+        assert_eq!(json["counters"]["butterfly_x_seconds_bucket"]["topk"]["1"], 5);
         assert_eq!(json["info"]["backend"], "cpu-avx512");
         assert_eq!(json["active_workers"], 2);
     }
@@ -170,6 +182,7 @@ mod tests {
     fn text_leaves_out_what_never_happened() {
         let text = as_text(&sample());
         assert!(text.contains("bad_k") && text.contains("2 KiB") && text.contains("cpu-avx512"));
-        assert!(!text.contains("overloaded"));
+        assert!(!text.contains("overloaded") && !text.contains("bucket"));
+        assert!(text.contains("by check, worker") && text.contains("cpu, worker-0"));
     }
 }

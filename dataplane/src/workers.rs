@@ -5,10 +5,12 @@
 //! shard told, every shard done reclaiming, successor started.
 
 use crate::{
+    health::{self, Care},
     plan::Limits,
     say,
     settings::{Backend, Poll, WorkerSandbox},
     shards::Shards,
+    supervisor,
 };
 use dataplane_core::{
     NodeStats,
@@ -177,6 +179,8 @@ pub(crate) struct Team {
     pub(crate) sandbox: WorkerSandbox,
     /// Counters.
     pub(crate) stats: Arc<WorkerStats>,
+    /// How their health is watched.
+    pub(crate) care: Care,
     /// The whole node's figures and facts.
     pub(crate) node: Arc<NodeStats>,
 }
@@ -203,6 +207,8 @@ impl Team {
             .args(["--backend", self.backend.name(), "--poll", self.poll.name()])
             .args(["--sandbox", self.sandbox.name()])
             .args(["--device", &worker.checked_rem(self.devices).unwrap_or(0).to_string()])
+            // What a worker says is no word of the service.
+            .env_remove(supervisor::SOCKET)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             // Standard output belongs to the node: its lines are read by programs.
             .stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?))
@@ -294,16 +300,15 @@ async fn live(
         said = team.hire(worker, &mut process.control) => Some(said),
         _ = stop.wait_for(|stop| *stop) => None,
     };
-    let up = said.as_ref().and_then(|said| said.as_ref().ok()).map(|ready| ready.sandbox);
+    let ready = said.as_ref().and_then(|said| said.as_ref().ok()).cloned();
     let end = match said {
         None => None,
         Some(said) => {
             announce(team, worker, &said);
             first.borrow_mut()[usize::from(worker)].get_or_insert(said);
-            if up.is_some() {
-                serve(team, worker, &mut process, stop).await
-            } else {
-                Some(End::NotReady)
+            match &ready {
+                Some(ready) => serve(team, worker, ready, &mut process, stop).await,
+                None => Some(End::NotReady),
             }
         }
     };
@@ -311,8 +316,8 @@ async fn live(
         None => dismiss(process).await,
         Some(_) => reap(&mut process.child).await,
     };
-    if let Some(sandbox) = up {
-        team.stats.ready(sandbox, false);
+    if let Some(ready) = ready {
+        team.stats.ready(ready.sandbox, false);
         // Without the OS's word that it is gone, its slots cannot be given to another.
         let status = status.as_ref().map_err(|error| format!("cannot be waited for: {error}"))?;
         team.shards.worker_down(worker, *status).await;
@@ -340,10 +345,21 @@ fn announce(team: &Team, worker: u16, said: &Result<Ready, String>) {
 async fn serve(
     team: &Team,
     worker: u16,
+    ready: &Ready,
     process: &mut Process,
     stop: &mut watch::Receiver<bool>,
 ) -> Option<End> {
+    let device = worker.checked_rem(team.devices).filter(|_| ready.backend == "cuda");
+    let subject = health::Subject {
+        worker,
+        // What the OS says: the worker's own word is a worker's.
+        pid: process.child.id().unwrap_or(0),
+        operations: ready.operations,
+        backend: &ready.backend,
+        device: device.map(usize::from),
+    };
     tokio::select! {
+        never = health::watch(&team.care, &subject, &team.segment, &team.shards) => match never {},
         end = team.watch_pulse(worker) => Some(end),
         () = hear(team, worker, &mut process.control) => Some(End::Lied),
         _ = process.child.wait() => Some(End::Exited),

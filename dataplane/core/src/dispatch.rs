@@ -2,14 +2,16 @@
 //! worker runs out.
 
 use crate::{
-    batch::Batch,
     conn::Terms,
     driver::{ConnId, Time, WorkerId},
     limits::{LENDINGS_MAX, MS},
     memory::{Memory, SlotId},
+    probe::Verdict,
     shard::{Cx, Shard},
     slot::{Arrived, Receiving, Tenant},
     stats::{Copy, Place},
+    story::{Told, Why},
+    trace::Cause,
 };
 use wire::{ErrorCode, HEADER_LEN, Header, Kind, Order, Outcome, Work};
 
@@ -56,6 +58,7 @@ impl Shard {
             lent_at: 0,
             abandoned: false,
             lent_id: 0,
+            canary: None,
         };
         self.remember(cx, key, slot.id());
         self.admission.queue(&tenant);
@@ -66,6 +69,9 @@ impl Shard {
     /// The next batch to lend: to whom, and which slots. Closed batches go first; an open one goes
     /// as soon as a worker has nothing to do.
     pub fn poll_lend<M: Memory>(&mut self, cx: &mut Cx<'_, M>) -> Option<(WorkerId, &[SlotId])> {
+        if self.probes.is_waiting() && self.lend_probe(cx) {
+            return self.probes.lent();
+        }
         loop {
             let workers = &self.workers;
             let ready = self.batcher.pop_ready(|op| workers.free(op));
@@ -78,20 +84,22 @@ impl Shard {
             self.stats.batch(batch.reason, batch.priority, batch.slots.len());
             let operation = batch.operation();
             self.drop_starved(cx, batch.priority);
-            let mut slots = batch.slots;
-            self.drop_expired(cx, &mut slots);
-            if slots.is_empty() {
-                self.batcher.recycle(slots);
+            let mut batch = batch;
+            self.drop_expired(cx, &mut batch.slots);
+            if batch.slots.is_empty() {
+                self.batcher.recycle(batch.slots);
                 continue;
             }
-            let count = slots.len() as u32;
+            let count = batch.slots.len() as u32;
             let Some((worker, number)) = self.workers.book(cx.now, operation, count) else {
                 // `free` and `idle` looked a moment ago, so this does not happen; nothing is lost
                 // if it does.
                 debug_assert!(false, "a worker that was free is not");
-                self.batcher.put_back(Batch { slots, ..batch });
+                self.batcher.put_back(batch);
                 return None;
             };
+            self.story_lent(cx.now, &batch);
+            let mut slots = batch.slots;
             self.lend_ids.clear();
             let oldest = slots.first().and_then(|slot| self.slots.tenant(slot.id()));
             self.admission.lending(cx.now, oldest.map_or(cx.now, |tenant| tenant.arrived));
@@ -127,7 +135,8 @@ impl Shard {
             let late = |t: &Tenant| t.deadline != 0 && cx.now >= t.deadline;
             if self.slots.tenant(id).is_some_and(late) {
                 let slot = slots.remove(index);
-                self.refuse_arrived(cx, slot, ErrorCode::DeadlineExceeded, Some(Place::Queue));
+                let why = Why::at(ErrorCode::DeadlineExceeded, Place::Queue);
+                self.refuse_arrived(cx, slot, why);
             } else {
                 index += 1;
             }
@@ -155,6 +164,12 @@ impl Shard {
             self.slots.drop_ready(ready);
             return;
         };
+        if let Some(canary) = tenant.canary {
+            if self.probe_answered(cx, ready, &tenant, canary, &outcome) == Verdict::Wrong {
+                self.lie(cx, worker);
+            }
+            return;
+        }
         self.learn(cx.now, worker, &tenant, &outcome);
         let alive = self.conns.open_mut(tenant.conn).is_some_and(|c| c.life == tenant.conn_life);
         let wanted = alive && !tenant.abandoned;
@@ -170,6 +185,8 @@ impl Shard {
         if !wanted {
             if !tenant.abandoned {
                 self.stats.orphaned.add(1);
+                let told = Told { outcome: &outcome, signer: 0, inline: false };
+                self.story_gone(cx, slot, &tenant, Some(told));
             }
             self.slots.drop_ready(ready);
             self.freed = true;
@@ -185,11 +202,15 @@ impl Shard {
             return;
         }
         let code = (!answered).then(|| reason.unwrap_or(ErrorCode::WorkerFailed));
-        self.stats.latency.record(cx.now.saturating_sub(tenant.arrived));
+        let took = cx.now.saturating_sub(tenant.arrived);
+        self.stats.answered(tenant.work.operation, took);
         match code {
             None => {
                 self.stats.rows_out.add(u64::from(tenant.work.rows));
-                self.deliver(cx, &tenant, ready, &outcome);
+                let signer = self.signer(cx, slot, &tenant, &outcome);
+                let inline = self.deliver(cx, &tenant, ready, &outcome);
+                let told = Told { outcome: &outcome, signer, inline };
+                self.story_answered(cx, slot, &tenant, told);
                 self.credit_back(tenant.conn, tenant.conn_life);
             }
             Some(code) => {
@@ -198,7 +219,9 @@ impl Shard {
                 if code == ErrorCode::DeadlineExceeded {
                     self.stats.expire(Place::Worker);
                 }
-                self.refuse_tenant(cx, &tenant, code);
+                let told = Told { outcome: &outcome, signer: 0, inline: false };
+                let why = Why::at(code, Place::Worker);
+                self.refuse_tenant(cx, slot, &tenant, why, Some(told));
             }
         }
     }
@@ -287,15 +310,24 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, M>,
         slot: Arrived,
-        code: ErrorCode,
-        place: Option<Place>,
+        why: Why,
     ) {
+        let id = slot.id();
         let tenant = self.drop_waiting(slot);
-        if let Some(place) = place {
+        if let Cause::Expired(place) = why.cause {
             self.stats.expire(place);
         }
         if let Some(tenant) = tenant {
-            self.refuse_tenant(cx, &tenant, code);
+            self.refuse_tenant(cx, id, &tenant, why, None);
+        }
+    }
+
+    /// Frees the slot of a request that waited, and nobody waits for.
+    pub(crate) fn drop_gone<M: Memory>(&mut self, cx: &Cx<'_, M>, slot: Arrived) {
+        let id = slot.id();
+        let tenant = self.drop_waiting(slot);
+        if let Some(tenant) = tenant.filter(|tenant| !tenant.abandoned) {
+            self.story_gone(cx, id, &tenant, None);
         }
     }
 
@@ -303,17 +335,21 @@ impl Shard {
     pub(crate) fn refuse_tenant<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
+        slot: SlotId,
         tenant: &Tenant,
-        code: ErrorCode,
+        why: Why,
+        told: Option<Told<'_>>,
     ) {
         let (id, life) = (tenant.conn, tenant.conn_life);
         if self.conns.open_mut(id).is_none_or(|c| c.life != life) {
             self.stats.orphaned.add(1);
+            self.story_gone(cx, slot, tenant, told);
             return;
         }
-        if !self.report(cx, id, tenant.message_id, Kind::QueryRequest, code, 0) {
-            self.defer(id, tenant.message_id, code, 0);
+        if !self.report(cx, id, tenant.message_id, Kind::QueryRequest, why.code, 0) {
+            self.defer(id, tenant.message_id, why.code, 0);
         }
+        self.story_refused(cx, slot, tenant, why, told);
         self.credit_back(id, life);
     }
 
@@ -327,15 +363,19 @@ impl Shard {
         for index in 0..self.geometry.slots() {
             let Some(slot) = self.slots.reclaim(SlotId(index), worker) else { continue };
             let Some(tenant) = self.slots.tenant(slot.id()).copied() else { continue };
+            if let Some(canary) = tenant.canary {
+                self.probe_lost(slot, &tenant, canary);
+                continue;
+            }
             self.stats.reclaimed.add(1);
             self.admission.unlend(&tenant);
             self.admission.queue(&tenant);
             let conn_alive =
                 self.conns.open_mut(tenant.conn).is_some_and(|c| c.life == tenant.conn_life);
             if tenant.abandoned || !conn_alive {
-                self.drop_waiting(slot);
+                self.drop_gone(cx, slot);
             } else if tenant.tries >= LENDINGS_MAX {
-                self.refuse_arrived(cx, slot, ErrorCode::WorkerFailed, None);
+                self.refuse_arrived(cx, slot, ErrorCode::WorkerFailed.into());
             } else {
                 again.push((tenant.sequence, slot, tenant.work, tenant.priority));
             }
@@ -356,7 +396,7 @@ impl Shard {
         );
         for (slot, open) in gone.drain(..) {
             let place = if open { Place::Batch } else { Place::Queue };
-            self.refuse_arrived(cx, slot, ErrorCode::DeadlineExceeded, Some(place));
+            self.refuse_arrived(cx, slot, Why::at(ErrorCode::DeadlineExceeded, place));
         }
         self.gone = gone;
         for index in 0..self.geometry.slots() {

@@ -17,7 +17,10 @@
 //! the very last event of that connection. Only then may memory that a fill or a transmit named be
 //! used again, and only then may the id come back with another `Accepted`.
 
-use crate::memory::{ChunkId, SlotId};
+use crate::{
+    memory::{ChunkId, SlotId},
+    probe::{Probe, Probed},
+};
 use wire::Roles;
 
 /// Monotonic nanoseconds. The driver's clock, or the simulator's.
@@ -115,6 +118,16 @@ pub enum Event<'a> {
         /// Which.
         worker: WorkerId,
     },
+    /// Whether all checks of a worker hold, as its supervisor sees it: while not, batches go to
+    /// others, where there are any.
+    WorkerHealth {
+        /// Which.
+        worker: WorkerId,
+        /// What was found.
+        healthy: bool,
+    },
+    /// A worker is to be asked what its answer to is known.
+    Probe(Probe),
     /// Take no new work; close when all is answered.
     Drain,
     /// Another process takes new connections: peers are asked to leave, and answered until then.
@@ -195,6 +208,9 @@ pub trait Driver {
 
     /// Lend these slots to a worker as one batch.
     fn lend(&mut self, worker: WorkerId, batch: &[SlotId]);
+
+    /// A probe has ended. For drivers that deliver none, nothing to do.
+    fn probed(&mut self, _probed: Probed) {}
 
     /// Something went up to the mesh: wake it if it sleeps. For drivers of shards without a mesh,
     /// nothing to do.

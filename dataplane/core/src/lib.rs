@@ -7,6 +7,7 @@
 pub mod admission;
 mod answer;
 pub mod batch;
+pub mod canary;
 mod cancel;
 mod conn;
 mod dispatch;
@@ -24,6 +25,7 @@ pub mod mesh_port;
 pub mod node;
 mod owned;
 pub mod policy;
+pub mod probe;
 pub mod recall;
 mod retry;
 pub mod route;
@@ -32,9 +34,12 @@ pub mod shard;
 mod shed;
 pub mod slot;
 pub mod stats;
+mod story;
 mod sweep;
+pub mod trace;
 pub mod turn;
 mod wait;
+mod why;
 
 pub use identity::Identities;
 pub use limits::Limits;

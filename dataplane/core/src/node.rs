@@ -2,15 +2,15 @@
 
 use crate::{
     driver::Time,
-    stats::{CloseCause, Histogram, Place, Source, Stats},
+    stats::{CloseCause, Histogram, Place, Source, Stats, Value, labels},
 };
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 use wire::{
-    ErrorCode,
-    payload::{Counter, MetricsUpdate, Text, Utilization},
+    ErrorCode, Operation,
+    payload::{Counter, MetricsUpdate, Number, Text, Utilization},
 };
 
 /// A rate needs some time to be measured over.
@@ -94,28 +94,44 @@ impl NodeStats {
         }
     }
 
-    /// Every counter once, shards and sources added up, in a stable order.
+    /// Every series once, shards and sources added up, in a stable order: by name, then by labels as
+    /// they are written.
     #[must_use]
-    pub fn counters(&self) -> BTreeMap<(&'static str, String), u64> {
+    pub fn counters(&self) -> BTreeMap<(&'static str, String), Value> {
         let mut all = BTreeMap::new();
-        let mut visit = |name: &'static str, label: &'static str, value: &str, n: u64| {
-            let labels =
-                if label.is_empty() { String::new() } else { format!("{label}=\"{value}\"") };
-            *all.entry((name, labels)).or_insert(0) += n;
+        let mut show = |name: &'static str, pairs: &[(&str, &str)], value: Value| {
+            all.entry((name, labels(pairs)))
+                .and_modify(|sum: &mut Value| sum.add(&value))
+                .or_insert(value);
         };
-        for shard in &self.shards {
-            shard.visit(&mut visit);
+        let shards = self.shards.iter().map(|shard| &**shard as &dyn Source);
+        let sources = self.sources.get().into_iter().flatten().map(|source| &**source);
+        for source in shards.chain(sources) {
+            source.visit(&mut |name, label, value, n| {
+                show(name, &[(label, value)], Value::Count(n));
+            });
+            source.show(&mut show);
         }
-        for source in self.sources.get().into_iter().flatten() {
-            source.visit(&mut visit);
+        for worker in 0..self.workers_counted() {
+            let busy = self.sum(|s| s.worker_busy(worker)) as f64 / 1e9;
+            let id = [("worker", &*worker_id(worker))];
+            show("butterfly_worker_busy_seconds_total", &id, Value::Real(busy));
         }
-        // Quantiles cannot be added up: these are taken over all shards together.
-        let errors: Vec<&Histogram> = self.shards.iter().map(|s| &s.fire_error).collect();
-        let quantiles = Histogram::quantiles(&errors, [0.5, 0.99, 0.999]);
-        for (label, value) in ["0.5", "0.99", "0.999"].into_iter().zip(quantiles) {
-            visit("butterfly_schedule_fire_error_ns", "quantile", label, value);
-        }
+        // METR-06 and METR-07: nothing finds, agrees or debates yet.
+        show("butterfly_byzantine_detections_total", &[], Value::Count(0));
+        show("butterfly_consensus_rounds_avg", &[], Value::Real(0.0));
+        show("butterfly_debate_duration_avg_seconds", &[], Value::Real(0.0));
         all
+    }
+
+    /// What the node says of itself beside its counters, by name.
+    #[must_use]
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn workers_counted(&self) -> usize {
+        usize::from(self.workers).min(Stats::WORKERS)
     }
 
     fn sum(&self, get: impl Fn(&Stats) -> u64) -> u64 {
@@ -154,7 +170,9 @@ impl NodeStats {
         // The first window starts with the node's first request for metrics, not with the epoch.
         let seconds = (to.at.saturating_sub(from.at).max(1)) as f64 / 1e9;
         let rate = |a: u64, b: u64| if from.at == 0 { 0.0 } else { (b - a) as f64 / seconds };
-        let histograms: Vec<&Histogram> = self.shards.iter().map(|s| &s.latency).collect();
+        let histograms: Vec<&Histogram> = (self.shards.iter())
+            .flat_map(|s| Operation::ALL.iter().map(move |op| s.latency(*op)))
+            .collect();
         let [p50, p95, p99] = Histogram::quantiles(&histograms, [0.50, 0.95, 0.99]);
         let refused = self.sum(|s| ErrorCode::ALL.iter().map(|c| s.refusals(*c)).sum());
         let expired = self.sum(|s| Place::ALL.iter().map(|p| s.expired(*p)).sum());
@@ -174,10 +192,10 @@ impl NodeStats {
             error_rate: share(refused),
             timeout_rate: share(expired),
             active_workers: self.active_workers(),
-            worker_utilization: (0..usize::from(self.workers).min(Stats::WORKERS))
+            worker_utilization: (0..self.workers_counted())
                 .map(|w| Utilization {
                     share: (rate(from.busy_ns[w], to.busy_ns[w]) / 1e9).clamp(0.0, 1.0),
-                    worker_id: Text::from(format!("worker-{w}")),
+                    worker_id: Text::from(worker_id(w)),
                 })
                 .collect(),
             counters: self.counter_list(),
@@ -190,20 +208,78 @@ impl NodeStats {
     }
 
     fn counter_list(&self) -> Vec<Counter> {
-        let mut list: Vec<Counter> = self
-            .counters()
-            .into_iter()
-            .map(|((name, labels), n)| Counter::count(Text::literal(name), Text::from(labels), n))
-            .collect();
-        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = Vec::new();
+        for ((name, labels), value) in self.counters() {
+            value.spell(name, &labels, &mut |name, labels, number| {
+                let (name, labels) = (Text::from(name), Text::from(labels));
+                list.push(match number {
+                    Number::Count(count) => Counter::count(name, labels, count),
+                    Number::Real(real) => Counter::real(name, labels, real),
+                });
+            });
+        }
+        let facts = self.facts();
         if !facts.is_empty() {
-            let labels = facts
-                .iter()
-                .map(|(key, value)| format!("{key}=\"{}\"", value.replace('"', "'")))
-                .collect::<Vec<_>>()
-                .join(",");
-            list.push(Counter::count(Text::literal("butterfly_info"), Text::from(labels), 1));
+            let pairs: Vec<_> = facts.iter().map(|(key, value)| (*key, &**value)).collect();
+            let labels = Text::from(labels(&pairs));
+            list.push(Counter::count(Text::literal("butterfly_info"), labels, 1));
         }
         list
+    }
+}
+
+/// A worker's name in figures.
+#[must_use]
+pub fn worker_id(worker: usize) -> String {
+    format!("worker-{worker}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::names::{self, Kind};
+
+    #[test]
+    fn metr_every_series_of_shards_and_node_has_a_name_of_its_kind_and_labels() {
+        let node = NodeStats::new(vec![Stats::new(), Stats::new()], 2);
+        let all = node.counters();
+        assert!(all.len() > 150);
+        for ((name, labels), value) in &all {
+            let known = names::find(name).unwrap_or_else(|| panic!("{name} has no entry"));
+            let kinds: &[Kind] = match value {
+                Value::Count(_) | Value::Real(_) => &[Kind::Counter, Kind::Gauge],
+                Value::Spread(_) => &[Kind::Histogram],
+            };
+            assert!(kinds.contains(&known.kind), "{name} is no {:?}", known.kind);
+            let keys: Vec<&str> =
+                labels.split(',').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+            assert_eq!(keys, known.labels, "{name}");
+        }
+    }
+
+    #[test]
+    fn metr_01_05_latency_is_by_operation_and_busy_time_by_worker() {
+        let shards = [Stats::new(), Stats::new()];
+        let node = NodeStats::new(shards.to_vec(), 2);
+        shards[0].answered(Operation::TopK, 1_000_000);
+        shards[1].answered(Operation::TopK, 3_000_000);
+        shards[1].answered(Operation::Echo, 20_000);
+        shards[0].busy(1, 1_500_000_000);
+        let all = node.counters();
+        let series = |name, labels: &str| all[&(name, labels.to_owned())];
+        let Value::Spread(topk) = series("butterfly_request_seconds", "operation=\"topk\"") else {
+            panic!("a histogram");
+        };
+        assert_eq!(topk.count(), 2);
+        assert!((topk.sum_seconds() - 0.004).abs() < 1e-12);
+        let busy = series("butterfly_worker_busy_seconds_total", "worker=\"worker-1\"");
+        assert_eq!(busy, Value::Real(1.5));
+        let update = node.metrics_update(1);
+        let sum = update.counters.iter().find(|counter| {
+            counter.name.as_str() == "butterfly_request_seconds_count"
+                && counter.labels.as_str() == "operation=\"topk\""
+        });
+        assert_eq!(sum.map(|counter| counter.bits), Some(2));
+        assert!(update.query_latency_p99 > 2.9 && update.query_latency_p50 < 1.1);
     }
 }

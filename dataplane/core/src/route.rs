@@ -29,6 +29,8 @@ pub struct Returned {
 #[derive(Clone, Copy, Debug, Default)]
 struct Worker {
     up: bool,
+    /// Not all of its checks hold: others are preferred.
+    ailing: bool,
     operations: u32,
     batches: [Held; WORKER_DEPTH],
     /// When it returned a batch last.
@@ -66,6 +68,32 @@ impl Workers {
         }
     }
 
+    /// What its supervisor finds of a worker.
+    pub fn judge(&mut self, worker: WorkerId, healthy: bool) {
+        if let Some(w) = self.workers.get_mut(worker.0 as usize).filter(|w| w.up) {
+            w.ailing = !healthy;
+        }
+    }
+
+    /// Whether this worker is up and serves the operation.
+    #[must_use]
+    pub fn is_served_by(&self, operation: Operation, worker: WorkerId) -> bool {
+        self.workers.get(worker.0 as usize).is_some_and(|w| w.serves(operation))
+    }
+
+    /// The workers that may get a batch: the healthy ones with this operation. Where there is none,
+    /// the ailing ones go on: degraded beats nothing.
+    fn eligible(&self, operation: Operation) -> impl Iterator<Item = &Worker> {
+        let sound = self.workers.iter().any(|w| w.serves(operation) && !w.ailing);
+        self.workers.iter().filter(move |w| w.serves(operation) && !(sound && w.ailing))
+    }
+
+    /// The workers that count: the healthy ones, or all where there is none.
+    fn counted(&self) -> impl Iterator<Item = &Worker> {
+        let sound = self.workers.iter().any(|w| w.up && !w.ailing);
+        self.workers.iter().filter(move |w| w.up && !(sound && w.ailing))
+    }
+
     /// A worker is gone.
     pub fn down(&mut self, worker: WorkerId) {
         if let Some(w) = self.workers.get_mut(worker.0 as usize) {
@@ -76,29 +104,31 @@ impl Workers {
     /// Whether some worker with this operation has nothing to do.
     #[must_use]
     pub fn idle(&self, operation: Operation) -> bool {
-        self.workers.iter().any(|w| w.serves(operation) && w.held() == 0)
+        self.eligible(operation).any(|w| w.held() == 0)
     }
 
     /// Whether some worker has nothing to do, or there is none.
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
-        let mut up = self.workers.iter().filter(|w| w.up).peekable();
-        up.peek().is_none() || up.any(|w| w.held() == 0)
+        let mut counted = self.counted().peekable();
+        counted.peek().is_none() || counted.any(|w| w.held() == 0)
     }
 
     /// Whether some worker with this operation takes another batch.
     #[must_use]
     pub fn free(&self, operation: Operation) -> bool {
-        self.workers.iter().any(|w| w.serves(operation) && w.held() < WORKER_DEPTH)
+        self.eligible(operation).any(|w| w.held() < WORKER_DEPTH)
     }
 
     /// The worker with the fewest batches, taking turns among equals; books a batch of `slots`
     /// requests with it. Returns the worker and the batch's number.
     pub fn book(&mut self, now: Time, operation: Operation, slots: u32) -> Option<(WorkerId, u8)> {
         let n = self.workers.len();
+        let sound = self.workers.iter().any(|w| w.serves(operation) && !w.ailing);
         let index = (0..n)
             .map(|i| (self.next + i) % n)
             .filter(|i| self.workers[*i].serves(operation))
+            .filter(|i| !(sound && self.workers[*i].ailing))
             .filter(|i| self.workers[*i].held() < WORKER_DEPTH)
             .min_by_key(|i| self.workers[*i].held())?;
         let batch = self.workers[index].batches.iter().position(|batch| batch.left == 0)?;
@@ -121,9 +151,9 @@ impl Workers {
         Some(Returned { requests: held.requests, took })
     }
 
-    /// What each of the workers that are up serves.
+    /// What each of the workers that count serves.
     pub fn operations(&self) -> impl Iterator<Item = u32> {
-        self.workers.iter().filter(|w| w.up).map(|w| w.operations)
+        self.counted().map(|w| w.operations)
     }
 
     /// Workers that are up.
@@ -161,6 +191,33 @@ mod tests {
         // The other batch of that worker had waited behind it.
         let behind = Returned { requests: 1, took: Some(3) };
         assert_eq!(workers.returned(8, first.0, 1), Some(behind));
+    }
+
+    #[test]
+    fn health_05_an_ailing_worker_gets_nothing_while_a_healthy_one_serves() {
+        let mut workers = Workers::new(3);
+        let topk = 1 << Operation::TopK.code();
+        workers.up(WorkerId(0), ALL);
+        workers.up(WorkerId(1), ALL);
+        workers.up(WorkerId(2), topk);
+        workers.judge(WorkerId(0), false);
+        for _ in 0..WORKER_DEPTH {
+            let booked = workers.book(0, Operation::Echo, 1).map(|(worker, _)| worker);
+            assert_eq!(booked, Some(WorkerId(1)));
+        }
+        assert!(!workers.free(Operation::Echo), "a busy healthy worker is waited for");
+        assert!(workers.book(0, Operation::Echo, 1).is_none());
+        assert_eq!(workers.operations().count(), 2);
+        workers.judge(WorkerId(1), false);
+        assert!(workers.idle(Operation::Echo), "where all ail, they go on");
+        assert_eq!(workers.book(0, Operation::Echo, 1).map(|it| it.0), Some(WorkerId(0)));
+        assert_eq!(workers.book(0, Operation::TopK, 1).map(|it| it.0), Some(WorkerId(2)));
+        workers.judge(WorkerId(0), true);
+        assert_eq!(workers.book(0, Operation::Echo, 1).map(|it| it.0), Some(WorkerId(0)));
+        workers.judge(WorkerId(1), false);
+        workers.down(WorkerId(1));
+        workers.up(WorkerId(1), ALL);
+        assert_eq!(workers.operations().count(), 3, "a successor begins healthy");
     }
 
     #[test]

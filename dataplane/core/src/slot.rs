@@ -11,6 +11,7 @@
 //! The ledger counts slots by state, and the counts always add up to all slots.
 
 use crate::{
+    canary::Canary,
     driver::{ConnId, Time, WorkerId},
     fair::Fair,
     identity::Identities,
@@ -107,6 +108,8 @@ pub struct Tenant {
     /// Already answered (its deadline passed or it was taken back, while lent): what the worker
     /// says is dropped.
     pub abandoned: bool,
+    /// It is no client's, but a probe of the node with this question.
+    pub canary: Option<Canary>,
 }
 
 /// Whose a slot is while it is not free.
@@ -426,6 +429,7 @@ mod tests {
             lent_at: 0,
             lent_id: 0,
             abandoned: false,
+            canary: None,
         }
     }
 

@@ -3,6 +3,9 @@
 
 mod histogram;
 mod load;
+pub mod names;
+mod recent;
+mod series;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
@@ -10,6 +13,8 @@ use wire::{ErrorCode, Kind, Operation, Priority, Role, Roles};
 
 pub use histogram::Histogram;
 pub use load::{Cancel, Retry, Shed};
+pub use recent::{Lately, Recent};
+pub use series::{BOUNDS, Show, Source, Spread, Value, Visit, labels};
 
 /// A counter with a single writer: an increment is a plain load, add, store.
 #[derive(Debug, Default)]
@@ -215,15 +220,6 @@ impl CloseCause {
     }
 }
 
-/// One measured value for exposition: name, label pair (or none), value.
-pub type Visit<'a> = &'a mut dyn FnMut(&'static str, &'static str, &str, u64);
-
-/// Something with counters to show: a shard, a driver, a supervisor.
-pub trait Source: Send + Sync {
-    /// Shows each counter once. Equal name and label from several sources are added up.
-    fn visit(&self, visit: Visit<'_>);
-}
-
 /// Room for the mesh's message types by the lower byte of their codes.
 const MESH_KINDS: usize = 32;
 const CODES: usize = 64;
@@ -296,8 +292,8 @@ pub struct Stats {
     pub row_bytes: Counter,
     /// Bytes of their replies.
     pub reply_bytes: Counter,
-    /// From complete request to queued reply.
-    pub latency: Histogram,
+    /// By operation: from complete request to queued reply.
+    latency: [Histogram; OPERATIONS],
     /// Beats that found the ring to the mesh full, and were answered but not passed on.
     pub mesh_beats_dropped: Counter,
     /// Times a frame found the ring to the mesh full.
@@ -351,6 +347,18 @@ impl Stats {
     #[inline]
     pub fn request(&self, operation: Operation) {
         self.requests[operation as usize].add(1);
+    }
+
+    /// A request was answered so long after it was complete.
+    #[inline]
+    pub fn answered(&self, operation: Operation, ns: u64) {
+        self.latency[operation as usize].record(ns);
+    }
+
+    /// How long the answers to one operation took.
+    #[must_use]
+    pub fn latency(&self, operation: Operation) -> &Histogram {
+        &self.latency[operation as usize]
     }
 
     /// Requests admitted of one operation.
@@ -579,6 +587,15 @@ impl Source for Stats {
         ] {
             visit(name, "", "", counter.get());
         }
+    }
+
+    fn show(&self, show: Show<'_>) {
+        for op in Operation::ALL {
+            let spread = self.latency(*op).fold();
+            show("butterfly_request_seconds", &[("operation", op.name())], Value::Spread(spread));
+        }
+        let spread = self.fire_error.fold();
+        show("butterfly_schedule_fire_error_seconds", &[], Value::Spread(spread));
     }
 }
 

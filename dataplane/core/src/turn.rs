@@ -39,6 +39,9 @@ pub fn turn<M: Memory, D: Driver>(shard: &mut Shard, mem: &mut M, driver: &mut D
     while let Some((conn, count)) = shard.poll_transmit(&mut segments) {
         driver.transmit(conn, &segments[..count]);
     }
+    while let Some(probed) = shard.poll_probed() {
+        driver.probed(probed);
+    }
     if shard.take_fed() {
         driver.wake_mesh();
     }

@@ -40,6 +40,7 @@ fn tenant(admission: &Admission, work: Work, priority: Priority) -> Tenant {
         worker: WorkerId(0),
         batch: 0,
         abandoned: false,
+        canary: None,
         lent_at: 0,
         lent_id: 0,
     }

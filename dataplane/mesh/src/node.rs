@@ -15,17 +15,20 @@ mod kpi;
 mod launch;
 mod machine;
 mod orders;
+mod punctual;
 mod suspects;
 mod tree;
 mod trust;
 mod views;
 
-pub use counters::{MeshCounters, Visit};
+pub use counters::{Measure, MeshCounters, Visit};
 pub use kpi::Kpi;
 pub use machine::Mesh;
 pub(crate) use orders::signatures;
 pub use orders::{read_circuit, read_freeze};
+pub use punctual::Punctuality;
 pub use trust::Trust;
+pub use views::Wanted;
 
 use crate::Time;
 use wire::{

@@ -13,10 +13,12 @@ use dataplane_core::{
     driver::{Caller, ConnId},
     mesh_port::{Down, Up},
     schedule::{ScheduledSend, Volley},
+    stats::{Show, Source as Figures, Spread, Value, Visit},
 };
 use mesh::{
     Time,
-    node::{Effect, Effects, Mesh, Now, Peer, Record, Source, VolleyOrder, VolleyReport},
+    node::{Effect, Effects, Mesh, Now, Peer, Record, Source, VolleyOrder, VolleyReport, Wanted},
+    sketch::Sketch,
     summary::HistoryPoint,
 };
 use rustix::{
@@ -27,7 +29,11 @@ use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
-use wire::mesh::PerAgent;
+use tokio::sync::oneshot;
+use wire::{
+    mesh::{PerAgent, View, bin_middle},
+    payload::mesh::MeshView,
+};
 
 /// Messages taken from one shard before the next gets its turn.
 const MESSAGES_PER_PASS: usize = 1_024;
@@ -58,17 +64,25 @@ pub(crate) enum Request {
     Release(Sender<()>),
     /// Take it again.
     Resume,
+    /// What the mesh looks like, for this node's own page.
+    View(View, oneshot::Sender<MeshView>),
 }
 
 /// The machine's counters as readers see them.
 #[derive(Debug, Default)]
-pub(crate) struct Published(Mutex<Vec<(&'static str, &'static str, String, u64)>>);
+pub(crate) struct Published(Mutex<Vec<Figure>>);
 
-impl dataplane_core::stats::Source for Published {
-    fn visit(&self, visit: dataplane_core::stats::Visit<'_>) {
+/// Name, label pair (or none), value.
+type Figure = (&'static str, &'static str, String, Value);
+
+impl Figures for Published {
+    /// All of them are shown in one go below.
+    fn visit(&self, _visit: Visit<'_>) {}
+
+    fn show(&self, show: Show<'_>) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, label, value, n) in all.iter() {
-            visit(name, label, value, *n);
+        for (name, label, value, figure) in all.iter() {
+            show(name, &[(label, value)], *figure);
         }
     }
 }
@@ -142,7 +156,7 @@ impl Seat {
         }
         while let Ok(request) = self.requests.try_recv() {
             busy = true;
-            self.grant(request);
+            self.grant(now, request);
         }
         self.mesh.advance(now, &mut work.effects);
         busy |= !work.effects.is_empty();
@@ -182,8 +196,12 @@ impl Seat {
         }
     }
 
-    fn grant(&self, request: Request) {
+    fn grant(&mut self, now: Now, request: Request) {
         match (&self.keeper, request) {
+            // Whoever asked may have given up meanwhile.
+            (_, Request::View(view, reply)) => {
+                let _ = reply.send(self.mesh.view(now, &Wanted::all(view)));
+            }
             (Some(keeper), Request::Release(done)) => {
                 keeper.release(Write::Snapshot(self.mesh.registry().snapshot(node_time())), done);
             }
@@ -265,14 +283,23 @@ impl Seat {
     }
 
     fn publish(&self, now: Now) {
-        let mut all = Vec::new();
-        self.mesh.visit(now, &mut |name, label, value, n| {
-            all.push((name, label, value.to_owned(), n));
-        });
+        let mut all: Vec<Figure> = Vec::new();
+        let mut count = |name, label, value: &str, n| {
+            all.push((name, label, value.to_owned(), Value::Count(n)));
+        };
+        self.mesh.visit(&mut count);
         if let Some(keeper) = &self.keeper {
-            keeper.stats.visit(&mut |name, label, value, n| {
-                all.push((name, label, value.to_owned(), n));
-            });
+            keeper.stats.visit(&mut count);
+        }
+        self.mesh.measure(now, &mut |name, label, value, real| {
+            all.push((name, label, value.to_owned(), Value::Real(real)));
+        });
+        let punctuality = self.mesh.punctuality();
+        for (name, sketch) in [
+            ("butterfly_mesh_ready_early_seconds", &punctuality.early),
+            ("butterfly_mesh_ready_late_seconds", &punctuality.late),
+        ] {
+            all.push((name, "", String::new(), Value::Spread(spread(sketch))));
         }
         *self.counters.0.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
@@ -293,6 +320,17 @@ impl Seat {
         self.links.unpark();
         door.silence();
     }
+}
+
+/// A sketch in the few buckets of exposition, each value as the middle of its bin.
+fn spread(sketch: &Sketch) -> Spread {
+    let mut spread = Spread::default();
+    for (bin, count) in sketch.bins() {
+        let middle = bin_middle(bin);
+        spread.put(middle, count);
+        spread.add_sum(u128::from(middle) * u128::from(count));
+    }
+    spread
 }
 
 /// Who proved nothing was let in because it is of this machine.

@@ -14,5 +14,6 @@ mod rig;
 mod sandbox;
 mod serve;
 mod state;
+mod supervised;
 mod tls;
 mod workers;

@@ -146,7 +146,7 @@ fn sec_03_a_node_serves_those_with_a_certificate_of_its_authority_and_nobody_els
     assert_eq!(secure.total("butterfly_tls_handshakes_total"), 1);
     assert_eq!(secure.total("butterfly_insecure"), 0);
     assert!(secure.total("butterfly_tls_poured_bytes_total") > 0);
-    let until = secure.total("butterfly_certificate_expires_seconds");
+    let until = secure.total("butterfly_certificate_expiry_timestamp_seconds");
     let days = (until - seconds(SystemTime::now())) / 86_400;
     assert!((29..=30).contains(&days), "{days} days");
 }
@@ -291,7 +291,7 @@ fn sec_03_certificates_that_expire_under_load_end_at_the_handshake() {
     issue("bob", Role::Client, ca::LIFE);
     let renewed = issue("node-1", Role::Node, ca::LIFE);
     secure.node.signal(Signal::HUP);
-    secure.await_total("butterfly_certificate_expires_seconds", seconds(until(&renewed)));
+    secure.await_total("butterfly_certificate_expiry_timestamp_seconds", seconds(until(&renewed)));
     for config in [&ann, &secure.config("bob")] {
         ask(&mut connect(config, port), 1).expect("a new connection");
     }

@@ -21,9 +21,11 @@ use crate::{
     table::Table,
     workers::Workers,
 };
+use crossbeam_channel::Sender;
 use dataplane_core::{
     driver::{ConnId, Driver, Event, Segment, Time, WorkerId},
     memory::SlotId,
+    probe::Probed,
 };
 use io_uring::{opcode, types};
 use link::door::Door;
@@ -65,6 +67,8 @@ pub struct UringDriver {
     pub(crate) going: Option<Gone>,
     /// The shard was told of it; answered when the shard asks for more.
     pub(crate) gone: Option<Gone>,
+    /// By worker: who hears what came of its probes.
+    pub(crate) probes: Box<[Option<Sender<Probed>>]>,
     pub(crate) policy: Policy,
     pub(crate) yields: bool,
     pub(crate) early_ns: u64,
@@ -94,6 +98,7 @@ impl UringDriver {
         let pool = offer_buffers(&ring, config)?;
         let short = |source| SetupError::new(Step::Buffers, probe::REMEDY_MEMORY, source);
         let connections = table.len() as usize;
+        let probes = (0..workers.count()).map(|_| None).collect();
         let mut driver = Self {
             arena: Arena::new(&ring)?,
             ring,
@@ -114,6 +119,7 @@ impl UringDriver {
             summoned: true,
             going: None,
             gone: None,
+            probes,
             policy: config.policy,
             yields: config.yields,
             early_ns: config.early_ns,
@@ -279,6 +285,14 @@ impl Driver for UringDriver {
 
     fn lend(&mut self, worker: WorkerId, batch: &[SlotId]) {
         self.ring.counters.doorbells += u64::from(self.workers.lend(worker, batch));
+    }
+
+    fn probed(&mut self, probed: Probed) {
+        let worker = usize::from(probed.probe.worker.0);
+        if let Some(Some(answers)) = self.probes.get(worker) {
+            // Who does not listen any more needs no answer.
+            let _ = answers.try_send(probed);
+        }
     }
 
     fn wake_mesh(&mut self) {

@@ -12,6 +12,7 @@ use crate::{
 use dataplane_core::{
     driver::{Caller, ConnId, Event, WorkerId},
     memory::SlotId,
+    probe::Probe,
 };
 
 /// Finished slots told in a row before the kernel's completions get their turn.
@@ -36,6 +37,8 @@ pub(crate) enum Told {
     Completed(WorkerId, SlotId),
     WorkerUp(WorkerId, u32),
     WorkerDown(WorkerId),
+    WorkerHealth(WorkerId, bool),
+    Probe(Probe),
     Drain,
     Leave,
 }
@@ -117,6 +120,11 @@ impl UringDriver {
                 self.going = Some(gone);
                 self.advance_commands()
             }
+            Command::WorkerHealth { worker, healthy } => Some(Told::WorkerHealth(worker, healthy)),
+            Command::Probe(probe, answers) => {
+                *self.probes.get_mut(usize::from(probe.worker.0))? = Some(answers);
+                Some(Told::Probe(probe))
+            }
             Command::Listen(fd) => {
                 if self.listen(fd).is_err() {
                     self.ring.counters.accept_faults += 1;
@@ -136,6 +144,11 @@ impl UringDriver {
                 };
                 self.table.get_mut(index)?.who = who;
                 Some(Told::Accepted(index))
+            }
+            Command::Answer(to) => {
+                // Whoever asked may have gone.
+                let _ = to.try_send(());
+                self.advance_commands()
             }
             Command::Leave => {
                 self.unlisten();
@@ -205,6 +218,8 @@ impl UringDriver {
             Told::Completed(worker, slot) => Event::Completed { worker, slot },
             Told::WorkerUp(worker, operations) => Event::WorkerUp { worker, operations },
             Told::WorkerDown(worker) => Event::WorkerDown { worker },
+            Told::WorkerHealth(worker, healthy) => Event::WorkerHealth { worker, healthy },
+            Told::Probe(probe) => Event::Probe(probe),
             Told::Drain => Event::Drain,
             Told::Leave => Event::Leave,
         }

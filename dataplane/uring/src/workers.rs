@@ -31,6 +31,11 @@ impl Workers {
         self.side.as_ref().map(|side| Arc::clone(side.borrow().door()))
     }
 
+    /// How many there can be.
+    pub(crate) fn count(&self) -> u16 {
+        self.side.as_ref().map_or(0, |side| side.borrow().segment().layout().workers)
+    }
+
     pub(crate) fn up(&mut self, worker: WorkerId) {
         if !self.live.contains(&worker) {
             self.live.push(worker);

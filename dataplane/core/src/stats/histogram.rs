@@ -1,19 +1,24 @@
 //! How long things took, with one writer and any number of readers.
 
-use super::Counter;
+use super::{Counter, Spread};
 
 const SUB_BITS: u32 = 5;
 const SUB: usize = 1 << SUB_BITS;
-const BUCKETS: usize = SUB * (64 - SUB_BITS as usize + 1);
+/// Buckets of a histogram.
+pub(super) const BUCKETS: usize = SUB * (64 - SUB_BITS as usize + 1);
 
 /// A log-linear histogram of nanoseconds: 32 buckets per power of two, so a quantile is at most 3%
 /// off. One writer, like [`Counter`].
 #[derive(Debug)]
-pub struct Histogram(Box<[Counter]>);
+pub struct Histogram {
+    counts: Box<[Counter]>,
+    sum: Counter,
+}
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self((0..BUCKETS).map(|_| Counter::default()).collect())
+        let counts = (0..BUCKETS).map(|_| Counter::default()).collect();
+        Self { counts, sum: Counter::default() }
     }
 }
 
@@ -21,7 +26,8 @@ impl Histogram {
     /// Records one value.
     #[inline]
     pub fn record(&self, ns: u64) {
-        self.0[Self::bucket(ns)].add(1);
+        self.counts[Self::bucket(ns)].add(1);
+        self.sum.add(ns);
     }
 
     #[inline]
@@ -43,22 +49,53 @@ impl Histogram {
         (base << shift) + ((1u64 << shift) - 1)
     }
 
-    /// The value below which each of the fractions lies, over several histograms together.
+    /// The same in the few buckets of exposition. A value that lies within 3% below a bound may count
+    /// for the next one.
     #[must_use]
-    pub fn quantiles<const N: usize>(parts: &[&Self], fractions: [f64; N]) -> [u64; N] {
-        let at = |b: usize| parts.iter().map(|h| h.0[b].get()).sum::<u64>();
-        let total: u64 = (0..BUCKETS).map(at).sum();
+    pub fn fold(&self) -> Spread {
+        let mut spread = Spread::default();
+        for (bucket, counter) in self.counts.iter().enumerate() {
+            let count = counter.get();
+            if count > 0 {
+                spread.put(Self::upper(bucket), count);
+            }
+        }
+        spread.add_sum(self.sum.get().into());
+        spread
+    }
+
+    /// Adds up the counts of several histograms by bucket.
+    pub(super) fn add_to(&self, counts: &mut [u64; BUCKETS]) {
+        for (sum, counter) in counts.iter_mut().zip(&self.counts) {
+            *sum = sum.wrapping_add(counter.get());
+        }
+    }
+
+    /// The value below which each of the fractions lies, by counts of buckets.
+    pub(super) fn quantiles_of<const N: usize>(
+        counts: &[u64; BUCKETS],
+        fractions: [f64; N],
+    ) -> [u64; N] {
+        let total: u64 = counts.iter().sum();
         fractions.map(|fraction| {
             let rank = (fraction * total as f64).ceil() as u64;
             let mut seen = 0;
-            for bucket in 0..BUCKETS {
-                seen += at(bucket);
+            for (bucket, count) in counts.iter().enumerate() {
+                seen += count;
                 if seen >= rank && seen > 0 {
                     return Self::upper(bucket);
                 }
             }
             0
         })
+    }
+
+    /// The value below which each of the fractions lies, over several histograms together.
+    #[must_use]
+    pub fn quantiles<const N: usize>(parts: &[&Self], fractions: [f64; N]) -> [u64; N] {
+        let mut counts = [0; BUCKETS];
+        parts.iter().for_each(|part| part.add_to(&mut counts));
+        Self::quantiles_of(&counts, fractions)
     }
 }
 
@@ -75,6 +112,21 @@ mod tests {
             assert!(upper - value <= value / 31, "{value} reads as {upper}");
         }
         assert!(Histogram::bucket(u64::MAX) < BUCKETS);
+    }
+
+    #[test]
+    fn metr_01_folding_loses_no_value_and_understates_none() {
+        let histogram = Histogram::default();
+        let values = [0, 9_000, 11_000, 300_000, 20_000_000_000, u64::MAX >> 1];
+        values.iter().for_each(|value| histogram.record(*value));
+        let folded = histogram.fold();
+        assert_eq!(folded.count(), values.len() as u64);
+        for ((bound, _), (_, seen)) in super::super::BOUNDS.iter().zip(folded.buckets()) {
+            let exact = values.iter().filter(|value| *value <= bound).count() as u64;
+            assert_eq!(seen, exact, "at {bound} ns");
+        }
+        let sum = values.iter().map(|value| *value as f64).sum::<f64>() / 1e9;
+        assert!((folded.sum_seconds() - sum).abs() / sum < 1e-9);
     }
 
     #[test]

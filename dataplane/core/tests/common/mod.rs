@@ -63,6 +63,7 @@ pub(crate) fn arrived(table: &mut SlotTable, work: Work) -> Option<Arrived> {
         batch: 0,
         lent_at: 0,
         abandoned: false,
+        canary: None,
         lent_id: 0,
     };
     Some(table.arrive(slot, tenant))

@@ -5,6 +5,9 @@ use wire::mesh::{Decision, SkipReason};
 /// One measured value for exposition: name, label pair (or none), value.
 pub type Visit<'a> = &'a mut dyn FnMut(&'static str, &'static str, &str, u64);
 
+/// One measured quantity for exposition: name, label pair (or none), value.
+pub type Measure<'a> = &'a mut dyn FnMut(&'static str, &'static str, &str, f64);
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $field:ident => $name:literal, $label:literal, $value:literal;)*) => {
         /// The counters of a [`super::Mesh`].

@@ -1,28 +1,30 @@
 //! The machine's parts, and what time alone makes it do.
 
 use super::{
-    Config, Effect, Effects, Kpi, MeshCounters, Now, Peer, Record, intake::Books,
+    Config, Effect, Effects, Kpi, MeshCounters, Now, Peer, Punctuality, Record, intake::Books,
     suspects::Suspects, trust::Guard,
 };
 use crate::{
     SECOND, Time,
     child::{Children, up::Up},
     clock::OffsetFilter,
-    gather::{ENDED, Run, tally::Tally, targets::Targets},
+    gather::{ENDED, Run, past::Past, tally::Tally, targets::Targets},
     hlc::Hlc,
     plan::Scratch,
     predict::Predictor,
-    registry::{Registry, Skipped, Swept},
-    summary::Summaries,
+    registry::{Place, Registry, Skipped, Standing, Swept},
+    summary::{SectorSummary, Summaries},
 };
 use std::collections::VecDeque;
 use wire::{
     Payload, frame,
-    mesh::{AgentState, message_id},
+    mesh::{AgentState, Mode, Role, message_id},
 };
 
 /// Between two passes over all agents.
 const SWEEP_EVERY: Time = SECOND;
+/// Sectors that figures show one by one.
+const SECTORS_SHOWN: usize = 256;
 
 /// The machine.
 #[derive(Debug)]
@@ -42,17 +44,21 @@ pub struct Mesh {
     pub(super) spare: Vec<(Targets, Tally)>,
     /// Ids of the last gathers that ended.
     pub(super) ended: VecDeque<[u8; 16]>,
+    pub(super) past: Past,
     pub(super) children: Children,
     pub(super) up: Option<Up>,
     pub(super) summaries: Summaries,
     pub(super) counters: MeshCounters,
     pub(super) kpi: Kpi,
+    pub(super) punctuality: Punctuality,
     pub(super) scratch: Scratch,
     pub(super) chosen: Vec<u32>,
     pub(super) skipped: Vec<Skipped>,
     swept: Swept,
     /// Agents with a spike at the last sweep (FAIL-03).
     spiked: u64,
+    /// How agents stood at the last sweep (BAR-01).
+    standings: [u32; Standing::ALL.len()],
     sweep_at: Time,
     snapshot_at: Time,
     numbers: u32,
@@ -95,15 +101,18 @@ impl Mesh {
             runs: Vec::new(),
             spare: Vec::new(),
             ended: VecDeque::with_capacity(ENDED),
+            past: Past::default(),
             up: None,
             summaries: Summaries::new(),
             counters: MeshCounters::default(),
             kpi: Kpi::default(),
+            punctuality: Punctuality::default(),
             scratch: Scratch::default(),
             chosen: Vec::new(),
             skipped: Vec::new(),
             swept: Swept::default(),
             spiked: 0,
+            standings: Default::default(),
             sweep_at: 0,
             snapshot_at: 0,
             numbers: 0,
@@ -159,6 +168,7 @@ impl Mesh {
         let active = self.registry.count(AgentState::Active);
         let registry = &self.registry;
         self.spiked = registry.iter().filter(|handle| registry.spiked(*handle)).count() as u64;
+        self.standings = registry.standings(now.node);
         self.kpi.active(now.node, active, self.registry.len());
         self.summaries.refresh(now.node, &self.registry);
         self.release(now);
@@ -220,19 +230,28 @@ impl Mesh {
         &self.kpi
     }
 
+    /// How punctual agents were.
+    #[must_use]
+    pub const fn punctuality(&self) -> &Punctuality {
+        &self.punctuality
+    }
+
     /// Gathers under way.
     #[must_use]
     pub const fn running(&self) -> usize {
         self.runs.len()
     }
 
-    /// Shows every counter, gauge and indicator.
-    pub fn visit(&self, now: Now, visit: super::Visit<'_>) {
+    /// Shows what is counted.
+    pub fn visit(&self, visit: super::Visit<'_>) {
         self.counters.visit(visit);
-        self.kpi.visit(now.node, visit);
+        self.punctuality.visit(visit);
         for state in AgentState::ALL {
             let n = u64::from(self.registry.count(*state));
             visit("butterfly_mesh_agents", "state", state.name(), n);
+        }
+        for (standing, n) in Standing::ALL.iter().zip(self.standings) {
+            visit("butterfly_mesh_standing_agents", "standing", standing.name(), n.into());
         }
         visit("butterfly_mesh_spiked_agents", "", "", self.spiked);
         visit("butterfly_mesh_gathers_running", "", "", self.runs.len() as u64);
@@ -240,6 +259,41 @@ impl Mesh {
         visit("butterfly_mesh_children", "", "", children as u64);
         let joined = self.up.as_ref().is_some_and(|up| up.joined.is_some());
         visit("butterfly_mesh_parent", "", "", u64::from(joined));
+        for it in self.shown_sectors() {
+            let number = it.sector.to_string();
+            visit("butterfly_mesh_sector_agents", "sector", &number, it.agents.into());
+            visit("butterfly_mesh_sector_active", "sector", &number, it.active.into());
+        }
+    }
+
+    /// Shows what is measured.
+    pub fn measure(&self, now: Now, measure: super::Measure<'_>) {
+        self.kpi.measure(now.node, measure);
+        for it in self.shown_sectors() {
+            if let Some(ms) = it.mean {
+                let (name, number) = ("butterfly_mesh_sector_impedance_seconds", it.sector);
+                measure(name, "sector", &number.to_string(), f64::from(ms) / 1e3);
+            }
+        }
+    }
+
+    /// This node's own sectors, as many as figures have room for: never one per agent.
+    fn shown_sectors(&self) -> impl Iterator<Item = &SectorSummary> {
+        self.summaries.sectors().iter().map(|it| &it.summary).take(SECTORS_SHOWN)
+    }
+
+    /// How this mesh is run now (CONS-01).
+    pub(super) fn mode(&self) -> Mode {
+        let is_joined = || self.up.as_ref().is_some_and(|up| up.joined.is_some());
+        if self.registry.gate(Place::Global).is_some_and(|gate| gate.frozen) {
+            Mode::Frozen
+        } else if self.registry.is_partly_frozen() {
+            Mode::PartlyFrozen
+        } else if self.config.role == Role::Sector && !is_joined() {
+            Mode::Alone
+        } else {
+            Mode::Normal
+        }
     }
 
     /// A time-ordered id.

@@ -356,7 +356,7 @@ fn kpi_02_03_06_what_gathers_show_is_counted_for_the_hour() {
     assert_eq!(kpi.availability(rig.now), Some(1.0));
     assert!(kpi.cascade_p95().is_some_and(|time| time < 1_000 * MS));
     let mut shown = 0;
-    rig.nodes[0].visit(rig.clocks(), &mut |name, _, _, _| {
+    rig.nodes[0].visit(&mut |name, _, _, _| {
         shown += u32::from(name.starts_with("butterfly_mesh_"));
     });
     assert!(shown > 60);
