@@ -1,16 +1,18 @@
 //! The node's certificate while the node runs: who is let in, and what is read again when the files
 //! change.
 
-use crate::{quic, say, security::Security};
+use crate::{quic, say, security::Security, supervisor::Supervisor};
 use dataplane_core::{
     Identities,
     driver::Caller,
     stats::{Source, Visit},
 };
 use dataplane_uring::Gate;
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     fs,
     os::unix::fs::MetadataExt,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -74,7 +76,12 @@ impl Certificates {
     }
 
     /// Reads the files again when they have changed, and on SIGHUP. Ends with the runtime.
-    pub(crate) async fn watch(self: Arc<Self>, mut hangup: Signal, quic: quic::Listeners) {
+    pub(crate) async fn watch(
+        self: Arc<Self>,
+        mut hangup: Signal,
+        quic: quic::Listeners,
+        above: Rc<Supervisor>,
+    ) {
         let Some(acceptor) = self.acceptor.clone() else { return };
         let mut in_use = stamps(acceptor.files());
         let mut last = in_use;
@@ -89,7 +96,9 @@ impl Certificates {
             last = now;
             if told || changed {
                 in_use = now;
+                let begun = clock_gettime(ClockId::Monotonic);
                 self.reload(&acceptor, &quic);
+                above.reloaded(begun);
             }
         }
     }

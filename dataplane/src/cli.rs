@@ -5,12 +5,14 @@ mod codecs;
 mod compress;
 mod keys;
 mod mesh;
+mod why;
 
 pub(crate) use ca::{CaAction, CaArgs, InitArgs, IssueArgs, RotateArgs, ShowArgs};
 pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
 pub(crate) use compress::{CompressArgs, Values};
 pub(crate) use keys::{CountersignArgs, KeyArgs, KeyCommand, SignArgs};
 pub(crate) use mesh::{AgentsArgs, CircuitArgs, FreezeArgs, GatherArgs, MapArgs};
+pub(crate) use why::{RequestId, WhyArgs};
 
 use crate::settings::{Backend, Poll, Settings, WorkerSandbox};
 use clap::{Args, Parser, Subcommand};
@@ -42,6 +44,9 @@ pub(crate) enum Command {
     /// Run a node: accept connections, batch requests, compress in worker processes
     #[command(after_help = SERVE)]
     Serve(Box<ServeArgs>),
+    /// Start a node that takes over from the one that runs, and return once it serves
+    #[command(after_help = HANDOVER)]
+    Handover(Box<ServeArgs>),
     /// Send a tensor of a safetensors file through a node and keep the compressed answer
     #[command(after_help = compress::HELP)]
     Compress(Box<CompressArgs>),
@@ -81,6 +86,12 @@ pub(crate) enum Command {
     /// Show a node's counters
     #[command(after_help = STATUS)]
     Status(StatusArgs),
+    /// Show what became of a request: what it waited for, where it was computed and why there
+    #[command(after_help = why::HELP)]
+    Why(WhyArgs),
+    /// Print a configuration file with every setting, commented out
+    #[command(after_help = CONFIG)]
+    Config(ConfigArgs),
     /// Show what this host offers, what will be used, and what to do about the rest
     #[command(after_help = CHECK)]
     Check(CheckArgs),
@@ -125,6 +136,7 @@ Examples:
   butterfly serve --lm-head lm_head.safetensors
   butterfly serve --listen 0.0.0.0:7171 --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
   butterfly serve --quic '[::]:7171' --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
+  butterfly serve --otlp http://127.0.0.1:4318 --otlp-sample 0.01
   butterfly serve --handover /run/butterfly.handover   # started again, it takes over at once
 
 In the file, [identity.ROLE] (client, worker-host, agent, node, operator), [identity.local] for
@@ -142,6 +154,16 @@ ends at once. SIGHUP reads certificates again, as does a change of their files; 
 dropped for it.
 
 Exit codes: 0 drained, 1 failed while running or drain cut off, 2 could not start";
+
+const HANDOVER: &str = "\
+Takes the flags of serve. The new node runs in the background with the same standard output; the
+old one answers on until its peers have left. Where the new one cannot start, the old one serves on.
+
+Examples:
+  butterfly handover --config /etc/butterfly/butterfly.toml
+  butterfly handover --listen 127.0.0.1:7171 --handover /run/butterfly/handover
+
+Exit codes: 0 the new node serves, 1 it did not come up, 2 no node runs there, or the flags are wrong";
 
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
@@ -221,6 +243,14 @@ pub(crate) struct StatusArgs {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+const CONFIG: &str = "\
+Examples:
+  butterfly config > butterfly.toml";
+
+/// Arguments of `config`: none.
+#[derive(Args, Debug)]
+pub(crate) struct ConfigArgs {}
 
 const CHECK: &str = "\
 Examples:

@@ -8,23 +8,31 @@ use crate::{
     handover::{self, Door as HandoverDoor, Event as Handover, Inherited},
     health::{self, Board, Bounds, Care},
     host,
+    http::HttpPlan,
     listen::Bound,
     memory,
     mesh::{self, link::Links},
+    observe::{self, Phase, Standing},
+    otlp,
     plan::Plan,
     quic, say,
     security::Security,
     settings::Backend,
-    threads::Threads,
+    signals::Signals,
+    supervisor::Supervisor,
+    threads::{self, Threads},
     weights,
     workers::{FirstAnswers, Ready, Team, WorkerStats, supervise},
 };
 use dataplane_core::{Identities, NodeStats, Stats, stats::Source};
-use link::{Segment, SharedFile, door::Door};
-use rustix::thread::{CpuSet, sched_setaffinity};
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use link::{SharedFile, door::Door};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
     sync::{
         mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
         oneshot, watch,
@@ -43,21 +51,6 @@ const LEFT: Duration = Duration::from_millis(10);
 /// Longest that peers by QUIC have to leave for another process: who comes anew meets nobody until
 /// then.
 const QUIC_LEAVE: Duration = Duration::from_secs(3);
-/// The signal of a file that grew over its limit, which would end the process where a failed write
-/// is enough.
-const FILE_TOO_LARGE: i32 = 25;
-
-/// The signals that a node listens to: two end it, one has it read its certificates again, and one
-/// must not end it.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    /// Of a node with certificates: others keep to the OS's habit.
-    hangup: Option<Signal>,
-    /// Only to be caught: the write that caused it fails.
-    _file_too_large: Signal,
-}
-
 /// Why a node that serves ends.
 enum Ending {
     /// A signal of this name.
@@ -73,25 +66,6 @@ struct Line {
     door: Option<HandoverDoor>,
     tell: UnboundedSender<Handover>,
     told: UnboundedReceiver<Handover>,
-}
-
-impl Signals {
-    fn new(plan: &Plan) -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(Failure::setup);
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hangup: plan.security.tls.as_ref().map(|_| listen(SignalKind::hangup())).transpose()?,
-            _file_too_large: listen(SignalKind::from_raw(FILE_TOO_LARGE))?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
 }
 
 /// A started node.
@@ -111,6 +85,11 @@ struct Node {
     identities: Arc<Identities>,
     /// Where there are GPUs.
     _gpus: Option<health::gpu::Look>,
+    /// What exports traces, where somebody takes them.
+    exporter: Option<otlp::Running>,
+    standing: Arc<Standing>,
+    web: Option<web::Running>,
+    web_counters: Arc<web::Counters>,
 }
 
 /// Runs a node until it is told to end.
@@ -128,8 +107,10 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 
 async fn serve(plan: &Plan) -> Result<(), Failure> {
     let mut signals = Signals::new(plan)?;
+    let supervisor = Supervisor::of_environment();
     let (mut bound, before) = bind(plan)?;
     announce(plan, &bound)?;
+    supervisor.status("starting");
     let weights = match &plan.lm_head {
         None => None,
         Some(path) => Some(weights::load(path).await.map_err(Failure::Setup)?),
@@ -137,6 +118,12 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     let basis = plan.basis.as_deref().map(basis::load).transpose().map_err(Failure::Setup)?;
     let basis_id = basis.as_ref().map(|basis| basis.id.clone());
     let mut node = Node::start(plan, weights, basis.map(|basis| basis.file))?;
+    // Beside a process that serves, probes would meet this one before it does.
+    let is_alone = before.is_none();
+    if is_alone && let Err(why) = node.show(plan, &bound) {
+        node.end().await;
+        return Err(Failure::Setup(why));
+    }
     let ready = tokio::select! {
         ready = node.workers_ready() => ready,
         name = signals.next() => {
@@ -154,33 +141,46 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     };
     let basis_id = basis_id.unwrap_or_else(|| "off".to_owned());
     node.stats.set_facts(facts(plan, &node, &ready, basis_id));
-    if let Err(why) = node.open(plan, &bound) {
+    let opened = node.open(plan, &bound);
+    let shown = if is_alone { Ok(()) } else { node.show(plan, &bound) };
+    if let Err(why) = opened.and(shown) {
         node.end().await;
         return Err(Failure::Setup(why));
     }
     if let Some(hangup) = signals.hangup.take() {
-        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup, node.quic.clone()));
+        let (quic, above) = (node.quic.clone(), Rc::clone(&supervisor));
+        tokio_uring::spawn(Arc::clone(&node.certificates).watch(hangup, quic, above));
     }
     for place in bound.places() {
         say::out(format!("listening {}", place.announced(&plan.security)));
     }
+    node.standing.set(Phase::Serving);
     let shards = say::count(plan.shards(), "shard");
     let workers = say::count(plan.workers, "worker");
-    say::out(format!("ready: {shards}, {workers}, {}", ready.text));
+    let serving = format!("{shards}, {workers}, {}", ready.text);
+    say::out(format!("ready: {serving}"));
 
     let mut line = Line::new();
+    let took_over = before.is_some();
     if !line.succeed(plan, before) {
         node.quic.serve();
     }
+    supervisor.ready(took_over, &format!("serving: {serving}"));
+    tokio_uring::spawn(Rc::clone(&supervisor).keep_alive(node.threads.shards.clone()));
     let ending = line.until_end(&node, &bound, &mut signals).await;
     let drained = match ending {
         Ending::Told(name) => {
             bound.close();
+            node.standing.set(Phase::Draining);
+            supervisor.stopping("draining");
             say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
             node.drain_or_signal(plan.limits.drain_timeout, &mut signals).await
         }
         Ending::Succeeded(reads) => {
             bound.give_away();
+            node.standing.set(Phase::Succeeded);
+            node.web.iter().for_each(web::Running::leave);
+            supervisor.hush();
             say::out(
                 "succeeded: another process serves here; answering until the last peer has left",
             );
@@ -284,6 +284,9 @@ fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
     if plan.security.insecure && plan.listen.iter().any(|address| !address.ip().is_loopback()) {
         say::note("insecure: plaintext beyond loopback; anyone on the way can read and change it");
     }
+    if let Some(http) = &plan.http {
+        http.notes(bound).into_iter().for_each(say::note);
+    }
     let needed: u64 = items.iter().map(|(_, bytes)| bytes).sum();
     match host::memory_left() {
         Some(available) if needed > available => Err(Failure::setup(format!(
@@ -299,6 +302,8 @@ fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
 /// What the node says of itself beside its counters.
 fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'static str, String)> {
     vec![
+        ("name", plan.mesh.name.clone()),
+        ("started_ms", epoch_ms().to_string()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("backend", ready.backend.clone()),
         ("backend_reason", ready.text.clone()),
@@ -312,8 +317,16 @@ fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'stati
         ("lm_head", plan.lm_head.as_ref().map_or("off", |_| "on").to_owned()),
         ("basis", basis),
         ("security", security(plan).to_owned()),
+        ("trace_records", plan.trace.records.to_string()),
+        ("otlp", plan.trace.otlp.as_ref().map_or_else(|| "off".to_owned(), ToString::to_string)),
+        ("http", plan.http.as_ref().map_or("off", HttpPlan::openness).to_owned()),
         ("huge_page_bytes", node.team.segment.huge_bytes().to_string()),
     ]
+}
+
+/// Milliseconds since the Unix epoch; 0 for a clock before it.
+fn epoch_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
 }
 
 /// How this node is secured, in words.
@@ -332,20 +345,6 @@ fn doors(count: usize) -> Result<Vec<Arc<Door>>, Failure> {
 
 fn no_doors(error: impl std::fmt::Display) -> Failure {
     Failure::setup(format!("cannot create a doorbell: {error}; raise ulimit -n"))
-}
-
-/// Leaves the shards' cores to the shards: this thread and the workers that it starts run
-/// elsewhere, where there is an elsewhere.
-fn make_room(plan: &Plan) {
-    let others: Vec<usize> =
-        host::cpus().into_iter().filter(|cpu| !plan.shard_cpus.contains(cpu)).collect();
-    if others.is_empty() {
-        return;
-    }
-    let mut set = CpuSet::new();
-    others.into_iter().for_each(|cpu| set.set(cpu));
-    // Staying on all cores is slower, not wrong.
-    let _ = sched_setaffinity(None, &set);
 }
 
 fn start_workers(
@@ -379,17 +378,15 @@ fn sources(
     sources
 }
 
-/// The memory that shards and workers share.
-fn segment(plan: &Plan) -> Result<Arc<Segment>, Failure> {
-    // A driver registers no memory that is read-only to its process.
-    let create = match plan.devices {
-        0 => Segment::create,
-        _ => Segment::create_for_devices,
-    };
-    let segment = create(&memory::layout(plan));
-    segment
-        .map(Arc::new)
-        .map_err(|error| Failure::setup(format!("{error}; lower --bulk-slots or --max-payload")))
+/// Exports traces to whoever is named. Without a thread for that a node serves all the same.
+fn exporter(plan: &Plan, threads: &Threads, identities: &Arc<Identities>) -> Option<otlp::Running> {
+    let (endpoint, rings) = plan.trace.otlp.clone().zip(threads.rings.clone())?;
+    let name = plan.mesh.name.clone();
+    otlp::Running::start(endpoint, name, rings, Arc::clone(identities))
+        .map_err(|error| {
+            say::note(format!("otlp: no thread for it: {error}; no traces are exported"))
+        })
+        .ok()
 }
 
 impl Node {
@@ -399,7 +396,7 @@ impl Node {
         basis: Option<SharedFile>,
     ) -> Result<Self, Failure> {
         let certificates = Certificates::new(&plan.security).map_err(Failure::Setup)?;
-        let segment = segment(plan)?;
+        let segment = memory::segment(plan).map_err(Failure::Setup)?;
         let shard_doors = doors(plan.shard_cpus.len())?;
         let worker_doors = doors(plan.workers as usize)?;
         let shard_stats = plan.shard_cpus.iter().map(|_| Stats::new()).collect();
@@ -412,7 +409,7 @@ impl Node {
         let identities = Arc::new(Identities::new(identity.policy.clone(), identity.places));
         let threads = Threads::start(plan, &segment, doors, &stats, &identities, &tell, berths)
             .map_err(Failure::Setup)?;
-        make_room(plan);
+        threads::make_room(plan);
         let mesh = match mesh::start(plan, links) {
             Ok(mesh) => mesh,
             Err(why) => {
@@ -445,6 +442,10 @@ impl Node {
         let mut sources = sources(&team, &mesh, &threads, &quic_counters);
         sources.push(Arc::clone(&certificates) as _);
         sources.push(Arc::clone(&identities) as _);
+        let exporter = exporter(plan, &threads, &identities);
+        sources.extend(exporter.as_ref().map(|it| Arc::clone(&it.counters) as _));
+        let web_counters = Arc::<web::Counters>::default();
+        sources.push(Arc::clone(&web_counters) as _);
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
         let (stop_workers, stop) = watch::channel(false);
@@ -463,7 +464,27 @@ impl Node {
             certificates,
             identities,
             _gpus: gpus,
+            exporter,
+            standing: Arc::default(),
+            web: None,
+            web_counters,
         })
+    }
+
+    /// Shows what there is to see, over HTTP.
+    fn show(&mut self, plan: &Plan, bound: &Bound) -> Result<(), String> {
+        let (Some(plan), Some(listener)) = (&plan.http, bound.http()?) else { return Ok(()) };
+        let seen = observe::Seen {
+            stats: Arc::clone(&self.stats),
+            shards: self.threads.shards.clone(),
+            mesh: self.mesh.asker(),
+            standing: Arc::clone(&self.standing),
+            board: Arc::clone(&self.team.care.board),
+            rings: self.threads.rings.clone(),
+            is_open: plan.is_open(),
+        };
+        self.web = Some(seen.show(listener, plan, Arc::clone(&self.web_counters))?);
+        Ok(())
     }
 
     /// Opens the doors. Datagrams are not read yet.
@@ -582,11 +603,17 @@ impl Node {
     /// Ends shards, then workers: those may only go once nobody lends to them any more.
     async fn end(self) {
         self.quic.end().await;
+        if let Some(web) = self.web {
+            web.stop();
+        }
         self.threads.stop();
         self.mesh.stop();
         let _ = self.stop_workers.send(true);
         for supervisor in self.supervisors {
             let _ = supervisor.await;
+        }
+        if let Some(exporter) = self.exporter {
+            exporter.stop();
         }
     }
 }

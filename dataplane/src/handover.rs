@@ -117,6 +117,12 @@ pub(crate) fn ask(path: &Path) -> Result<Option<Inherited>, String> {
     Ok(Some(Inherited { sockets, link }))
 }
 
+/// The process that would hand over at this path, if one would.
+pub(crate) fn holder(path: &Path) -> Option<u32> {
+    let peer = socket_peercred(&UnixStream::connect(path).ok()?).ok()?;
+    u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
+}
+
 fn is_nobody(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }

@@ -1,7 +1,7 @@
 //! Listening sockets: bound first, so that ports are known and conflicts show before anything
 //! starts; opened to peers only once shards stand behind them.
 
-use crate::{plan::Plan, security::Security};
+use crate::{http::HttpPlan, plan::Plan, security::Security};
 use rustix::{
     io::Errno,
     net::{
@@ -11,7 +11,7 @@ use rustix::{
 };
 use std::{
     fmt, fs, io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     os::{
         fd::OwnedFd,
         unix::{fs::FileTypeExt, net::UnixStream},
@@ -23,6 +23,8 @@ use std::{
 
 /// Connections that the OS holds until a shard accepts them.
 const BACKLOG: i32 = 4096;
+/// The same for the page.
+const HTTP_BACKLOG: i32 = 128;
 /// How long an address in use is tried again. A node that was killed holds its sockets until the
 /// kernel has torn down its rings, which is a moment after its end.
 const RELEASE_MAX: Duration = Duration::from_secs(1);
@@ -38,6 +40,8 @@ pub(crate) enum Place {
     Unix(PathBuf),
     /// UDP for QUIC, with its real port.
     Quic(SocketAddr),
+    /// TCP for the status page, with its real port.
+    Http(SocketAddr),
 }
 
 impl Place {
@@ -47,6 +51,10 @@ impl Place {
             ("tcp", address) => address.parse().ok().map(Self::Tcp),
             ("unix", path) => Some(Self::Unix(path.into())),
             ("quic", address) => address.parse().ok().map(Self::Quic),
+            ("http", address) => {
+                let address = address.strip_prefix("http://")?.strip_suffix('/')?;
+                address.parse().ok().map(Self::Http)
+            }
             _ => None,
         }
     }
@@ -73,6 +81,7 @@ impl fmt::Display for Place {
             Self::Tcp(address) => write!(f, "tcp {address}"),
             Self::Unix(path) => write!(f, "unix {}", path.display()),
             Self::Quic(address) => write!(f, "quic {address}"),
+            Self::Http(address) => write!(f, "http http://{address}/"),
         }
     }
 }
@@ -104,6 +113,7 @@ fn explain(place: &Place, error: Errno) -> String {
         Place::Tcp(_) => "--listen (port 0 takes a free one)",
         Place::Unix(_) => "--uds",
         Place::Quic(_) => "--quic (port 0 takes a free one)",
+        Place::Http(_) => "--http (port 0 takes a free one, off none)",
     };
     format!("cannot listen on {place}: {}{remedy}{flag}", io::Error::from(error))
 }
@@ -181,7 +191,9 @@ fn unix(path: &Path) -> Result<OwnedFd, String> {
 /// Takes the inherited sockets that serve a place that the plan names; port 0 stands for any.
 fn claim(wanted: &Place, inherited: &mut Vec<Bearing>) -> Option<(Place, Vec<OwnedFd>)> {
     let fits = |place: &Place| match (wanted, place) {
-        (Place::Tcp(wanted), Place::Tcp(have)) | (Place::Quic(wanted), Place::Quic(have))
+        (Place::Tcp(wanted), Place::Tcp(have))
+        | (Place::Quic(wanted), Place::Quic(have))
+        | (Place::Http(wanted), Place::Http(have))
             if wanted.port() == 0 =>
         {
             wanted.ip() == have.ip()
@@ -201,6 +213,30 @@ fn quic(address: SocketAddr) -> Result<(Place, Vec<OwnedFd>), String> {
         Ok((Place::Quic(bound_address(&socket)?), vec![socket]))
     };
     patiently(attempt).map_err(|error| explain(&Place::Quic(address), error))
+}
+
+/// The socket of the page. Where nobody named an address, what the process before had there will do,
+/// and a free port instead of one that is taken.
+fn http(plan: &HttpPlan, inherited: &mut Vec<Bearing>) -> Result<(Place, Vec<OwnedFd>), String> {
+    let (place, any) = (Place::Http(plan.address), SocketAddr::new(plan.address.ip(), 0));
+    let had = claim(&place, inherited)
+        .or_else(|| plan.is_default.then(|| claim(&Place::Http(any), inherited)).flatten());
+    if let Some(had) = had {
+        return Ok(had);
+    }
+    let attempt = |address| -> Result<(Place, Vec<OwnedFd>), Errno> {
+        let socket = tcp(address, false)?;
+        Ok((Place::Http(bound_address(&socket)?), vec![socket]))
+    };
+    let bound = if plan.is_default {
+        attempt(plan.address).or_else(|error| match error {
+            Errno::ADDRINUSE => attempt(any),
+            other => Err(other),
+        })
+    } else {
+        patiently(|| attempt(plan.address))
+    };
+    bound.map_err(|error| explain(&place, error))
 }
 
 impl Bound {
@@ -230,6 +266,10 @@ impl Bound {
             let (place, sockets) = had.map_or_else(|| quic(*address), Ok)?;
             bound.add(place, sockets);
         }
+        if let Some(plan) = &plan.http {
+            let (place, sockets) = http(plan, &mut inherited)?;
+            bound.add(place, sockets);
+        }
         Ok(bound)
     }
 
@@ -252,20 +292,33 @@ impl Bound {
         let all = self.share().map_err(|error| format!("cannot serve quic: {error}"))?;
         let of_quic = |(place, socket)| match place {
             Place::Quic(address) => Some((address, socket)),
-            Place::Tcp(_) | Place::Unix(_) => None,
+            Place::Tcp(_) | Place::Unix(_) | Place::Http(_) => None,
         };
         Ok(all.into_iter().filter_map(of_quic).collect())
     }
 
-    /// Opens all other sockets to peers; copies of them by shard. Each shard has one of each place,
+    /// A copy of the page's socket, open to whoever looks.
+    ///
+    /// # Errors
+    /// An address that was taken since it was bound, or too few descriptors.
+    pub(crate) fn http(&self) -> Result<Option<TcpListener>, String> {
+        let of_http = |(at, _): &&(usize, OwnedFd)| matches!(self.places[*at], Place::Http(_));
+        let Some((at, socket)) = self.sockets.iter().find(of_http) else { return Ok(None) };
+        let place = &self.places[*at];
+        listen(socket, HTTP_BACKLOG).map_err(|error| explain(place, error))?;
+        let copy = socket.try_clone().map_err(|error| format!("{place}: {error}"))?;
+        Ok(Some(copy.into()))
+    }
+
+    /// Opens the sockets of shards to peers; copies of them by shard. Each shard has one of each place,
     /// and each socket at least one shard.
     ///
     /// # Errors
     /// An address that was taken since it was bound, or too few descriptors.
     pub(crate) fn open(&self) -> Result<Vec<Vec<Bearing>>, String> {
         let mut by_shard: Vec<Vec<Bearing>> = (0..self.shards).map(|_| Vec::new()).collect();
-        let is_quic = |place: &Place| matches!(place, Place::Quic(_));
-        for (at, place) in self.places.iter().enumerate().filter(|(_, place)| !is_quic(place)) {
+        let is_other = |place: &Place| matches!(place, Place::Quic(_) | Place::Http(_));
+        for (at, place) in self.places.iter().enumerate().filter(|(_, place)| !is_other(place)) {
             let of_place = self.sockets.iter().filter(|(index, _)| *index == at);
             let sockets: Vec<&OwnedFd> = of_place.map(|(_, socket)| socket).collect();
             for socket in &sockets {
@@ -321,7 +374,8 @@ mod tests {
 
     fn plan(listen: &[&str], shards: u32) -> Plan {
         let listen = listen.iter().map(|text| (*text).to_owned()).collect();
-        let settings = Settings { listen, shards: Some(shards), ..Settings::default() };
+        let http = Some("off".to_owned());
+        let settings = Settings { listen, shards: Some(shards), http, ..Settings::default() };
         Plan::new(&settings, &[0], 0).expect("stands")
     }
 
@@ -405,5 +459,47 @@ mod tests {
         let (first, second) = (ours(&first), ours(&second));
         let inode = |fd: &OwnedFd| rustix::fs::fstat(fd).expect("open").st_ino;
         assert_eq!(inode(&first), inode(&second), "the very same");
+    }
+
+    /// A plan whose page is there, or anywhere where nobody says.
+    fn shown(http: SocketAddr, is_default: bool) -> Plan {
+        let mut plan = plan(&["127.0.0.1:0"], 1);
+        plan.http = Some(HttpPlan { address: http, is_default, hosts: Vec::new() });
+        plan
+    }
+
+    fn page(bound: &Bound) -> SocketAddr {
+        match bound.places().last() {
+            Some(Place::Http(address)) => *address,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_page_that_nobody_placed_gives_way_and_one_that_was_placed_says_so() {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let first = Bound::new(&shown(any, false), Vec::new()).expect("binds");
+        let taken = page(&first);
+        let _listener = first.http().expect("opens").expect("there");
+        let second = Bound::new(&shown(taken, true), Vec::new()).expect("gives way");
+        assert_ne!(page(&second), taken);
+        let error = Bound::new(&shown(taken, false), Vec::new()).expect_err("taken");
+        assert!(error.contains(&taken.to_string()) && error.contains("--http"), "{error}");
+        // The shards' sockets are others.
+        assert_eq!(first.open().expect("opens").iter().map(Vec::len).sum::<usize>(), 1);
+    }
+
+    #[test]
+    fn a_successor_takes_the_page_where_the_one_before_had_it() {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let first = Bound::new(&shown(any, false), Vec::new()).expect("binds");
+        let taken = page(&first);
+        let elsewhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        for plan in [shown(taken, false), shown(any, false), shown(elsewhere, true)] {
+            let second = Bound::new(&plan, first.share().expect("shares")).expect("inherits");
+            assert_eq!(page(&second), taken);
+        }
+        let place = Place::Http(taken);
+        assert_eq!(Place::parse(&place.to_string()), Some(place));
     }
 }

@@ -12,6 +12,7 @@ mod check;
 mod cli;
 mod coded;
 mod compress;
+mod config;
 mod control;
 mod decompress;
 mod demo;
@@ -22,13 +23,16 @@ mod gather;
 mod handover;
 mod health;
 mod host;
+mod http;
 mod identity;
 mod judge;
 mod listen;
 mod map;
 mod memory;
 mod mesh;
+mod observe;
 mod orders;
+mod otlp;
 mod plan;
 mod process;
 mod progress;
@@ -39,13 +43,18 @@ mod security;
 mod serve;
 mod settings;
 mod shards;
+mod signals;
 mod status;
+mod successor;
+mod supervisor;
 mod table;
 mod tensors;
 mod threads;
+mod traces;
 mod trust;
 mod units;
 mod weights;
+mod why;
 mod workers;
 
 use clap::Parser;
@@ -58,6 +67,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Handover(args) => successor::run(&args),
         Command::Compress(args) => compress::run(&args),
         Command::Decompress(args) => decompress::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
@@ -75,6 +85,8 @@ fn main() -> ExitCode {
         Command::Key(args) => trust::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Why(args) => why::run(&args),
+        Command::Config(args) => config::run(&args),
         Command::Check(args) => match check::run(&args) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,

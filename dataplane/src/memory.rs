@@ -1,7 +1,11 @@
 //! The memory sum of a node: what `serve` will take at start, item by item, before it takes it.
 
 use crate::{mesh, plan::Plan, threads, units::Bytes};
-use dataplane_core::{Identities, Recall, Shard, admission::Admission, recall::Bounds, schedule};
+use dataplane_core::{
+    Identities, Recall, Shard, admission::Admission, recall::Bounds, schedule, trace::Rings,
+};
+use link::Segment;
+use std::sync::Arc;
 
 /// One item and its bytes.
 pub(crate) type Item = (&'static str, u64);
@@ -19,6 +23,20 @@ pub(crate) fn layout(plan: &Plan) -> link::Layout {
         bulk_request: geometry.bulk_request,
         bulk_reply: geometry.bulk_reply,
     }
+}
+
+/// The memory that shards and workers share.
+///
+/// # Errors
+/// The OS's: too little of it.
+pub(crate) fn segment(plan: &Plan) -> Result<Arc<Segment>, String> {
+    // A driver registers no memory that is read-only to its process.
+    let create = match plan.devices {
+        0 => Segment::create,
+        _ => Segment::create_for_devices,
+    };
+    let segment = create(&layout(plan));
+    segment.map(Arc::new).map_err(|error| format!("{error}; lower --bulk-slots or --max-payload"))
 }
 
 /// Every item that is more than a page or two, over all shards.
@@ -41,6 +59,9 @@ pub(crate) fn sum(plan: &Plan) -> Result<Vec<Item>, String> {
         per_shard(u64::from(geometry.chunks) * u64::from(geometry.chunk_len)),
     ));
     items.push(("admission", per_shard(Admission::bytes())));
+    if let Some(bounds) = plan.trace.bounds() {
+        items.push(("traces", per_shard(Rings::bytes(bounds, geometry.slots()))));
+    }
     items.push(("requests remembered", Recall::bytes(Bounds::default())));
     let identities = Shard::bytes_of_identities(plan.identity.places);
     items.push(("identities", Identities::bytes(plan.identity.places) + per_shard(identities)));

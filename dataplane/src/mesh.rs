@@ -26,8 +26,13 @@ use std::{
     },
     thread::{Builder, JoinHandle},
 };
+pub(crate) use thread::now as node_now;
 use thread::{Published, Request, Seat, node_time};
-use wire::mesh::{Role, message_id};
+use tokio::sync::oneshot;
+use wire::{
+    mesh::{Role, View, message_id},
+    payload::mesh::MeshView,
+};
 
 /// How often the registry is written down.
 const SNAPSHOT_EVERY: u64 = 60 * SECOND;
@@ -45,9 +50,31 @@ pub(crate) struct Running {
     /// The machine's counters.
     pub(crate) counters: Arc<Published>,
     stop: Arc<AtomicBool>,
+    asker: Asker,
+    thread: JoinHandle<()>,
+}
+
+/// How others ask the thread. It answers between two passes, so that an answer costs nobody's send
+/// more than the making of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
     requests: Sender<Request>,
     door: Arc<::link::door::Door>,
-    thread: JoinHandle<()>,
+}
+
+impl Asker {
+    fn ask(&self, request: Request) {
+        // A thread that has ended holds nothing, and drops what would be answered.
+        let _ = self.requests.send(request);
+        self.door.ring();
+    }
+
+    /// All of one view, or `None` where the thread has ended.
+    pub(crate) async fn view(&self, view: View) -> Option<MeshView> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::View(view, reply));
+        answer.await.ok()
+    }
 }
 
 /// Numbers that differ from start to start.
@@ -122,33 +149,32 @@ pub(crate) fn start(plan: &Plan, links: Links) -> Result<Running, String> {
         .name("mesh".to_owned())
         .spawn(move || thread::run(seat))
         .map_err(|error| format!("cannot start a thread: {error}"))?;
-    Ok(Running { counters, stop, requests, door, thread })
+    Ok(Running { counters, stop, asker: Asker { requests, door }, thread })
 }
 
 impl Running {
     /// Lets go of the state directory, for the process that takes over; returns once it is free.
     pub(crate) async fn release(&self) {
         let (done, told) = crossbeam_channel::bounded(1);
-        self.ask(Request::Release(done));
+        self.asker.ask(Request::Release(done));
         // Ends also where the thread has ended.
         let _ = tokio::task::spawn_blocking(move || told.recv()).await;
     }
 
     /// Takes the state directory again: the other process did not come up.
     pub(crate) fn resume(&self) {
-        self.ask(Request::Resume);
+        self.asker.ask(Request::Resume);
     }
 
-    fn ask(&self, request: Request) {
-        // A thread that has ended holds nothing.
-        let _ = self.requests.send(request);
-        self.door.ring();
+    /// For those who want to see the mesh.
+    pub(crate) fn asker(&self) -> Asker {
+        self.asker.clone()
     }
 
     /// Ends the thread, which keeps the registry one last time.
     pub(crate) fn stop(self) {
         self.stop.store(true, Relaxed);
-        self.door.ring();
+        self.asker.door.ring();
         // The panic of a mesh is shown by its thread; the node ends either way.
         let _ = self.thread.join();
     }

@@ -1,12 +1,17 @@
 //! One validated [`Plan`], built before anything is opened. Every default and every bound of the
 //! node stands here.
 
+mod mesh;
+
+pub(crate) use mesh::MeshPlan;
+
 use crate::{
     host,
+    http::HttpPlan,
     identity::IdentityPlan,
     security::Security,
-    settings::{Backend, Poll, Role, Settings, WorkerSandbox},
-    trust::TrustPlan,
+    settings::{Backend, Poll, Settings, WorkerSandbox},
+    traces::TracePlan,
     units::Bytes,
 };
 use std::{
@@ -91,63 +96,6 @@ pub(crate) struct Limits {
     pub(crate) drain_timeout: Duration,
 }
 
-/// What the mesh of a node is going to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MeshPlan {
-    /// Room of the registry.
-    pub(crate) agents: u32,
-    /// Room of each shard's send schedule.
-    pub(crate) pending_sends: u32,
-    /// The node above.
-    pub(crate) parent: Option<client::Addr>,
-    /// The name others see.
-    pub(crate) name: String,
-    /// Where the registry is kept.
-    pub(crate) state: Option<PathBuf>,
-    /// Whose orders count.
-    pub(crate) trust: TrustPlan,
-}
-
-impl MeshPlan {
-    fn from_settings(settings: &Settings, open: bool) -> Result<Self, PlanError> {
-        let parent = match &settings.parent {
-            None => None,
-            Some(text) => {
-                Some(text.parse().map_err(|error| refuse("parent", text, format!("{error}")))?)
-            }
-        };
-        match (settings.role, &settings.parent) {
-            (Some(Role::Sector), None) => {
-                let remedy = "a sector needs a node above it: name it with --parent";
-                return Err(refuse("role", "sector", remedy));
-            }
-            (Some(Role::Orchestrator), Some(parent)) => {
-                let remedy = "an orchestrator has nothing above it: leave --parent or --role out";
-                return Err(refuse("parent", parent, remedy));
-            }
-            _ => {}
-        }
-        let name = settings.name.clone().unwrap_or_else(host::default_name);
-        if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
-            return Err(refuse("name", name, "write 1 to 64 bytes of printable text"));
-        }
-        Ok(Self {
-            agents: bounded("agents", settings.agents, 32_768, 1..=2_000_000)?,
-            pending_sends: bounded(
-                "pending_sends",
-                settings.pending_sends,
-                65_536,
-                1..=10_000_000,
-            )?,
-            parent,
-            name,
-            state: settings.state.clone(),
-            trust: TrustPlan::new(settings, open)
-                .map_err(|(key, remedy)| refuse(key, "true", remedy))?,
-        })
-    }
-}
-
 /// What a node is going to be. Immutable; everything else is derived from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
@@ -159,6 +107,8 @@ pub(crate) struct Plan {
     pub(crate) quic: Vec<SocketAddr>,
     /// Who can listen in.
     pub(crate) security: Security,
+    /// What it shows over HTTP, if anything.
+    pub(crate) http: Option<HttpPlan>,
     /// Where the next process takes over.
     pub(crate) handover: Option<PathBuf>,
     /// CPU of every shard, as the OS numbers them.
@@ -185,10 +135,12 @@ pub(crate) struct Plan {
     pub(crate) mesh: MeshPlan,
     /// Whom it knows.
     pub(crate) identity: IdentityPlan,
+    /// What it remembers of requests.
+    pub(crate) trace: TracePlan,
 }
 
 /// A number within its bounds, or the refusal that names them.
-fn bounded(
+pub(crate) fn bounded(
     key: &'static str,
     value: Option<u32>,
     default: u32,
@@ -250,7 +202,7 @@ fn addresses(settings: &Settings) -> Result<Vec<SocketAddr>, PlanError> {
 }
 
 /// The addresses that these texts name, each once.
-fn resolved(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, PlanError> {
+pub(crate) fn resolved(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, PlanError> {
     let mut found: Vec<SocketAddr> = Vec::new();
     for text in texts {
         let resolved = text.to_socket_addrs().map_err(|error| {
@@ -389,6 +341,7 @@ impl Plan {
             uds: settings.uds.clone(),
             quic,
             security,
+            http: HttpPlan::new(settings)?,
             handover: settings.handover.clone(),
             shard_cpus,
             workers,
@@ -400,6 +353,7 @@ impl Plan {
             lm_head: settings.lm_head.clone(),
             basis: settings.basis.clone(),
             mesh,
+            trace: TracePlan::from_settings(settings)?,
             identity: IdentityPlan::new(settings, limits.max_payload)?,
             limits,
         })
@@ -534,6 +488,9 @@ mod tests {
             "listen",
             "uds",
             "insecure",
+            "http",
+            "http_open",
+            "http_host",
             "shards",
             "workers",
             "backend",

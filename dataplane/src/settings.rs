@@ -134,6 +134,19 @@ pub(crate) struct Settings {
           require_equals = true, help_heading = "Where")]
     pub(crate) insecure: Option<bool>,
 
+    /// Address of the status page, of metrics and checks over HTTP; `off` for none [default:
+    /// 127.0.0.1:7180, or a free port where that is taken]
+    #[arg(long, value_name = "ADDR", help_heading = "What it shows")]
+    pub(crate) http: Option<String>,
+    /// Allow --http beyond loopback: whoever reaches it sees everything it shows, in plaintext; there
+    /// is nothing to change
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          require_equals = true, help_heading = "What it shows")]
+    pub(crate) http_open: Option<bool>,
+    /// Name by which browsers may ask, beside addresses and localhost; repeat for more
+    #[arg(long, value_name = "NAME", help_heading = "What it shows")]
+    pub(crate) http_host: Vec<String>,
+
     /// Shards: pinned cores that serve connections [default: a quarter of the cores, at least 1]
     #[arg(long, value_name = "N", help_heading = "Cores")]
     pub(crate) shards: Option<u32>,
@@ -213,6 +226,17 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "DIR", help_heading = "Mesh")]
     pub(crate) state: Option<PathBuf>,
 
+    /// Requests whose lives each shard remembers for `butterfly why`, a power of two; 0: none
+    /// [default: 16384]
+    #[arg(long, value_name = "N", help_heading = "Traces")]
+    pub(crate) trace_records: Option<u32>,
+    /// Collector that takes a sample of them as OpenTelemetry traces, by OTLP over HTTP with JSON
+    #[arg(long, value_name = "URL", help_heading = "Traces")]
+    pub(crate) otlp: Option<String>,
+    /// Share of the requests that go there, 0 to 1 [default: 0.001]
+    #[arg(long, value_name = "SHARE", help_heading = "Traces")]
+    pub(crate) otlp_sample: Option<f64>,
+
     /// Public keys of operators: a directory of .pub files, or one such file; repeat for more.
     /// Orders from elsewhere than this machine then need a signature by one of them
     #[arg(long, value_name = "PATH", help_heading = "Trust")]
@@ -280,6 +304,9 @@ impl Settings {
             plain_loopback: self.plain_loopback.or(file.plain_loopback),
             handover: self.handover.or(file.handover),
             insecure: self.insecure.or(file.insecure),
+            http: self.http.or(file.http),
+            http_open: self.http_open.or(file.http_open),
+            http_host: if self.http_host.is_empty() { file.http_host } else { self.http_host },
             shards: self.shards.or(file.shards),
             workers: self.workers.or(file.workers),
             backend: self.backend.or(file.backend),
@@ -304,6 +331,9 @@ impl Settings {
             role: self.role.or(file.role),
             name: self.name.or(file.name),
             state: self.state.or(file.state),
+            trace_records: self.trace_records.or(file.trace_records),
+            otlp: self.otlp.or(file.otlp),
+            otlp_sample: self.otlp_sample.or(file.otlp_sample),
             operator_keys: if self.operator_keys.is_empty() {
                 file.operator_keys
             } else {

@@ -1,7 +1,7 @@
 //! The control thread's hold on the shards: one command queue each.
 
 use crate::listen::{Bearing, Place};
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use dataplane_core::{
     driver::WorkerId,
     probe::{Probe, Probed},
@@ -64,9 +64,21 @@ impl Shards {
         }
     }
 
+    /// Asks every shard whether it turns; each that does answers once.
+    pub(crate) fn call(&self) -> Receiver<()> {
+        let (to, answers) = crossbeam_channel::bounded(self.0.len());
+        self.tell_all(|| Command::Answer(to.clone()));
+        answers
+    }
+
     /// No new connections; peers are asked to leave, and answered until they have.
     pub(crate) fn leave(&self) {
         self.tell_all(|| Command::Leave);
+    }
+
+    /// Has each turn once more, if it sleeps.
+    pub(crate) fn wake(&self) {
+        self.0.iter().for_each(Commander::wake);
     }
 
     /// No new connections, no new work. Also wakes every shard.

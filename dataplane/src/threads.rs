@@ -13,6 +13,7 @@ use dataplane_core::{
     Identities, Limits, NodeStats, Recall, Shard, Stats, connection_table,
     recall::Bounds,
     stats::{Source, Visit},
+    trace::Rings,
 };
 use dataplane_uring::{
     Commands, Config, DriverCounters, Policy, SharedMemory, TlsSizes, UringDriver,
@@ -124,6 +125,8 @@ pub(crate) struct Threads {
     pub(crate) drivers: Vec<Arc<DriverStats>>,
     /// What they remember of requests.
     pub(crate) recall: Arc<Recall>,
+    /// What they remember of their lives, where they do.
+    pub(crate) rings: Option<Arc<Rings>>,
     stop: Arc<AtomicBool>,
     handles: Vec<JoinHandle<()>>,
 }
@@ -140,6 +143,7 @@ struct Seed {
     stats: Arc<Stats>,
     node: Arc<NodeStats>,
     recall: Arc<Recall>,
+    rings: Option<Arc<Rings>>,
     identities: Arc<Identities>,
     driver_stats: Arc<DriverStats>,
     stop: Arc<AtomicBool>,
@@ -229,6 +233,20 @@ fn pin(cpu: usize) {
     }
 }
 
+/// Leaves the shards' cores to the shards: this thread and the workers that it starts run
+/// elsewhere, where there is an elsewhere.
+pub(crate) fn make_room(plan: &Plan) {
+    let others: Vec<usize> =
+        host::cpus().into_iter().filter(|cpu| !plan.shard_cpus.contains(cpu)).collect();
+    if others.is_empty() {
+        return;
+    }
+    let mut set = CpuSet::new();
+    others.into_iter().for_each(|cpu| set.set(cpu));
+    // Staying on all cores is slower, not wrong.
+    let _ = sched_setaffinity(None, &set);
+}
+
 /// One shard's whole life.
 fn run(seed: Seed, ready: &mpsc::Sender<Result<(), String>>) {
     let _guard = AbortOnPanic;
@@ -254,6 +272,9 @@ fn run(seed: Seed, ready: &mpsc::Sender<Result<(), String>>) {
     let mut shard = Shard::new(limits(&seed.plan), geometry, workers, seed.stats, seed.node)
         .with_identities(seed.identities)
         .with_recall(seed.recall, seed.index);
+    if let Some(rings) = seed.rings {
+        shard = shard.with_trace(rings, seed.index);
+    }
     if let Some(Berth { port, own, mesh }) = seed.berth {
         driver.join_mesh(own, mesh);
         shard = shard.with_mesh(port, seed.plan.mesh.pending_sends);
@@ -300,6 +321,7 @@ impl Threads {
         // Keyed anew with each start, so that nobody can know which ids meet in a bucket.
         let secret = RandomState::new().hash_one(std::process::id());
         let recall = Arc::new(Recall::new(Bounds::default(), secret));
+        let rings = plan.trace.bounds().map(|bounds| Rings::new(plan.shard_cpus.len(), bounds));
         for (index, (door, stats)) in (0..).zip(shard_doors.iter().zip(node.shards())) {
             let (commander, commands) = Commands::new(QUEUE)
                 .map_err(|error| format!("cannot create a doorbell: {error}; raise ulimit -n"))?;
@@ -315,6 +337,7 @@ impl Threads {
                 stats: Arc::clone(stats),
                 node: Arc::clone(node),
                 recall: Arc::clone(&recall),
+                rings: rings.clone(),
                 identities: Arc::clone(identities),
                 driver_stats: Arc::clone(&driver_stats),
                 stop: Arc::clone(&stop),
@@ -330,7 +353,7 @@ impl Threads {
             handles.push(handle);
         }
         drop(ready);
-        let threads = Self { shards: Shards(commanders), drivers, recall, stop, handles };
+        let threads = Self { shards: Shards(commanders), drivers, recall, rings, stop, handles };
         let failed = answers.iter().take(threads.handles.len()).find_map(Result::err);
         match failed {
             None => Ok(threads),

@@ -10,6 +10,7 @@ use crate::{
     say,
     settings::{Backend, Poll, WorkerSandbox},
     shards::Shards,
+    supervisor,
 };
 use dataplane_core::{
     NodeStats,
@@ -206,6 +207,8 @@ impl Team {
             .args(["--backend", self.backend.name(), "--poll", self.poll.name()])
             .args(["--sandbox", self.sandbox.name()])
             .args(["--device", &worker.checked_rem(self.devices).unwrap_or(0).to_string()])
+            // What a worker says is no word of the service.
+            .env_remove(supervisor::SOCKET)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             // Standard output belongs to the node: its lines are read by programs.
             .stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned()?))

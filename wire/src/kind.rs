@@ -79,6 +79,10 @@ registry! {
         ErrorReport = 0x000B, "error_report";
         /// Metrics; an empty payload asks for them.
         MetricsUpdate = 0x000C, "metrics_update";
+        /// Asks for the lives of requests.
+        TraceQuery = 0x000D, "trace_query";
+        /// The answer.
+        TraceReport = 0x000E, "trace_report";
         /// Agents announce themselves.
         AgentRegistration = 0x0101, "agent_registration";
         /// The answer: a place for each.
@@ -237,11 +241,11 @@ mod tests {
     #[test]
     fn types_01_to_12_codes_run_from_one_and_come_back() {
         let codes: Vec<u16> = Kind::ALL.iter().map(|kind| kind.code()).collect();
-        assert_eq!(codes, (0x0001..=0x000C).chain(0x0101..=0x010D).collect::<Vec<_>>());
+        assert_eq!(codes, (0x0001..=0x000E).chain(0x0101..=0x010D).collect::<Vec<_>>());
         for kind in Kind::ALL {
             assert_eq!(Kind::from_code(kind.code()), Some(*kind));
         }
-        assert!(Kind::from_code(0).is_none() && Kind::from_code(0x000D).is_none());
+        assert!(Kind::from_code(0).is_none() && Kind::from_code(0x000F).is_none());
     }
 
     #[test]

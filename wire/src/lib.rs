@@ -22,6 +22,7 @@ pub mod request;
 pub mod response;
 pub mod role;
 pub mod tokens;
+pub mod trace;
 pub mod work;
 
 pub use coding::Coding;

@@ -5,7 +5,7 @@ mod ids;
 mod template;
 mod text;
 
-pub use histogram::{bin_middle, bin_of, quantile};
+pub use histogram::{bin_middle, bin_of, bin_start, coarse, quantile};
 pub use ids::{MessageId, message_id};
 pub use template::{BEAT_LEN, PerAgent, Template, write_beat_reply};
 pub use text::{LineFault, NotASelection, Selection, Who, id_text, parse_id, parse_lines};
@@ -32,6 +32,9 @@ pub const DETAIL_LEN_MAX: usize = 256;
 
 /// Most stragglers, and most conflicts, that a GATHER_REPORT names.
 pub const NAMES_MAX: usize = 32;
+
+/// Most gathers of a MESH_VIEW.
+pub const GATHERS_MAX: usize = 32;
 
 /// Bins of a histogram.
 pub const BINS_MAX: usize = 2_113;
@@ -240,6 +243,22 @@ registry! {
         Agents = 0, "agents";
         /// The global map: sectors and clusters.
         Map = 1, "map";
+        /// The last gathers that ended.
+        Gathers = 2, "gathers";
+    }
+}
+
+registry! {
+    /// How a mesh is run now (CONS-01).
+    pub enum Mode: u8 {
+        /// Nothing is frozen, and the node above, if there is one, is there.
+        Normal = 0, "normal";
+        /// All of it is frozen.
+        Frozen = 1, "frozen";
+        /// Some sectors or clusters are frozen.
+        PartlyFrozen = 2, "partly_frozen";
+        /// The node above is away.
+        Alone = 3, "alone";
     }
 }
 

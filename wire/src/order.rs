@@ -126,9 +126,13 @@ pub struct Outcome {
     pub compute_ns: u64,
     /// CLOCK_MONOTONIC nanoseconds at which the worker took the order up.
     pub started_ns: u64,
+    /// Which of its signatures (backend, and why that one) stands on the reply, from 1; 0 for none.
+    pub author: u16,
+    /// Zero.
+    pub reserved: [u16; 3],
 }
 
-const _: () = assert!(size_of::<Outcome>() == 32);
+const _: () = assert!(size_of::<Outcome>() == 40);
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ mod query_request;
 mod query_response;
 mod sink;
 mod text;
+mod trace;
 mod worker_registration;
 
 pub use error_report::{ArchivedErrorReport, ErrorReport};
@@ -34,6 +35,10 @@ pub use query_response::{
 };
 pub use sink::{Encoder, Sink};
 pub use text::Text;
+pub use trace::{
+    ArchivedCopied, ArchivedTrace, ArchivedTraceQuery, ArchivedTraceReport, Copied, Trace,
+    TraceQuery, TraceReport,
+};
 pub use worker_registration::{
     ArchivedCapability, ArchivedHardware, ArchivedLoad, ArchivedNetwork, ArchivedScore,
     ArchivedWorkerRegistration, Capability, Hardware, Load, Network, Score, WorkerRegistration,

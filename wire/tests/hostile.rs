@@ -11,7 +11,8 @@ use wire::{
     heartbeat, pack,
     payload::{
         self, Capability, Counter, ErrorReport, Heartbeat, MetricsUpdate, QueryRequest,
-        QueryResponse, Score, TensorWork, Text, Utilization, WorkerRegistration,
+        QueryResponse, Score, TensorWork, Text, Trace, TraceQuery, TraceReport, Utilization,
+        WorkerRegistration,
     },
     reply, request, response, tokens,
 };
@@ -111,7 +112,7 @@ fn question() -> QueryRequest {
 
 /// Payloads of every type, as they should be.
 fn goldens() -> Vec<Vec<u8>> {
-    let mut frames: Vec<Vec<u8>> = vec![Vec::new(); 6];
+    let mut frames: Vec<Vec<u8>> = vec![Vec::new(); 8];
     frame::append(&mut frames[0], &registration(), 1, 2).expect("fits");
     frame::append(&mut frames[1], &metrics(), 1, 2).expect("fits");
     frame::append(&mut frames[2], &question(), 1, 2).expect("fits");
@@ -124,6 +125,12 @@ fn goldens() -> Vec<Vec<u8>> {
     text.response.text = Text::literal("by contradiction");
     text.response.attention_weights.weights = vec![0.5; 6];
     frame::append(&mut frames[5], &text, 1, 2).expect("fits");
+    let sender = Text::literal("ann");
+    let ask = TraceQuery { sender: sender.clone(), ..Default::default() };
+    frame::append(&mut frames[6], &ask, 1, 2).expect("fits");
+    let traces = vec![Trace { sender, ..Default::default() }; 2];
+    let told = TraceReport { traces, ..Default::default() };
+    frame::append(&mut frames[7], &told, 1, 2).expect("fits");
     for work in [
         TensorWork::topk(Dtype::F32, 3, 40, 5, Dtype::F16),
         TensorWork::int8(Dtype::F16, 2, 30),
@@ -219,6 +226,14 @@ fn read_as_every_type(bytes: &[u8]) -> usize {
             let _ = counter.value();
         }
         touch(root.worker_utilization.iter().flat_map(|worker| worker.worker_id.bytes()));
+        accepted += 1;
+    }
+    if let Ok(root) = payload::open::<TraceQuery>(bytes) {
+        touch(root.sender.bytes());
+        accepted += 1;
+    }
+    if let Ok(root) = payload::open::<TraceReport>(bytes) {
+        touch(root.traces.iter().flat_map(|it| it.backend_reason.bytes().chain(it.cause.bytes())));
         accepted += 1;
     }
     accepted

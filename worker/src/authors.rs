@@ -16,6 +16,13 @@ const TAIL_MAX: usize = 2048;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AuthorId(usize);
 
+impl AuthorId {
+    /// As the node is told.
+    pub(crate) const fn code(self) -> u16 {
+        self.0 as u16 + 1
+    }
+}
+
 struct Entry {
     backend: &'static str,
     reason: String,

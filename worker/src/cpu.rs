@@ -173,7 +173,7 @@ impl<'w> Cpu<'w> {
         let chunk = Chunk { index: 0, first_row: 0, rows: 1, is_final: true };
         let stamp = stamp(job, turn.elapsed_ns(), chunk);
         let len = self.authors.sign(self.author, out, &Layout::Echo(layout), &stamp)?;
-        Ok(Written { frames: 1, len, copied })
+        Ok(Written { frames: 1, len, copied, author: self.author.code() })
     }
 
     /// Writes the frames of a checked order.
@@ -184,7 +184,7 @@ impl<'w> Cpu<'w> {
         out: &mut [u8],
         turn: &Turn<'_>,
     ) -> Result<Written, ErrorCode> {
-        let mut written = Written::default();
+        let mut written = Written { author: self.author.code(), ..Written::default() };
         // The sets of lm-head are chosen from the projection's outputs, not from the order's
         // columns.
         let mut shape = job.work;

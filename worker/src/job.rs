@@ -22,6 +22,8 @@ pub(crate) struct Written {
     pub(crate) frames: u16,
     pub(crate) len: usize,
     pub(crate) copied: u32,
+    /// Who signed.
+    pub(crate) author: u16,
 }
 
 /// One batch, as its orders see it.
@@ -42,8 +44,8 @@ impl<'a> Turn<'a> {
     /// What is said of an order that was taken up in this turn.
     pub(crate) fn outcome(&self, answer: Result<Written, ErrorCode>) -> Outcome {
         let outcome = match answer {
-            Ok(Written { frames, len, copied }) => {
-                Outcome { frames, reply_len: len as u32, copied, ..Outcome::default() }
+            Ok(Written { frames, len, copied, author }) => {
+                Outcome { frames, reply_len: len as u32, copied, author, ..Outcome::default() }
             }
             Err(code) => Outcome { status: code.code(), ..Outcome::default() },
         };

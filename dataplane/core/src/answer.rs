@@ -209,7 +209,8 @@ impl Shard {
         id: ConnId,
         message_id: u64,
     ) -> bool {
-        let update = self.node.metrics_update(cx.now);
+        let mut update = self.node.metrics_update(cx.now);
+        update.taken_ns = cx.epoch_ns;
         let mut frame = Vec::new();
         if wire::frame::append(&mut frame, &update, message_id, cx.epoch_ns).is_err() {
             return self.report(
@@ -230,23 +231,24 @@ impl Shard {
         true
     }
 
-    /// Queues what a worker wrote: short replies by copy, long ones from where they lie.
+    /// Queues what a worker wrote: short replies by copy (true), long ones from where they lie.
     pub(crate) fn deliver<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
         tenant: &Tenant,
         ready: Ready,
         outcome: &Outcome,
-    ) {
+    ) -> bool {
         let (id, len) = (tenant.conn, outcome.reply_len);
         if tenant.lent_id != tenant.message_id {
-            return self.deliver_anew(cx, tenant, ready, len);
+            self.deliver_anew(cx, tenant, ready, len);
+            return false;
         }
         self.stats.replies.add(1);
         self.stats.reply_bytes.add(u64::from(len));
         let Some(conn) = self.conns.open_mut(id) else {
             self.slots.drop_ready(ready);
-            return;
+            return false;
         };
         let inline = len <= crate::limits::INLINE_REPLY_MAX;
         let room = if inline { self.egress.append(&mut conn.outbox, len) } else { None };
@@ -267,6 +269,7 @@ impl Shard {
             }
         }
         self.mark_dirty(cx.now, id);
+        room.is_some()
     }
 
     /// The same for whoever took a request over: with a header of its own in front of the payload.

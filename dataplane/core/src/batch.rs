@@ -50,6 +50,8 @@ pub struct Batch {
     pub bytes: u64,
     /// Why it closed.
     pub reason: CloseReason,
+    /// When; 0 for as it was lent.
+    pub closed: Time,
 }
 
 impl Batch {
@@ -135,15 +137,15 @@ impl Batcher {
         }
         let (full, heavy) = (batch.slots.len() >= self.batch_max, batch.bytes >= self.batch_bytes);
         if full {
-            self.close(index, CloseReason::Full);
+            self.close(now, index, CloseReason::Full);
         } else if heavy {
-            self.close(index, CloseReason::Bytes);
+            self.close(now, index, CloseReason::Bytes);
         }
     }
 
     fn open_batch(&mut self, now: Time, shape: Shape, priority: Priority) -> usize {
         if self.open.len() == OPEN_BATCHES {
-            self.close(0, CloseReason::Displaced);
+            self.close(now, 0, CloseReason::Displaced);
         }
         let slots = self.spare();
         let deadline_min = Time::MAX;
@@ -151,11 +153,11 @@ impl Batcher {
         self.open.len() - 1
     }
 
-    fn close(&mut self, index: usize, reason: CloseReason) {
+    fn close(&mut self, closed: Time, index: usize, reason: CloseReason) {
         // The oldest stays in front: order of opening is kept.
         let open = self.open.remove(index);
         let Open { slots, shape, priority, bytes, .. } = open;
-        self.queue(priority).push_back(Batch { slots, shape, priority, bytes, reason });
+        self.queue(priority).push_back(Batch { slots, shape, priority, bytes, reason, closed });
     }
 
     fn queue(&mut self, priority: Priority) -> &mut VecDeque<Batch> {
@@ -175,7 +177,7 @@ impl Batcher {
             };
             let index = batches.iter().position(fits).unwrap_or_else(|| {
                 let (slots, reason) = (self.spare(), CloseReason::Retry);
-                batches.push(Batch { slots, shape, priority, bytes: 0, reason });
+                batches.push(Batch { slots, shape, priority, bytes: 0, reason, closed: 0 });
                 batches.len() - 1
             });
             batches[index].slots.push(slot);
@@ -206,7 +208,7 @@ impl Batcher {
                 None
             };
             match due {
-                Some(reason) => self.close(index, reason),
+                Some(reason) => self.close(now, index, reason),
                 None => index += 1,
             }
         }
@@ -226,7 +228,8 @@ impl Batcher {
         let able = self.open.iter().enumerate().filter(|(_, b)| idle(b.shape.operation));
         let (index, _) = able.min_by_key(|(index, b)| (Reverse(b.priority), *index))?;
         let Open { slots, shape, priority, bytes, .. } = self.open.remove(index);
-        Some(Batch { slots, shape, priority, bytes, reason: CloseReason::WorkerIdle })
+        let reason = CloseReason::WorkerIdle;
+        Some(Batch { slots, shape, priority, bytes, reason, closed: 0 })
     }
 
     /// The closed batch that waits longest below this priority, where `starved` says so of its

@@ -4,7 +4,8 @@ use crate::{
     driver::ConnId,
     memory::{Memory, SlotId},
     shard::{Cx, Shard},
-    stats::Cancel,
+    stats::{Cancel, Place},
+    story::Why,
 };
 use wire::{ErrorCode, HEADER_LEN, Header, Kind, payload::ErrorReport};
 
@@ -50,7 +51,7 @@ impl Shard {
             }
             Some(slot) => match self.batcher.remove(slot) {
                 Some(slot) => {
-                    self.refuse_arrived(cx, slot, ErrorCode::Cancelled, None);
+                    self.refuse_arrived(cx, slot, ErrorCode::Cancelled.into());
                     Cancel::Waiting
                 }
                 // It is answered, and the answer on its way.
@@ -67,17 +68,17 @@ impl Shard {
         let Some(tenant) = self.slots.tenant_mut(slot) else { return };
         tenant.abandoned = true;
         let tenant = *tenant;
-        self.refuse_tenant(cx, &tenant, code);
+        self.refuse_tenant(cx, slot, &tenant, Why::at(code, Place::Worker), None);
     }
 
     /// A connection is gone: nobody waits for what it asked for and no worker has begun.
-    pub(crate) fn take_back(&mut self, id: ConnId) {
+    pub(crate) fn take_back<M: Memory>(&mut self, cx: &Cx<'_, M>, id: ConnId) {
         let mut gone = core::mem::take(&mut self.gone);
         for slot in self.slots.of(id) {
             gone.extend(self.batcher.remove(slot).map(|slot| (slot, true)));
         }
         for (slot, _) in gone.drain(..) {
-            self.drop_waiting(slot);
+            self.drop_gone(cx, slot);
             self.stats.cancel(Cancel::Closed);
         }
         self.gone = gone;

@@ -7,6 +7,7 @@ use crate::{
     limits::MS,
     slot::Receiving,
     stats::CloseCause,
+    trace::OfConn,
 };
 use wire::{HEADER_LEN, Priority, Work, payload::ArchivedQueryRequest};
 
@@ -153,6 +154,8 @@ pub(crate) struct Conn {
     pub frame_since: Time,
     /// Since when the peer took no byte of a non-empty outbox; 0 for none.
     pub write_since: Time,
+    /// For the records of its requests.
+    pub trace: OfConn,
 }
 
 impl Conn {
@@ -186,6 +189,7 @@ impl Conn {
             outbox: Outbox::default(),
             frame_since: 0,
             write_since: 0,
+            trace: OfConn::default(),
         }
     }
 

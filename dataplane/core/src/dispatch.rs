@@ -2,7 +2,6 @@
 //! worker runs out.
 
 use crate::{
-    batch::Batch,
     conn::Terms,
     driver::{ConnId, Time, WorkerId},
     limits::{LENDINGS_MAX, MS},
@@ -11,6 +10,8 @@ use crate::{
     shard::{Cx, Shard},
     slot::{Arrived, Receiving, Tenant},
     stats::{Copy, Place},
+    story::{Told, Why},
+    trace::Cause,
 };
 use wire::{ErrorCode, HEADER_LEN, Header, Kind, Order, Outcome, Work};
 
@@ -83,20 +84,22 @@ impl Shard {
             self.stats.batch(batch.reason, batch.priority, batch.slots.len());
             let operation = batch.operation();
             self.drop_starved(cx, batch.priority);
-            let mut slots = batch.slots;
-            self.drop_expired(cx, &mut slots);
-            if slots.is_empty() {
-                self.batcher.recycle(slots);
+            let mut batch = batch;
+            self.drop_expired(cx, &mut batch.slots);
+            if batch.slots.is_empty() {
+                self.batcher.recycle(batch.slots);
                 continue;
             }
-            let count = slots.len() as u32;
+            let count = batch.slots.len() as u32;
             let Some((worker, number)) = self.workers.book(cx.now, operation, count) else {
                 // `free` and `idle` looked a moment ago, so this does not happen; nothing is lost
                 // if it does.
                 debug_assert!(false, "a worker that was free is not");
-                self.batcher.put_back(Batch { slots, ..batch });
+                self.batcher.put_back(batch);
                 return None;
             };
+            self.story_lent(cx.now, &batch);
+            let mut slots = batch.slots;
             self.lend_ids.clear();
             let oldest = slots.first().and_then(|slot| self.slots.tenant(slot.id()));
             self.admission.lending(cx.now, oldest.map_or(cx.now, |tenant| tenant.arrived));
@@ -132,7 +135,8 @@ impl Shard {
             let late = |t: &Tenant| t.deadline != 0 && cx.now >= t.deadline;
             if self.slots.tenant(id).is_some_and(late) {
                 let slot = slots.remove(index);
-                self.refuse_arrived(cx, slot, ErrorCode::DeadlineExceeded, Some(Place::Queue));
+                let why = Why::at(ErrorCode::DeadlineExceeded, Place::Queue);
+                self.refuse_arrived(cx, slot, why);
             } else {
                 index += 1;
             }
@@ -181,6 +185,8 @@ impl Shard {
         if !wanted {
             if !tenant.abandoned {
                 self.stats.orphaned.add(1);
+                let told = Told { outcome: &outcome, signer: 0, inline: false };
+                self.story_gone(cx, slot, &tenant, Some(told));
             }
             self.slots.drop_ready(ready);
             self.freed = true;
@@ -201,7 +207,10 @@ impl Shard {
         match code {
             None => {
                 self.stats.rows_out.add(u64::from(tenant.work.rows));
-                self.deliver(cx, &tenant, ready, &outcome);
+                let signer = self.signer(cx, slot, &tenant, &outcome);
+                let inline = self.deliver(cx, &tenant, ready, &outcome);
+                let told = Told { outcome: &outcome, signer, inline };
+                self.story_answered(cx, slot, &tenant, told);
                 self.credit_back(tenant.conn, tenant.conn_life);
             }
             Some(code) => {
@@ -210,7 +219,9 @@ impl Shard {
                 if code == ErrorCode::DeadlineExceeded {
                     self.stats.expire(Place::Worker);
                 }
-                self.refuse_tenant(cx, &tenant, code);
+                let told = Told { outcome: &outcome, signer: 0, inline: false };
+                let why = Why::at(code, Place::Worker);
+                self.refuse_tenant(cx, slot, &tenant, why, Some(told));
             }
         }
     }
@@ -299,15 +310,24 @@ impl Shard {
         &mut self,
         cx: &mut Cx<'_, M>,
         slot: Arrived,
-        code: ErrorCode,
-        place: Option<Place>,
+        why: Why,
     ) {
+        let id = slot.id();
         let tenant = self.drop_waiting(slot);
-        if let Some(place) = place {
+        if let Cause::Expired(place) = why.cause {
             self.stats.expire(place);
         }
         if let Some(tenant) = tenant {
-            self.refuse_tenant(cx, &tenant, code);
+            self.refuse_tenant(cx, id, &tenant, why, None);
+        }
+    }
+
+    /// Frees the slot of a request that waited, and nobody waits for.
+    pub(crate) fn drop_gone<M: Memory>(&mut self, cx: &Cx<'_, M>, slot: Arrived) {
+        let id = slot.id();
+        let tenant = self.drop_waiting(slot);
+        if let Some(tenant) = tenant.filter(|tenant| !tenant.abandoned) {
+            self.story_gone(cx, id, &tenant, None);
         }
     }
 
@@ -315,17 +335,21 @@ impl Shard {
     pub(crate) fn refuse_tenant<M: Memory>(
         &mut self,
         cx: &mut Cx<'_, M>,
+        slot: SlotId,
         tenant: &Tenant,
-        code: ErrorCode,
+        why: Why,
+        told: Option<Told<'_>>,
     ) {
         let (id, life) = (tenant.conn, tenant.conn_life);
         if self.conns.open_mut(id).is_none_or(|c| c.life != life) {
             self.stats.orphaned.add(1);
+            self.story_gone(cx, slot, tenant, told);
             return;
         }
-        if !self.report(cx, id, tenant.message_id, Kind::QueryRequest, code, 0) {
-            self.defer(id, tenant.message_id, code, 0);
+        if !self.report(cx, id, tenant.message_id, Kind::QueryRequest, why.code, 0) {
+            self.defer(id, tenant.message_id, why.code, 0);
         }
+        self.story_refused(cx, slot, tenant, why, told);
         self.credit_back(id, life);
     }
 
@@ -349,9 +373,9 @@ impl Shard {
             let conn_alive =
                 self.conns.open_mut(tenant.conn).is_some_and(|c| c.life == tenant.conn_life);
             if tenant.abandoned || !conn_alive {
-                self.drop_waiting(slot);
+                self.drop_gone(cx, slot);
             } else if tenant.tries >= LENDINGS_MAX {
-                self.refuse_arrived(cx, slot, ErrorCode::WorkerFailed, None);
+                self.refuse_arrived(cx, slot, ErrorCode::WorkerFailed.into());
             } else {
                 again.push((tenant.sequence, slot, tenant.work, tenant.priority));
             }
@@ -372,7 +396,7 @@ impl Shard {
         );
         for (slot, open) in gone.drain(..) {
             let place = if open { Place::Batch } else { Place::Queue };
-            self.refuse_arrived(cx, slot, ErrorCode::DeadlineExceeded, Some(place));
+            self.refuse_arrived(cx, slot, Why::at(ErrorCode::DeadlineExceeded, place));
         }
         self.gone = gone;
         for index in 0..self.geometry.slots() {

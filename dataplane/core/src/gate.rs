@@ -95,7 +95,9 @@ impl Shard {
         }
         let conn = self.conns.open_mut(id)?;
         conn.passed = true;
-        if kind != Kind::QueryRequest {
+        if kind == Kind::QueryRequest {
+            conn.trace.begun = cx.now;
+        } else {
             conn.refused = 0;
         }
         None
@@ -128,10 +130,14 @@ impl Shard {
                     Intake::Body { slot, .. } => Some(slot),
                     _ => None,
                 });
+                let noted = slot.map(Receiving::id);
                 match slot {
                     Some(slot) if on_account => self.slots.charge(slot, len),
                     None if on_account => self.identities.give(who.place(), len),
                     _ => {}
+                }
+                if let Some(slot) = noted {
+                    self.story_begins(cx.now, id, slot, len, bulk);
                 }
                 begun
             }
@@ -171,6 +177,7 @@ impl Shard {
         let refusal = self.refusal(code, header.raw_kind(), over);
         // There is room: `begin` has looked.
         self.send_report(cx, id, header.message_id(), &refusal);
+        self.story_turned_away(cx, id, header, code.into());
         let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
         conn.refused += 1;
         self.stats.turned_down(conn.who.roles);

@@ -28,6 +28,8 @@ pub use account::Over;
 const PLACE_BITS: u32 = 16;
 /// Most places of a table.
 pub const IDENTITIES_MAX: u32 = 1 << PLACE_BITS;
+/// Who proved no name is called so.
+pub const LOCAL_NAME: &str = "local";
 /// Longest name, bytes.
 pub const NAME_MAX: usize = 256;
 
@@ -210,6 +212,30 @@ impl Identities {
     #[must_use]
     pub fn load(&self, who: Caller) -> (u32, u32, u64) {
         self.account(who).load()
+    }
+
+    /// The identity of a name, where it has one now. Whoever proved nothing is [`LOCAL_NAME`].
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<u32> {
+        if name == LOCAL_NAME {
+            return Some(Caller::LOCAL.identity);
+        }
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = *names.places.get(name)?;
+        Some(self.accounts[place as usize].turn() << PLACE_BITS | place)
+    }
+
+    /// The name of an identity; empty where another name has its place by now.
+    #[must_use]
+    pub fn name(&self, identity: u32) -> String {
+        if identity == Caller::LOCAL.identity {
+            return LOCAL_NAME.to_owned();
+        }
+        let who = Caller { identity, roles: Roles::NONE };
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = names.names.get(who.place()).and_then(Option::as_deref);
+        let same = self.account(who).turn() == who.turn();
+        name.filter(|_| same).unwrap_or_default().to_owned()
     }
 
     /// What the policy allows this name in these roles.

@@ -12,10 +12,17 @@ use crate::{
     memory::Memory,
     shard::{Cx, Order, Shard, header_payload_len},
     slot::Receiving,
-    stats::Copy,
+    stats::{Copy, Shed},
+    story::Why,
+    trace::{Cause, Waits, Ways},
     wait::Wait,
 };
-use wire::{Compression, ErrorCode, HEADER_LEN, Header, Kind, Priority, Work};
+use wire::{
+    Compression, ErrorCode, HEADER_LEN, Header, Kind, Priority, Work, trace::TRACE_QUERY_MAX,
+};
+
+// The buffer of short frames holds either.
+const _: () = assert!(REPORT_PAYLOAD_MAX <= TRACE_QUERY_MAX);
 
 /// What became of a stretch of bytes.
 enum Step {
@@ -37,11 +44,12 @@ pub(crate) enum Begin {
 pub(crate) struct Refused {
     pub code: ErrorCode,
     pub actual: u64,
+    pub cause: Cause,
 }
 
 impl From<ErrorCode> for Refused {
     fn from(code: ErrorCode) -> Self {
-        Self { code, actual: 0 }
+        Self { code, actual: 0, cause: Cause::Plain }
     }
 }
 
@@ -145,12 +153,16 @@ impl Shard {
     /// After `take` bytes were copied into the body's slot.
     fn body_grew<M: Memory>(&mut self, cx: &mut Cx<'_, M>, id: ConnId, take: usize) -> Step {
         let Some(conn) = self.conns.open_mut(id) else { return Step::Used(take) };
-        let Intake::Body { at, .. } = &conn.intake else { return Step::Used(take) };
+        let Intake::Body { slot, at, .. } = &conn.intake else { return Step::Used(take) };
         let total = header_payload_len(&conn.head);
         let bulk = total > self.geometry.small_request;
         let done = *at == total;
         if take > 0 {
+            let slot = slot.id();
             self.stats.copy(if bulk { Copy::LaneSwitch } else { Copy::SmallLane }, take as u64);
+            if let Some(tracer) = self.tracer.as_deref_mut() {
+                tracer.note(slot).copied_in += take as u32;
+            }
         }
         if done {
             self.stats.frames_small.add(u64::from(take > 0));
@@ -277,23 +289,55 @@ impl Shard {
                 self.let_in(cx, id, header, compressed, priority)
             }
             (Kind::ErrorReport, len) if (1..=REPORT_PAYLOAD_MAX).contains(&(len as usize)) => {
-                if compression != Compression::None {
-                    return self.skip(cx, id, header, ErrorCode::BadCompression);
-                }
-                match rest.get(..len as usize) {
-                    Some(payload) => {
-                        self.head_done(id);
-                        self.stats.frames_small.add(1);
-                        self.reported(cx, id, header, payload);
-                        Begin::Used(len as usize)
-                    }
-                    None => self.begin_body(id, header, false, false),
-                }
+                self.begin_short(cx, id, header, compression, rest)
             }
+            (Kind::TraceQuery, len) if self.tracer.is_some() => match len as usize {
+                0 => self.skip(cx, id, header, ErrorCode::BadArchive),
+                1..=TRACE_QUERY_MAX => self.begin_short(cx, id, header, compression, rest),
+                _ => self.skip(cx, id, header, ErrorCode::BadRequest),
+            },
             (mesh, _) if mesh.is_mesh() && self.serves_mesh() => {
                 self.begin_mesh(cx, id, header, mesh, compression, rest)
             }
             _ => self.skip(cx, id, header, ErrorCode::UnservedType),
+        }
+    }
+
+    /// The way of short frames that are no requests: where they lie, or through a slot.
+    fn begin_short<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        header: &Header,
+        compression: Compression,
+        rest: &[u8],
+    ) -> Begin {
+        if compression != Compression::None {
+            return self.skip(cx, id, header, ErrorCode::BadCompression);
+        }
+        let len = header.payload_len();
+        match rest.get(..len as usize) {
+            Some(payload) => {
+                self.head_done(id);
+                self.stats.frames_small.add(1);
+                self.short(cx, id, header, payload);
+                Begin::Used(len as usize)
+            }
+            None => self.begin_body(id, header, len > self.geometry.small_request, false),
+        }
+    }
+
+    /// Such a frame is complete.
+    fn short<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        header: &Header,
+        payload: &[u8],
+    ) {
+        match header.kind() {
+            Ok(Kind::TraceQuery) => self.asked_why(cx, id, header, payload),
+            _ => self.reported(cx, id, header, payload),
         }
     }
 
@@ -341,6 +385,12 @@ impl Shard {
             _ => 0,
         };
         self.report(cx, id, header.message_id(), kind, code, actual);
+        // From a header alone nothing but a lack of slots is too much load.
+        let cause = match code {
+            ErrorCode::Overloaded => Cause::Shed(Shed::Slots),
+            _ => Cause::Plain,
+        };
+        self.story_turned_away(cx, id, header, Why { code, cause });
         self.skip_payload(id, header)
     }
 
@@ -429,13 +479,13 @@ impl Shard {
             self.slots.drop_received(slot);
             self.freed = true;
             self.heartbeat(cx, id, &header, &payload.0);
-        } else if header.kind() == Ok(Kind::ErrorReport) {
-            let mut payload = [0; REPORT_PAYLOAD_MAX];
-            let payload = &mut payload[..len.min(REPORT_PAYLOAD_MAX)];
+        } else if matches!(header.kind(), Ok(Kind::ErrorReport | Kind::TraceQuery)) {
+            let mut payload = [0; TRACE_QUERY_MAX];
+            let payload = &mut payload[..len.min(TRACE_QUERY_MAX)];
             payload.copy_from_slice(&cx.mem.request(slot.id())[..payload.len()]);
             self.slots.drop_received(slot);
             self.freed = true;
-            self.reported(cx, id, &header, payload);
+            self.short(cx, id, &header, payload);
         } else {
             match self.restore(cx, &header, slot, spare) {
                 Ok((slot, len)) => {
@@ -471,6 +521,7 @@ impl Shard {
             Ok(restored) => {
                 self.stats.copy(Copy::Restore, restored as u64);
                 self.slots.hand_over(&slot, &spare);
+                self.story_moves(slot.id(), spare.id(), Ways::RESTORED);
                 self.slots.drop_received(slot);
                 self.freed = true;
                 Ok((spare, restored as u32))
@@ -494,6 +545,7 @@ impl Shard {
             .and_then(|(work, terms)| self.serves(&work).map(|()| (work, terms)))
             .and_then(|all| self.may_run(id, &all.0).map(|()| all).map_err(Refused::from));
         let entered = checked.and_then(|(work, terms)| {
+            self.story_read(slot.id(), &work, &terms);
             let runs = self.enter(cx, id, header, slot.id(), &work, &terms)?;
             Ok(runs.then_some((work, terms)))
         });
@@ -503,6 +555,7 @@ impl Shard {
                 self.give_up(id);
             }
             Ok(None) => {
+                self.story_stops(cx, id, header, slot.id(), None);
                 self.slots.drop_received(slot);
                 self.freed = true;
             }
@@ -525,7 +578,7 @@ impl Shard {
         }
         let need = wire::reply::reply_len(work);
         if need > u64::from(self.geometry.bulk_reply) {
-            return Err(Refused { code: ErrorCode::ReplyTooLong, actual: need });
+            return Err(Refused { actual: need, ..ErrorCode::ReplyTooLong.into() });
         }
         Ok(())
     }
@@ -544,6 +597,9 @@ impl Shard {
     ) -> bool {
         let Some(bulk) = self.slot_for(id, true) else {
             self.keep_header(id, header);
+            if let Some(note) = self.note(slot.id()) {
+                note.waits.add(Waits::BULK);
+            }
             if let Some(conn) = self.conns.open_mut(id) {
                 conn.intake = Intake::Promote { slot, work, terms };
             }
@@ -554,6 +610,7 @@ impl Shard {
         self.stats.copy(Copy::Promote, u64::from(len));
         self.moved(id, &terms, slot.id(), bulk.id());
         self.slots.hand_over(&slot, &bulk);
+        self.story_moves(slot.id(), bulk.id(), Ways::PROMOTED);
         self.slots.drop_received(slot);
         self.freed = true;
         self.admit(cx, id, header, bulk, work, &terms, len);
@@ -570,6 +627,7 @@ impl Shard {
         spare: Option<Receiving>,
         refused: Refused,
     ) {
+        let story = slot.id();
         self.slots.drop_received(slot);
         if let Some(spare) = spare {
             self.slots.drop_received(spare);
@@ -580,6 +638,8 @@ impl Shard {
         if !sent {
             self.defer(id, header.message_id(), refused.code, refused.actual);
         }
+        let Refused { code, cause, .. } = refused;
+        self.story_stops(cx, id, header, story, Some(Why { code, cause }));
     }
 }
 

@@ -34,9 +34,12 @@ pub mod shard;
 mod shed;
 pub mod slot;
 pub mod stats;
+mod story;
 mod sweep;
+pub mod trace;
 pub mod turn;
 mod wait;
+mod why;
 
 pub use identity::Identities;
 pub use limits::Limits;

@@ -102,6 +102,9 @@ pub const SWEPT_AT_A_TIME: u32 = 1_024;
 /// Identities looked at for one that holds less than its share, before the first is taken.
 pub const SHARES_LOOKED_AT: usize = 8;
 
+/// Records of requests that a search looks at in one turn: about 10 us.
+pub const SEARCHED_PER_TURN: usize = 512;
+
 /// Longest batch a shard can be configured for.
 pub const BATCH_CAP: usize = 256;
 

@@ -19,7 +19,7 @@ pub const fn senders(kind: Kind) -> Roles {
     match kind {
         Kind::QueryRequest => CLIENT,
         Kind::WorkerRegistration => WORKER_HOST,
-        Kind::MetricsUpdate | Kind::ErrorReport => CLIENT.with(Role::Operator),
+        Kind::MetricsUpdate | Kind::ErrorReport | Kind::TraceQuery => CLIENT.with(Role::Operator),
         Kind::AgentRegistration | Kind::Ack => AGENT,
         // A node below beats like an agent.
         Kind::AgentHeartbeat => AGENT.with(Role::Node),
@@ -33,6 +33,7 @@ pub const fn senders(kind: Kind) -> Roles {
         | Kind::ConsensusVote
         | Kind::VerificationRequest
         | Kind::VerificationResponse
+        | Kind::TraceReport
         | Kind::AgentRegistered
         | Kind::Coordinate
         | Kind::MeshView => Roles::ALL,
@@ -43,7 +44,14 @@ pub const fn senders(kind: Kind) -> Roles {
 /// Registrations, beats, answers and orders hold the mesh together: they go through.
 #[must_use]
 pub const fn is_low(kind: Kind) -> bool {
-    matches!(kind, Kind::QueryRequest | Kind::Heartbeat | Kind::MetricsUpdate | Kind::MeshQuery)
+    matches!(
+        kind,
+        Kind::QueryRequest
+            | Kind::Heartbeat
+            | Kind::MetricsUpdate
+            | Kind::TraceQuery
+            | Kind::MeshQuery
+    )
 }
 
 /// What one identity is allowed, over all its connections to all shards.
@@ -183,7 +191,7 @@ mod tests {
     }
 
     /// Types that a node never takes in, whoever sends them.
-    const UNSERVED: [Kind; 10] = [
+    const UNSERVED: [Kind; 11] = [
         Kind::QueryResponse,
         Kind::GossipStateUpdate,
         Kind::DebateProposal,
@@ -191,6 +199,7 @@ mod tests {
         Kind::ConsensusVote,
         Kind::VerificationRequest,
         Kind::VerificationResponse,
+        Kind::TraceReport,
         Kind::AgentRegistered,
         Kind::Coordinate,
         Kind::MeshView,

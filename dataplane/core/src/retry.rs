@@ -63,7 +63,7 @@ impl Shard {
         match self.look_back(cx, id, header, slot, terms) {
             Known::Settled => return Ok(false),
             Known::Duplicate(under_way) => {
-                return Err(Refused { code: ErrorCode::Duplicate, actual: under_way.into() });
+                return Err(Refused { actual: under_way.into(), ..ErrorCode::Duplicate.into() });
             }
             Known::Run => {}
         }
@@ -97,7 +97,7 @@ impl Shard {
             }
             Some(Twin::Answered(_)) => Known::Duplicate(false),
             Some(Twin::UnderWay(other))
-                if self.take_over(id, header, terms.deadline(cx.now), key, other) =>
+                if self.take_over(cx, id, header, terms.deadline(cx.now), key, other) =>
             {
                 self.stats.retry(Retry::TakenOver);
                 return Known::Settled;
@@ -131,8 +131,9 @@ impl Shard {
 
     /// Has a request that a worker holds answered to this connection, where nobody else waits for
     /// its answer any more.
-    fn take_over(
+    fn take_over<M: Memory>(
         &mut self,
+        cx: &Cx<'_, M>,
         id: ConnId,
         header: &Header,
         deadline: Time,
@@ -149,6 +150,9 @@ impl Shard {
         let waits = self.conns.open_mut(tenant.conn).is_some_and(|c| c.life == tenant.conn_life);
         if waits && !tenant.abandoned {
             return false;
+        }
+        if !tenant.abandoned {
+            self.story_gone(cx, other.slot, &tenant, None);
         }
         let Some(conn) = self.conns.open_mut(id) else { return false };
         conn.inflight += 1;

@@ -23,6 +23,8 @@ use crate::{
     route::Workers,
     slot::{Arrived, Ledger, SlotTable},
     stats::{CloseCause, Stats},
+    trace::Tracer,
+    why::Search,
 };
 use std::{collections::VecDeque, sync::Arc};
 use wire::{ErrorCode, Kind};
@@ -107,6 +109,10 @@ pub struct Shard {
     pub(crate) draining: bool,
     /// Peers are being asked to leave: the next connection that is to be told.
     pub(crate) leaving: Option<u32>,
+    /// Where records of requests are kept.
+    pub(crate) tracer: Option<Box<Tracer>>,
+    /// Somebody wants to know why.
+    pub(crate) search: Option<Box<Search>>,
     /// Where there is a mesh.
     pub(crate) mesh: Option<Box<Mesh>>,
     pub(crate) next_sweep: Time,
@@ -150,6 +156,8 @@ impl Shard {
             freed: false,
             draining: false,
             leaving: None,
+            tracer: None,
+            search: None,
             mesh: None,
             next_sweep: 0,
             swept: 0,
@@ -204,10 +212,13 @@ impl Shard {
             Event::Eof { conn } => self.end_of_stream(conn),
             Event::Sent { conn, bytes } => self.sent(cx, conn, bytes),
             Event::Failed { conn } => self.close(conn, CloseCause::Io),
-            Event::Closed { conn } => self.closed(conn),
+            Event::Closed { conn } => self.closed(cx, conn),
             Event::Completed { worker, slot } => self.completed(cx, worker, slot),
             Event::WorkerUp { worker, operations } => {
                 self.workers.up(worker, operations);
+                if let Some(tracer) = self.tracer.as_deref_mut() {
+                    tracer.forget_signers(worker.0);
+                }
                 self.admission.workers(self.workers.operations());
                 self.stats.workers_up.set(self.workers.count_up() as u64);
             }
@@ -236,6 +247,7 @@ impl Shard {
             self.retry_waiting(cx);
         }
         self.ask_to_leave(cx);
+        self.search(cx);
         // After those that waited were let in, so that a batch they opened is not a turn late.
         self.batcher.advance(cx.now, self.draining);
         self.sweep(cx);
@@ -275,6 +287,9 @@ impl Shard {
             next = next.min(self.next_sweep);
         }
         if self.freed && !(self.slots.fair.nobody_waits() && self.deferred.is_empty()) {
+            next = 0;
+        }
+        if self.search.is_some() {
             next = 0;
         }
         if let Some(due) = self.mesh.as_ref().and_then(|mesh| mesh.next_wakeup(self.freed)) {
@@ -360,6 +375,10 @@ impl Shard {
         }
         conn.active_at = cx.now;
         self.stats.bytes_out.add(u64::from(bytes));
+        if let Some(tracer) = self.tracer.as_deref_mut() {
+            let taken = u64::from(bytes).min(conn.outbox.bytes);
+            tracer.sent(cx.now, &mut conn.trace, taken);
+        }
         let slots = &mut self.slots;
         let advanced = |slot| slots.drop_sent(slot);
         self.egress.advance(&mut conn.outbox, u64::from(bytes), advanced);
@@ -397,7 +416,7 @@ impl Shard {
         self.orders.push_back((id, Order::Close));
     }
 
-    fn closed(&mut self, id: ConnId) {
+    fn closed<M: Memory>(&mut self, cx: &Cx<'_, M>, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
         if conn.phase == Phase::Free {
             return;
@@ -419,6 +438,9 @@ impl Shard {
             }
             _ => {}
         }
+        if let Some(tracer) = self.tracer.as_deref_mut() {
+            tracer.gone(&mut conn.trace);
+        }
         let (mesh, life) = (conn.mesh, conn.life);
         if let Some((slot, terms)) = unclaimed {
             let key = self.key(id, &terms);
@@ -426,7 +448,7 @@ impl Shard {
         }
         self.unseat(id);
         self.conns.end(id);
-        self.take_back(id);
+        self.take_back(cx, id);
         if let Some(port) = self.mesh.as_mut().filter(|_| mesh).map(|mesh| &mut mesh.port) {
             port.tell(Up::Gone { conn: id, life });
         }

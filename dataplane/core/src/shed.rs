@@ -8,6 +8,8 @@ use crate::{
     shard::{Cx, Shard},
     slot::{Arrived, Tenant},
     stats::Shed,
+    story::Why,
+    trace::Cause,
     wait::Wait,
 };
 use wire::{ErrorCode, Header, Priority, Work};
@@ -99,7 +101,8 @@ impl Shard {
         if let Some(tenant) = self.slots.tenant(slot.id()) {
             self.stats.shed(reason, tenant.priority);
         }
-        self.refuse_arrived(cx, slot, ErrorCode::Overloaded, None);
+        let why = Why { code: ErrorCode::Overloaded, cause: Cause::Shed(reason) };
+        self.refuse_arrived(cx, slot, why);
     }
 
     /// Whether a complete request is worth running.
@@ -114,7 +117,7 @@ impl Shard {
         let judged = self.admission.judge(now, work, terms.priority, deadline, idle);
         judged.map_err(|reason| {
             self.stats.shed(reason, terms.priority);
-            ErrorCode::Overloaded.into()
+            Refused { cause: Cause::Shed(reason), ..ErrorCode::Overloaded.into() }
         })
     }
 }

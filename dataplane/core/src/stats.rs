@@ -4,6 +4,7 @@
 mod histogram;
 mod load;
 pub mod names;
+mod recent;
 mod series;
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,6 +13,7 @@ use wire::{ErrorCode, Kind, Operation, Priority, Role, Roles};
 
 pub use histogram::Histogram;
 pub use load::{Cancel, Retry, Shed};
+pub use recent::{Lately, Recent};
 pub use series::{BOUNDS, Show, Source, Spread, Value, Visit, labels};
 
 /// A counter with a single writer: an increment is a plain load, add, store.

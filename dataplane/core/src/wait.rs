@@ -6,6 +6,7 @@ use crate::{
     fair::Need,
     memory::Memory,
     shard::{Cx, Order, Shard},
+    trace::Waits,
 };
 use wire::Header;
 
@@ -30,6 +31,14 @@ impl Shard {
         }
         // From here on it is we who are slow, not the peer.
         conn.frame_since = 0;
+        if matches!(conn.intake, Intake::Waiting) {
+            conn.trace.waits.add(match wait {
+                Wait::Own => Waits::CREDIT,
+                Wait::For(Need::Room) => Waits::ROOM,
+                Wait::For(Need::Small) => Waits::SMALL,
+                Wait::For(Need::Bulk) => Waits::BULK,
+            });
+        }
         if !conn.waiting {
             conn.waiting = true;
             conn.waits_own = wait == Wait::Own;

@@ -5,6 +5,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod kids;
+pub(crate) mod past;
 pub(crate) mod report;
 pub(crate) mod tally;
 pub(crate) mod targets;

@@ -69,6 +69,13 @@ pub const OVER_FETCH: usize = 2;
 /// Agents that a half-open circuit lets through before it needs a new order.
 pub const PROBES: u16 = 3;
 
+// The status bar (BAR-01).
+
+/// An agent is trusted where at least this share of its messages of the last hour was answered ...
+pub const TRUSTED_RATE: f32 = 0.99;
+/// ... of at least so many.
+pub const TRUSTED_OUTCOMES: u32 = 20;
+
 // Clusters by similar impedance (HIER-05, HIER-10).
 
 /// Upper ends of the bands of the score that share clusters; the last band is open.

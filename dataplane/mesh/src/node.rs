@@ -28,6 +28,7 @@ pub(crate) use orders::signatures;
 pub use orders::{read_circuit, read_freeze};
 pub use punctual::Punctuality;
 pub use trust::Trust;
+pub use views::Wanted;
 
 use crate::Time;
 use wire::{

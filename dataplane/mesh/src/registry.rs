@@ -20,6 +20,7 @@ mod names;
 mod row;
 mod select;
 mod snapshot;
+mod standing;
 mod sweep;
 
 pub use beat::{Impedance, score_of};
@@ -28,6 +29,7 @@ pub use join::{Joined, Newcomer, RegisterFault};
 pub use row::AgentRow;
 pub use select::{By, Capability, Selection, Skipped};
 pub use snapshot::SnapshotFault;
+pub use standing::Standing;
 pub use sweep::Swept;
 
 use columns::Columns;

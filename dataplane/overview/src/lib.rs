@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod bar;
+pub mod fill;
 
 pub use bar::{Bar, Part, Standing};
 
@@ -240,6 +241,8 @@ pub struct Gather {
     pub conflicts: u32,
     /// No answer.
     pub silent: u32,
+    /// Said only that they were under way.
+    pub transit: u32,
     /// Left out, with their numbers.
     pub skipped: u32,
     /// How long it took, milliseconds.

@@ -17,7 +17,7 @@ use dataplane_core::{
 };
 use mesh::{
     Time,
-    node::{Effect, Effects, Mesh, Now, Peer, Record, Source, VolleyOrder, VolleyReport},
+    node::{Effect, Effects, Mesh, Now, Peer, Record, Source, VolleyOrder, VolleyReport, Wanted},
     sketch::Sketch,
     summary::HistoryPoint,
 };
@@ -29,7 +29,11 @@ use std::sync::{
     Arc, Mutex, PoisonError,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
-use wire::mesh::{PerAgent, bin_middle};
+use tokio::sync::oneshot;
+use wire::{
+    mesh::{PerAgent, View, bin_middle},
+    payload::mesh::MeshView,
+};
 
 /// Messages taken from one shard before the next gets its turn.
 const MESSAGES_PER_PASS: usize = 1_024;
@@ -60,6 +64,8 @@ pub(crate) enum Request {
     Release(Sender<()>),
     /// Take it again.
     Resume,
+    /// What the mesh looks like, for this node's own page.
+    View(View, oneshot::Sender<MeshView>),
 }
 
 /// The machine's counters as readers see them.
@@ -150,7 +156,7 @@ impl Seat {
         }
         while let Ok(request) = self.requests.try_recv() {
             busy = true;
-            self.grant(request);
+            self.grant(now, request);
         }
         self.mesh.advance(now, &mut work.effects);
         busy |= !work.effects.is_empty();
@@ -190,8 +196,12 @@ impl Seat {
         }
     }
 
-    fn grant(&self, request: Request) {
+    fn grant(&mut self, now: Now, request: Request) {
         match (&self.keeper, request) {
+            // Whoever asked may have given up meanwhile.
+            (_, Request::View(view, reply)) => {
+                let _ = reply.send(self.mesh.view(now, &Wanted::all(view)));
+            }
             (Some(keeper), Request::Release(done)) => {
                 keeper.release(Write::Snapshot(self.mesh.registry().snapshot(node_time())), done);
             }

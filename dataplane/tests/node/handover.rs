@@ -20,12 +20,12 @@ use wire::{
 const COLS: u32 = 64;
 
 /// Clients that keep a connection each, leave it when they are asked to, and accept no failure.
-struct Pool {
+pub(crate) struct Pool {
     stop: Arc<AtomicBool>,
     /// Answers so far.
-    answers: Arc<AtomicU64>,
+    pub(crate) answers: Arc<AtomicU64>,
     /// Connections that were left because the node asked.
-    left: Arc<AtomicU64>,
+    pub(crate) left: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -38,7 +38,7 @@ fn ask(client: &mut Client, n: u32) {
 }
 
 impl Pool {
-    fn start(addr: &Addr) -> Self {
+    pub(crate) fn start(addr: &Addr) -> Self {
         let (stop, answers, left) = (Arc::default(), Arc::default(), Arc::default());
         let mut pool = Self { stop, answers, left, threads: Vec::new() };
         for number in 0..4 {
@@ -63,7 +63,7 @@ impl Pool {
         pool
     }
 
-    fn until(&self, count: &AtomicU64, least: u64) {
+    pub(crate) fn until(&self, count: &AtomicU64, least: u64) {
         let deadline = Instant::now() + PATIENCE;
         while count.load(Relaxed) < least {
             assert!(Instant::now() < deadline, "{least} are not reached");
@@ -72,7 +72,7 @@ impl Pool {
         }
     }
 
-    fn finish(self) {
+    pub(crate) fn finish(self) {
         self.stop.store(true, Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().expect("nothing failed"));
     }

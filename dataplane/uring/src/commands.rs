@@ -44,6 +44,8 @@ pub enum Command {
     /// Serve this connected stream socket as if it had been accepted, from this peer. Where there
     /// is no room for it, it is closed.
     Adopt(OwnedFd, Caller),
+    /// Say that this shard turns.
+    Answer(Sender<()>),
     /// Take no new connections; ask peers to leave and answer them until they have.
     Leave,
     /// Take no new connections and no new work; close when all is answered.
@@ -98,6 +100,11 @@ impl Commander {
         }
     }
 
+    /// Has the shard turn once more, if it sleeps.
+    pub fn wake(&self) {
+        self.door.ring();
+    }
+
     /// Hands a connection over ([`Command::Adopt`]). Connections come as often as peers like: they
     /// take half of the queue at most, so that every other command finds room.
     ///
@@ -134,6 +141,16 @@ impl Commands {
 
     pub(crate) fn next(&self) -> Option<Command> {
         self.queue.try_recv().ok()
+    }
+
+    /// Takes one command, and answers where it asks for that. For tests of whoever sends them: a
+    /// driver takes its commands itself.
+    pub fn answer_one(&self) -> bool {
+        let command = self.next();
+        if let Some(Command::Answer(to)) = &command {
+            let _ = to.try_send(());
+        }
+        command.is_some()
     }
 
     pub(crate) fn door(&self) -> BorrowedFd<'_> {

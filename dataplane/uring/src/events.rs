@@ -145,6 +145,11 @@ impl UringDriver {
                 self.table.get_mut(index)?.who = who;
                 Some(Told::Accepted(index))
             }
+            Command::Answer(to) => {
+                // Whoever asked may have gone.
+                let _ = to.try_send(());
+                self.advance_commands()
+            }
             Command::Leave => {
                 self.unlisten();
                 Some(Told::Leave)

@@ -64,6 +64,12 @@ impl FromStr for TensorRef {
     }
 }
 
+impl fmt::Display for TensorRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.name)
+    }
+}
+
 /// A whole run.
 #[derive(Clone, Debug)]
 pub struct Config {

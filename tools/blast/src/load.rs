@@ -128,7 +128,7 @@ impl Load {
             missing: 0,
             starved: false,
             held: 0,
-            tally: Tally::default(),
+            tally: Tally::over(phases.measure, phases.stop),
         }
     }
 
@@ -315,13 +315,13 @@ impl Load {
     #[inline]
     fn settle(&mut self, now: Time) {
         for planned in self.turned_away.drain(..) {
-            self.tally.refused_after.saturating_record(now.saturating_sub(planned));
+            self.tally.turned_away(planned, now);
         }
         if self.landed.is_empty() {
             return;
         }
         for planned in self.landed.drain(..) {
-            self.tally.latency.saturating_record(now.saturating_sub(planned));
+            self.tally.answered(planned, now);
         }
         self.tally.last_reply = now;
     }

@@ -3,11 +3,12 @@
 
 use crate::{
     config::{BlastError, Config, DEPTH_MAX, Pace, RATE_MAX},
-    report::{Latency, Report, number},
+    report::{Asked, Latency, Report, number},
     run::run,
+    server::Server,
+    terminal::table,
 };
-use comfy_table::{Table, presets};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
 /// Most of what can be offered.
@@ -47,7 +48,8 @@ impl Plan {
 }
 
 /// What came of one step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Step {
     /// Of the capacity.
     pub factor: f64,
@@ -66,13 +68,13 @@ pub struct Step {
     /// Refused.
     pub refused: u64,
     /// By reason.
-    pub refusals: BTreeMap<&'static str, u64>,
+    pub refusals: BTreeMap<String, u64>,
     /// Neither answered nor refused.
     pub lost: u64,
     /// Answered twice, answered wrong, or broken on the way.
     pub errors: u64,
     /// By kind.
-    pub error_kinds: BTreeMap<&'static str, u64>,
+    pub error_kinds: BTreeMap<String, u64>,
     /// Microseconds from planned send to checked answer.
     pub latency_us: Latency,
     /// Microseconds from planned send to refusal.
@@ -104,12 +106,17 @@ impl Step {
 }
 
 /// What came of all of them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Overload {
     /// Requests per second that the node can do.
     pub capacity: f64,
     /// One for each factor, in the order given.
     pub steps: Vec<Step>,
+    /// The load, without a rate.
+    pub load: Asked,
+    /// What the node said of itself in the last step.
+    pub server: Server,
 }
 
 impl Overload {
@@ -135,38 +142,29 @@ pub fn overload(plan: &Plan) -> Result<Overload, BlastError> {
     if capacity <= 0.0 {
         return Err(BlastError::usage("the node answered nothing, so it has no capacity"));
     }
-    let step = |factor: &f64| {
+    let mut found = Overload { capacity, ..Overload::default() };
+    for factor in &plan.factors {
         let rate = (capacity * factor).min(RATE_MAX);
         let report = run(Config { pace: Pace::Open { rate }, ..plan.config.clone() })?;
-        Ok(Step::of(*factor, rate, capacity, report))
-    };
-    let steps = plan.factors.iter().map(step).collect::<Result<_, BlastError>>()?;
-    Ok(Overload { capacity, steps })
+        found.load = Asked { rate: None, ..report.load.clone() };
+        found.server = report.server.clone();
+        found.steps.push(Step::of(*factor, rate, capacity, report));
+    }
+    Ok(found)
 }
 
-/// The table.
-impl fmt::Display for Overload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "capacity {}/s", number(self.capacity))?;
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_BORDERS_ONLY);
-        table.set_header([
-            "factor",
-            "offered/s",
-            "goodput/s",
-            "of capacity",
-            "p50 us",
-            "p99 us",
-            "refused",
-            "p50 us",
-            "p99 us",
-            "unsent",
-            "lost",
-            "errors",
-        ]);
+impl Overload {
+    /// For people, in so many columns.
+    #[must_use]
+    pub fn text(&self, columns: u16) -> String {
+        let head = [
+            "factor", "offered/s", "goodput/s", "of capacity", "p50 us", "p99 us", "refused",
+            "p50 us", "p99 us", "unsent", "lost", "errors",
+        ];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
         let us = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |us| format!("{us:.0}"));
         for step in &self.steps {
-            table.add_row([
+            rows.push(vec![
                 step.factor.to_string(),
                 number(step.offered),
                 number(step.goodput),
@@ -181,12 +179,19 @@ impl fmt::Display for Overload {
                 step.errors.to_string(),
             ]);
         }
-        write!(f, "{table}")?;
+        let mut text = format!("capacity {}/s\n{}", number(self.capacity), table(&rows, columns));
         for step in &self.steps {
             if let Some(reason) = &step.client_bound_reason {
-                write!(f, "\nat {}: {reason}", step.factor)?;
+                text.push_str(&format!("\nat {}: {reason}", step.factor));
             }
         }
-        Ok(())
+        text
+    }
+}
+
+/// The table, for a wide terminal.
+impl fmt::Display for Overload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text(120))
     }
 }

@@ -1,15 +1,18 @@
 //! The result of a run: arithmetic over the counts, JSON, and a table for people.
 
 use crate::{
-    config::{Config, Pace},
+    config::{Config, Op, Pace},
     server::Server,
     tally::Tally,
+    terminal::framed,
+    timeline::Timeline,
 };
-use comfy_table::{Table, presets};
+use client::Addr;
 use dataplane_core::driver::Time;
+use dataplane_uring::Policy;
 use hdrhistogram::Histogram;
-use serde::Serialize;
-use std::{collections::BTreeMap, fmt};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 /// A busier thread than this had no time to be on time.
 const BUSY_MAX: f64 = 0.9;
@@ -17,7 +20,8 @@ const BUSY_MAX: f64 = 0.9;
 const LATE_OWN_MAX: f64 = 0.01;
 
 /// What a run found. Requests of the warm-up are in none of the counts; faults always are.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Report {
     /// Sends whose planned time lay in the measured interval.
     pub planned: u64,
@@ -49,9 +53,9 @@ pub struct Report {
     /// What the node says of itself, over warm-up and run.
     pub server: Server,
     /// Refusals by reason.
-    pub refusals: BTreeMap<&'static str, u64>,
+    pub refusals: BTreeMap<String, u64>,
     /// Errors by kind.
-    pub error_kinds: BTreeMap<&'static str, u64>,
+    pub error_kinds: BTreeMap<String, u64>,
     /// Connections that died and were replaced.
     pub reconnects: u64,
     /// This program, not the node, set the limit: the numbers say little about the node.
@@ -65,7 +69,8 @@ pub struct Report {
 }
 
 /// Latency in microseconds; nothing where there was no good answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Latency {
     /// Half of the answers came within this.
     pub p50: Option<f64>,
@@ -90,12 +95,13 @@ impl Latency {
 }
 
 /// The run as it was asked for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Asked {
     /// The node.
     pub addr: String,
     /// What was asked for.
-    pub op: &'static str,
+    pub op: String,
     /// Planned sends per second; nothing for a closed loop.
     pub rate: Option<f64>,
     /// Connections.
@@ -108,6 +114,99 @@ pub struct Asked {
     pub request_bytes: usize,
     /// Distinct requests.
     pub distinct: usize,
+    /// Rows of one request.
+    pub rows: u32,
+    /// Entries per row, for top-k and lm-head.
+    pub k: Option<u32>,
+    /// Type of returned values, for the same.
+    pub values: Option<String>,
+    /// Where the rows came from; nothing for made-up ones.
+    pub tensor: Option<String>,
+    /// Milliseconds after which the node may give a request up; 0 for its default.
+    pub timeout_ms: u32,
+    /// What goes first.
+    pub priority: String,
+    /// Seconds that requests counted.
+    pub duration_s: f64,
+    /// Seconds that they flowed before.
+    pub warmup_s: f64,
+    /// What a thread did while nothing happened.
+    pub poll: String,
+    /// The node is on the machine that the load came from, as far as its address tells.
+    pub same_host: bool,
+}
+
+impl Asked {
+    /// What was asked for, with requests of so many bytes, of which so many differ.
+    fn of(config: &Config, (request_bytes, distinct): (usize, usize)) -> Self {
+        let picks =
+            matches!(config.op, Op::Work(wire::Operation::TopK | wire::Operation::LmHead));
+        Self {
+            addr: config.addr.to_string(),
+            op: config.op.name().to_owned(),
+            rate: match config.pace {
+                Pace::Open { rate } => Some(rate),
+                Pace::Closed => None,
+            },
+            connections: config.connections,
+            depth: config.depth,
+            threads: config.threads_used(),
+            request_bytes,
+            distinct,
+            rows: config.rows,
+            k: picks.then_some(config.k),
+            values: picks.then(|| format!("{:?}", config.values).to_lowercase()),
+            tensor: config.tensor.as_ref().map(ToString::to_string),
+            timeout_ms: config.timeout_ms,
+            priority: config.priority.name().to_owned(),
+            duration_s: config.duration.as_secs_f64(),
+            warmup_s: config.warmup.as_secs_f64(),
+            poll: match config.poll {
+                Policy::Latency => "latency",
+                Policy::Balanced { .. } => "balanced",
+                Policy::Frugal => "frugal",
+            }
+            .to_owned(),
+            same_host: is_here(&config.addr),
+        }
+    }
+}
+
+/// True for addresses that do not leave this machine.
+fn is_here(addr: &Addr) -> bool {
+    match addr {
+        Addr::Unix(_) => true,
+        Addr::Tcp { host, .. } | Addr::Tls { host, .. } | Addr::Quic { host, .. } => {
+            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
+    }
+}
+
+/// A report, and what a page or a comparison needs beside it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Run {
+    /// The report.
+    #[serde(flatten)]
+    pub report: Report,
+    /// Latency by share of the answers: (share, microseconds), rising.
+    #[serde(default)]
+    pub curve: Vec<(f64, f64)>,
+    /// The run in equal stretches of time.
+    #[serde(default)]
+    pub timeline: Timeline,
+}
+
+/// Latency by share of the answers, with more points where fewer are left.
+pub(crate) fn curve(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
+    if latency.is_empty() {
+        return Vec::new();
+    }
+    let points = latency.iter_quantiles(4).map(|at| {
+        // The upper end of the last bucket may lie above the largest value, which is known exactly.
+        let ns = at.value_iterated_to().min(latency.max());
+        (at.quantile_iterated_to(), ns as f64 / 1e3)
+    });
+    points.collect()
 }
 
 /// What a report is made from.
@@ -157,19 +256,7 @@ impl Report {
             client_bound: client_bound_reason.is_some(),
             client_bound_reason,
             busy,
-            load: Asked {
-                addr: config.addr.to_string(),
-                op: config.op.name(),
-                rate: match config.pace {
-                    Pace::Open { rate } => Some(rate),
-                    Pace::Closed => None,
-                },
-                connections: config.connections,
-                depth: config.depth,
-                threads: config.threads_used(),
-                request_bytes: requests.0,
-                distinct: requests.1,
-            },
+            load: Asked::of(config, requests),
         }
     }
 
@@ -199,68 +286,82 @@ fn bound(tally: &Tally, busy: f64) -> Option<String> {
     })
 }
 
-/// The table.
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_BORDERS_ONLY);
-        let mut row = |name: &str, value: String| {
-            table.add_row([name.to_owned(), value]);
-        };
+impl Report {
+    /// For people, in so many columns.
+    #[must_use]
+    pub fn text(&self, columns: u16) -> String {
+        let mut rows = self.counts();
+        rows.extend(self.times());
+        rows.push(["node".to_owned(), self.server.to_string()]);
+        for (reason, count) in &self.refusals {
+            rows.push(["refused".to_owned(), format!("{count} {reason}")]);
+        }
+        for (kind, count) in &self.error_kinds {
+            rows.push(["error".to_owned(), format!("{count} {kind}")]);
+        }
+        if self.sent < self.planned {
+            let unsent = self.planned - self.sent;
+            let what = format!(
+                "{unsent} planned sends never left: the node is slower than the rate, latency is \
+                 at least this"
+            );
+            rows.push(["behind".to_owned(), what]);
+        }
+        if self.reconnects > 0 {
+            rows.push(["connections".to_owned(), format!("{} replaced", self.reconnects)]);
+        }
+        if let Some(reason) = &self.client_bound_reason {
+            rows.push(["blast-bound".to_owned(), reason.clone()]);
+        }
+        framed(&rows, columns)
+    }
+
+    fn counts(&self) -> Vec<[String; 2]> {
         let Asked { op, connections, depth, threads, request_bytes, .. } = &self.load;
         let pace = match self.load.rate {
             Some(rate) => format!("open loop, {}/s planned", number(rate)),
             None => "closed loop".to_owned(),
         };
-        row(
-            "load",
-            format!("{op}, {request_bytes} B, {connections} x {depth}, {threads} threads, {pace}"),
+        let load = format!(
+            "{op}, {request_bytes} B, {connections} x {depth}, {threads} threads, {pace}"
         );
-        row("requests", format!("{} planned, {} sent", self.planned, self.sent));
-        row("answers", format!("{} ok, {} refused", self.ok, self.refused));
-        row("faults", format!("{} errors, {} lost, {} late", self.errors, self.lost, self.late));
-        row("rate", format!("{}/s over {:.2} s", number(self.rps), self.duration_s));
         let per_second = |bytes: u64| number(bytes as f64 / self.duration_s.max(1e-9));
-        row(
-            "bytes",
-            format!("{}B/s out, {}B/s in", per_second(self.bytes_out), per_second(self.bytes_in)),
-        );
+        let (out, back) = (per_second(self.bytes_out), per_second(self.bytes_in));
+        [
+            ("load", load),
+            ("requests", format!("{} planned, {} sent", self.planned, self.sent)),
+            ("answers", format!("{} ok, {} refused", self.ok, self.refused)),
+            ("faults", format!("{} errors, {} lost, {} late", self.errors, self.lost, self.late)),
+            ("rate", format!("{}/s over {:.2} s", number(self.rps), self.duration_s)),
+            ("bytes", format!("{out}B/s out, {back}B/s in")),
+        ]
+        .map(|(name, what)| [name.to_owned(), what])
+        .to_vec()
+    }
+
+    fn times(&self) -> Vec<[String; 2]> {
+        let mut rows = Vec::new();
         let Latency { p50, p90, p99, p999, max } = self.latency_us;
         if let (Some(p50), Some(p90), Some(p99), Some(p999), Some(max)) = (p50, p90, p99, p999, max)
         {
             let line = format!(
                 "p50 {p50:.1}  p90 {p90:.1}  p99 {p99:.1}  p99.9 {p999:.1}  max {max:.1} us"
             );
-            row("latency", line);
+            rows.push(["latency".to_owned(), line]);
         }
         let Latency { p50, p99, max, .. } = self.refused_us;
         if let (Some(p50), Some(p99), Some(max)) = (p50, p99, max) {
-            row("refused in", format!("p50 {p50:.1}  p99 {p99:.1}  max {max:.1} us"));
+            let line = format!("p50 {p50:.1}  p99 {p99:.1}  max {max:.1} us");
+            rows.push(["refused in".to_owned(), line]);
         }
-        row("node", self.server.to_string());
-        for (reason, count) in &self.refusals {
-            row("refused", format!("{count} {reason}"));
-        }
-        for (kind, count) in &self.error_kinds {
-            row("error", format!("{count} {kind}"));
-        }
-        if self.sent < self.planned {
-            row(
-                "behind",
-                format!(
-                    "{} planned sends never left: the node is slower than the rate, latency is at \
-                     least this",
-                    self.planned - self.sent
-                ),
-            );
-        }
-        if self.reconnects > 0 {
-            row("connections", format!("{} replaced", self.reconnects));
-        }
-        if let Some(reason) = &self.client_bound_reason {
-            row("blast-bound", reason.clone());
-        }
-        write!(f, "{table}")
+        rows
+    }
+}
+
+/// The table, for a wide terminal.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text(120))
     }
 }
 

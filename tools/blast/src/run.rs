@@ -4,7 +4,7 @@ use crate::{
     config::{BlastError, Config},
     connect::Connector,
     load::Phases,
-    report::{Findings, Report},
+    report::{Findings, Report, Run, curve},
     request::{Request, requests},
     server::{self, Server},
     tally::Tally,
@@ -37,6 +37,14 @@ const PLAIN_REPLY_MAX: u32 = 64 << 10;
 /// [`BlastError`] where there is nothing to report: the run makes no sense, the node cannot be
 /// reached, or this host refuses. What goes wrong later is in the report.
 pub fn run(config: Config) -> Result<Report, BlastError> {
+    measure(config).map(|run| run.report)
+}
+
+/// As [`run`], with all that a page or a comparison needs.
+///
+/// # Errors
+/// As [`run`].
+pub fn measure(config: Config) -> Result<Run, BlastError> {
     config.check()?;
     let config = Arc::new(config);
     let requests: Arc<[Request]> = requests(&config)?.into();
@@ -59,14 +67,15 @@ pub fn run(config: Config) -> Result<Report, BlastError> {
         busy = busy.max(tally.busy_ns as f64 / (tally.wall_ns as f64).max(1.0));
         sum.merge(tally);
     }
-    Ok(Report::new(Findings {
+    let report = Report::new(Findings {
         config: &config,
         requests: (requests.first().map_or(0, |request| request.frame.len()), requests.len()),
         interval: (phases.measure, phases.stop),
         tally: &sum,
         busy,
         server: Server::between(before.as_ref(), after.as_ref()),
-    }))
+    });
+    Ok(Run { report, curve: curve(&sum.latency), timeline: sum.recorder.timeline() })
 }
 
 /// All threads of a run, connected and waiting.
@@ -168,7 +177,7 @@ fn bar(config: &Config, phases: Phases) -> ProgressBar {
     }
     // Drawn on stderr, and only where that is a terminal.
     let bar = ProgressBar::new((phases.stop - phases.start) / 1_000_000);
-    let style = ProgressStyle::with_template("{bar:40} {percent:>3}%  {msg}");
+    let style = ProgressStyle::with_template("{bar:24} {percent:>3}%  {msg}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 

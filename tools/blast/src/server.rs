@@ -2,7 +2,7 @@
 //! missing.
 
 use client::{Client, Metrics};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
 const REQUESTS: [&str; 3] =
@@ -11,10 +11,12 @@ const COPIES: &str = "butterfly_copies_total";
 const COPIED_BYTES: &str = "butterfly_copied_bytes_total";
 const BATCHES: &str = "butterfly_batches_total";
 const BATCHED: &str = "butterfly_batched_requests_total";
+const INFO: &str = "butterfly_info";
 const RECLAIMED: &str = "butterfly_reclaimed_total";
 
 /// Facts about the node, and what it did per request of this run (and of anyone else meanwhile).
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Server {
     /// What computes, `cpu-avx512` for example.
     pub backend: Option<String>,
@@ -34,6 +36,8 @@ pub struct Server {
     pub batches: BTreeMap<String, u64>,
     /// Requests run again because their worker died.
     pub reclaimed: Option<u64>,
+    /// Everything that the node says of itself beside its counters: version, security, limits.
+    pub facts: BTreeMap<String, String>,
 }
 
 /// Asks for the metrics; a node that does not give them is a fact too.
@@ -83,6 +87,12 @@ impl Server {
                 .map(|batched| batched as f64 / closed as f64),
             batches,
             reclaimed: grown(RECLAIMED),
+            facts: after
+                .metrics
+                .iter()
+                .find(|metric| metric.name == INFO)
+                .map(|info| info.labels.clone())
+                .unwrap_or_default(),
         }
     }
 }
@@ -151,6 +161,7 @@ mod tests {
         assert_eq!(server.batches, BTreeMap::from([("age".to_owned(), 50)]));
         assert_eq!(server.batch_mean, Some(4.0));
         assert_eq!(server.poll.as_deref(), Some("latency"));
+        assert_eq!(server.facts, BTreeMap::from([("poll".to_owned(), "latency".to_owned())]));
         assert_eq!((server.backend, server.reclaimed), (None, None));
     }
 

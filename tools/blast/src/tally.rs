@@ -1,5 +1,6 @@
 //! What one thread counted, and the sum over threads.
 
+use crate::timeline::{LATENCY_MAX_NS, Recorder};
 use dataplane_core::driver::Time;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
@@ -55,9 +56,6 @@ impl Fault {
     }
 }
 
-/// Longest latency told apart from longer ones: an hour.
-const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
-
 const CODES: usize = 64;
 
 /// The counts of one thread. Requests of the warm-up are in none of them, except faults, which
@@ -86,6 +84,8 @@ pub struct Tally {
     pub latency: Histogram<u64>,
     /// From planned send to refusal, nanoseconds.
     pub refused_after: Histogram<u64>,
+    /// Both by when, where that is kept.
+    pub recorder: Recorder,
     /// When the last counted answer came.
     pub last_reply: Time,
     /// When the last turn ended.
@@ -113,6 +113,7 @@ impl Default for Tally {
             reconnects: 0,
             latency: histogram(),
             refused_after: histogram(),
+            recorder: Recorder::default(),
             last_reply: 0,
             ended: 0,
             busy_ns: 0,
@@ -124,6 +125,26 @@ impl Default for Tally {
 }
 
 impl Tally {
+    /// Counts that are also kept by when, for requests planned in this interval.
+    #[must_use]
+    pub fn over(from: Time, to: Time) -> Self {
+        Self { recorder: Recorder::new(from, to), ..Self::default() }
+    }
+
+    /// A good answer came to a request that was planned then.
+    #[inline]
+    pub fn answered(&mut self, planned: Time, now: Time) {
+        self.latency.saturating_record(now.saturating_sub(planned));
+        self.recorder.answer(planned, now);
+    }
+
+    /// A refusal came to a request that was planned then.
+    #[inline]
+    pub fn turned_away(&mut self, planned: Time, now: Time) {
+        self.refused_after.saturating_record(now.saturating_sub(planned));
+        self.recorder.refuse(now);
+    }
+
     /// A request was refused.
     pub fn refuse(&mut self, code: ErrorCode) {
         self.refused[usize::from(code.code()) % CODES] += 1;
@@ -148,17 +169,17 @@ impl Tally {
 
     /// Refusals by code, those that came.
     #[must_use]
-    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+    pub fn refusals(&self) -> BTreeMap<String, u64> {
         let named = ErrorCode::ALL
             .iter()
-            .map(|code| (code.name(), self.refused[usize::from(code.code()) % CODES]));
+            .map(|code| (code.name().to_owned(), self.refused[usize::from(code.code()) % CODES]));
         named.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Faults by kind, those that came.
     #[must_use]
-    pub fn fault_kinds(&self) -> BTreeMap<&'static str, u64> {
-        let named = Fault::ALL.iter().map(|fault| (fault.name(), self.faults[*fault as usize]));
+    pub fn fault_kinds(&self) -> BTreeMap<String, u64> {
+        let named = Fault::ALL.iter().map(|fault| (fault.name().to_owned(), self.faults[*fault as usize]));
         named.filter(|(_, count)| *count > 0).collect()
     }
 
@@ -176,6 +197,7 @@ impl Tally {
             reconnects,
             latency,
             refused_after,
+            recorder,
             last_reply,
             ended,
             busy_ns,
@@ -194,6 +216,7 @@ impl Tally {
         self.reconnects += reconnects;
         self.latency.add(latency).expect("equal bounds");
         self.refused_after.add(refused_after).expect("equal bounds");
+        self.recorder.merge(recorder);
         self.last_reply = self.last_reply.max(*last_reply);
         self.ended = self.ended.max(*ended);
         self.busy_ns += busy_ns;

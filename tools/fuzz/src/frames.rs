@@ -4,7 +4,7 @@ use wire::{
     Compression, Dtype, ErrorCode, HEADER_LEN, Header, Payload, error, frame, pack,
     payload::{
         Capability, Counter, Heartbeat, LANE_BULK, MetricsUpdate, QueryRequest, QueryResponse,
-        TensorWork, Text, WorkerRegistration,
+        TensorWork, Text, TraceQuery, WorkerRegistration,
         mesh::{
             Ack, AgentHeartbeat, AgentRecord, AgentRegistered, AgentRegistration, AgentRow, Bin,
             Circuit, ClassRow, ClusterRow, Coordinate, Freeze, Gather, GatherReport, MeshQuery,
@@ -46,6 +46,7 @@ fn data_path() -> Vec<Vec<u8>> {
         of(&Heartbeat { lane_hint: LANE_BULK, ..Default::default() }),
         of(&WorkerRegistration { capabilities: vec![capability; 2], ..Default::default() }),
         of(&MetricsUpdate { counters: vec![counter; 3], ..Default::default() }),
+        of(&TraceQuery { sender: Text::literal("ann"), ..Default::default() }),
         of(&QueryRequest { input_text: Text::literal("why?"), ..Default::default() }),
         of(&answer),
         refusal[..len].to_vec(),

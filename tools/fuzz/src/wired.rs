@@ -55,6 +55,8 @@ pub(crate) fn payloads(bytes: &[u8]) {
     shown::<payload::Heartbeat>(&bytes);
     shown::<payload::ErrorReport>(&bytes);
     shown::<payload::MetricsUpdate>(&bytes);
+    shown::<payload::TraceQuery>(&bytes);
+    shown::<payload::TraceReport>(&bytes);
     shown::<mesh::AgentRegistration>(&bytes);
     shown::<mesh::AgentRegistered>(&bytes);
     shown::<mesh::AgentHeartbeat>(&bytes);

@@ -333,7 +333,9 @@ impl Client {
 const fn may_send(kind: Kind, roles: Roles) -> bool {
     match kind {
         Kind::QueryRequest => roles.has(Role::Client),
-        Kind::MetricsUpdate => roles.has(Role::Client) || roles.has(Role::Operator),
+        Kind::MetricsUpdate | Kind::TraceQuery => {
+            roles.has(Role::Client) || roles.has(Role::Operator)
+        }
         _ => !roles.is_empty(),
     }
 }

@@ -3,7 +3,9 @@
 
 mod chaos;
 mod ci;
+mod deb;
 mod deny;
+mod docs;
 mod fuzz;
 mod kernels;
 mod reproduce;
@@ -16,7 +18,7 @@ use std::{
     process::ExitCode,
 };
 
-const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 cargo xtask <command>
 
   ci [--only A,B] [--skip A,B] [--list]   every gate, in order, with a table at the end
@@ -26,6 +28,8 @@ cargo xtask <command>
   deny                                    licences and sources of all dependencies, without tools
   fuzz [--seconds N] [--target A,B] [--jobs J] [--keep] [--plain]
                                           hostile bytes through every reader, N seconds each
+  deb [--debug] [--version V]             the Debian package, in target/deb/
+  docs [FILE...]                          runs what the documents tell people to type
   sbom                                    what is in the program, as CycloneDX in target/
   reproduce                               two release builds in two folders: the same bytes?
   help                                    this text
@@ -67,6 +71,11 @@ fn main() -> ExitCode {
         },
         "chaos" => chaos::run(&root(), rest),
         "sbom" => done("sbom", sbom::write(&root(), &target())),
+        "deb" => match deb::Options::parse(rest) {
+            Ok(options) => done("deb", deb::make(&root(), &target(), &options).map(drop)),
+            Err(message) => refuse(&message),
+        },
+        "docs" => docs::run(&root(), &target(), rest),
         "reproduce" => done("reproduce", reproduce::check(&root(), &target())),
         "deny" => report("deny", &deny::check(&root())),
         other => refuse(&format!("unknown command `{other}`")),

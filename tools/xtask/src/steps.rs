@@ -106,6 +106,21 @@ pub(crate) const STEPS: &[Step] = &[
         work: |_| calls(&["cargo run --locked --release --quiet -- demo --seconds 2"]),
     },
     Step {
+        name: "commands",
+        question: "does what the documents tell people to type work?",
+        work: |_| {
+            calls(&[
+                "cargo build --locked --quiet --package dataplane --package blast",
+                "cargo xtask docs",
+            ])
+        },
+    },
+    Step {
+        name: "deb",
+        question: "does the package install, upgrade under load and leave nothing?",
+        work: deb_work,
+    },
+    Step {
         name: "sim",
         question: "does every seed hold in virtual time?",
         // Release, because the demo has built most of it already, and a seed takes a tenth of the
@@ -179,6 +194,16 @@ fn kernels_work(root: &Path) -> Work {
     match kernels::fetch(root) {
         Ok(()) => calls(&[kernels::CHECK]),
         Err(why) => Work::Absent(why),
+    }
+}
+
+/// The package's whole life, in a throw-away root.
+fn deb_work(_: &Path) -> Work {
+    let tools = ["dpkg-deb --version", "python3 --version", "unshare --mount true"];
+    if tools.iter().all(|tool| answers(tool)) {
+        calls(&["deploy/debian/test.sh"])
+    } else {
+        Work::Absent("takes dpkg, python3 and the right to mount in a namespace")
     }
 }
 

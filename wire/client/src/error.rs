@@ -13,6 +13,9 @@ pub struct Refusal {
     pub message: String,
     /// When the node suggests to try again.
     pub retry_after: Option<Duration>,
+    /// The message id of what was refused, by which `butterfly why` knows it; 0 where it is the
+    /// connection as a whole.
+    pub request: u64,
 }
 
 impl fmt::Display for Refusal {
@@ -23,6 +26,9 @@ impl fmt::Display for Refusal {
         }
         if let Some(after) = self.retry_after {
             write!(f, " (try again in {} ms)", after.as_millis())?;
+        }
+        if self.request != 0 {
+            write!(f, " (request {})", self.request)?;
         }
         Ok(())
     }

@@ -45,6 +45,7 @@ mod sender;
 mod stats;
 mod stream;
 mod transport;
+mod why;
 
 pub use addr::{Addr, AddrError};
 pub use answer::Answer;
@@ -53,7 +54,8 @@ pub use args::SecurityArgs;
 pub use buffer::Buffer;
 pub use error::{ClientError, Refusal};
 pub use mesh::{
-    Agent, ClassPart, Cluster, Conflict, Global, Listing, Map, Phase, Report, Sector, Skip,
+    Agent, ClassPart, Cluster, Conflict, Ended, Gathers, Global, Listing, Map, Phase, Report,
+    Sector, Skip,
 };
 pub use metrics::{Metric, Metrics};
 pub use options::PoolOptions;
@@ -65,12 +67,13 @@ pub use sender::Sender;
 pub use stats::Stats;
 pub use tls::Files;
 pub use transport::Transport;
+pub use why::{Trace, Traces};
 
 use std::{os::fd::OwnedFd, time::Duration};
 use stream::Stream;
 use wire::{
     Kind,
-    payload::{MetricsUpdate, QueryRequest},
+    payload::{MetricsUpdate, QueryRequest, TraceQuery, TraceReport},
     response::Response,
 };
 
@@ -241,5 +244,15 @@ impl Client {
     pub fn metrics(&mut self) -> Result<Metrics, ClientError> {
         let reply = self.call(Kind::MetricsUpdate, &[])?;
         Ok(Metrics::from(reply.open::<MetricsUpdate>()?))
+    }
+
+    /// Asks what became of requests.
+    ///
+    /// # Errors
+    /// As [`Self::call`]. [`ErrorCode::UnservedType`](wire::ErrorCode::UnservedType) from a node
+    /// that does not remember.
+    pub fn why(&mut self, query: &TraceQuery) -> Result<Traces, ClientError> {
+        let id = self.ask(query)?;
+        Traces::read(self.answer(id)?.open::<TraceReport>()?)
     }
 }

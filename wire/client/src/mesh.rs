@@ -4,7 +4,7 @@ mod report;
 mod view;
 
 pub use report::{ClassPart, Conflict, Phase, Report, Skip};
-pub use view::{Agent, Cluster, Global, Listing, Map, Sector};
+pub use view::{Agent, Cluster, Ended, Gathers, Global, Listing, Map, Sector};
 
 use crate::{Client, ClientError, sender::epoch_ns};
 use std::time::Duration;
@@ -66,7 +66,16 @@ impl Client {
     /// As [`Client::call`].
     pub fn map(&mut self, sector: Option<u16>) -> Result<Map, ClientError> {
         let id = self.ask(&map(sector))?;
-        Ok(Map::read(self.answer(id)?.open::<MeshView>()?))
+        Map::read(self.answer(id)?.open::<MeshView>()?)
+    }
+
+    /// Asks for the last gathers that ended, newest first.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn gathers(&mut self) -> Result<Gathers, ClientError> {
+        let id = self.ask(&gathers())?;
+        Gathers::read(self.answer(id)?.open::<MeshView>()?)
     }
 
     /// Opens, half-opens or closes a breaker and waits until it holds.
@@ -107,7 +116,7 @@ impl Client {
         Err(ClientError::Refused(refusal))
     }
 
-    fn ask<T: Payload>(&mut self, message: &T) -> Result<u64, ClientError> {
+    pub(crate) fn ask<T: Payload>(&mut self, message: &T) -> Result<u64, ClientError> {
         let id = self.sender.take_id();
         let mut bytes = Vec::new();
         frame::append(&mut bytes, message, id, epoch_ns())
@@ -128,6 +137,11 @@ pub(crate) fn map(sector: Option<u16>) -> MeshQuery {
     MeshQuery { view: View::Map.code(), sector, ..MeshQuery::default() }
 }
 
+/// The question for the last gathers.
+pub(crate) fn gathers() -> MeshQuery {
+    MeshQuery { view: View::Gathers.code(), sector: EVERY_SECTOR, ..MeshQuery::default() }
+}
+
 /// How long a node may be silent about a gather that is asked for at `now`, nanoseconds since the
 /// Unix epoch.
 fn patience(ask: &Gather, now: u64) -> Duration {
@@ -139,7 +153,7 @@ fn patience(ask: &Gather, now: u64) -> Duration {
 }
 
 /// A code that its registry does not have.
-fn unknown(what: &str, code: u8) -> ClientError {
+pub(crate) fn unknown(what: &str, code: u8) -> ClientError {
     ClientError::protocol(format!("{what} {code} is unknown"))
 }
 

@@ -1,7 +1,11 @@
 //! A node's figures, taken out of a METRICS_UPDATE.
 
+use crate::Buffer;
 use std::collections::BTreeMap;
-use wire::payload::{ArchivedMetricsUpdate, Number};
+use wire::{
+    HEADER_LEN, frame,
+    payload::{self, ArchivedMetricsUpdate, MetricsUpdate, Number},
+};
 
 /// One counter or gauge of a node.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +25,7 @@ pub struct Metrics {
     pub taken_ns: u64,
     /// Queries answered per second.
     pub queries_per_second: f64,
-    /// Tokens per second: rows of answered queries, or what a node counts as tokens.
+    /// Rows of answers per second: a row is a token's worth of work.
     pub tokens_per_second: f64,
     /// Latency of queries inside the node, milliseconds: median, 95th and 99th percentile.
     pub query_latency_ms: [f64; 3],
@@ -118,6 +122,19 @@ impl From<&ArchivedMetricsUpdate> for Metrics {
     }
 }
 
+/// As a node gives them to itself: read as others read them, so that there is one reading.
+impl From<&MetricsUpdate> for Metrics {
+    fn from(update: &MetricsUpdate) -> Self {
+        let mut bytes = Vec::new();
+        // Only payloads of 2 GiB cannot be written, and what was written just now can be read.
+        if frame::append(&mut bytes, update, 0, 0).is_err() {
+            return Self::default();
+        }
+        let payload = Buffer::copy_of(&bytes[HEADER_LEN..]);
+        payload::open::<MetricsUpdate>(payload.as_slice()).map(Self::from).unwrap_or_default()
+    }
+}
+
 /// Splits `key="value",key="value"`. A value may contain commas and, behind a backslash, quotes.
 /// What does not parse ends the list: labels describe, nothing hangs on them.
 fn labels(mut text: &str) -> BTreeMap<String, String> {
@@ -147,6 +164,7 @@ fn labels(mut text: &str) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::payload::{Counter, Text, Utilization};
 
     fn metric(name: &str, text: &str, value: Number) -> Metric {
         Metric { name: name.to_owned(), labels: labels(text), value }
@@ -163,6 +181,28 @@ mod tests {
         assert_eq!(pairs(r#"a="1",b="open"#), "a=1");
         assert_eq!(pairs(r#"a="1"b="2""#), "a=1");
         assert_eq!(pairs("plain"), "");
+    }
+
+    #[test]
+    fn a_node_reads_its_own_figures_as_others_do() {
+        let count = |name: &'static str, labels: &'static str, n| {
+            Counter::count(Text::literal(name), Text::literal(labels), n)
+        };
+        let update = MetricsUpdate {
+            taken_ns: 7,
+            tokens_per_second: 12.5,
+            active_workers: 2,
+            worker_utilization: vec![Utilization { share: 0.5, worker_id: "worker-0".into() }],
+            counters: vec![count("copies", r#"stage="a""#, 9), count("turns", "", 3)],
+            ..MetricsUpdate::default()
+        };
+        let metrics = Metrics::from(&update);
+        assert_eq!((metrics.taken_ns, metrics.tokens_per_second), (7, 12.5));
+        assert_eq!(metrics.worker_utilization, [("worker-0".to_owned(), 0.5)]);
+        assert_eq!(
+            (metrics.total("turns"), metrics.by_label("copies", "stage")["a"]),
+            (Some(3), 9)
+        );
     }
 
     #[test]

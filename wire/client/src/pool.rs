@@ -1,12 +1,15 @@
 //! The blocking face of a pool: the asynchronous one, driven by the thread of this library.
 
-use crate::{Addr, Answer, ClientError, Listing, Map, Metrics, PoolOptions, Stats, aio, carrier};
+use crate::{
+    Addr, Answer, ClientError, Gathers, Listing, Map, Metrics, PoolOptions, Stats, Traces, aio,
+    carrier,
+};
 use bytes::Bytes;
 use std::time::Duration;
 use tokio::{runtime::Handle, sync::oneshot, task::AbortHandle};
 use wire::{
     Kind,
-    payload::{QueryRequest, mesh::MeshQuery},
+    payload::{QueryRequest, TraceQuery, mesh::MeshQuery},
 };
 
 /// A pool of connections to one node, for threads that wait: [`aio::Pool`] with the same policy.
@@ -98,6 +101,15 @@ impl Pool {
         self.begin(async move { pool.metrics().await }).wait()
     }
 
+    /// [`aio::Pool::why`], waited for.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn why(&self, query: &TraceQuery) -> Result<Traces, ClientError> {
+        let (pool, query) = (self.pool.clone(), query.clone());
+        self.begin(async move { pool.why(&query).await }).wait()
+    }
+
     /// [`aio::Pool::agents`], waited for.
     ///
     /// # Errors
@@ -114,6 +126,15 @@ impl Pool {
     pub fn map(&self, sector: Option<u16>) -> Result<Map, ClientError> {
         let pool = self.pool.clone();
         self.begin(async move { pool.map(sector).await }).wait()
+    }
+
+    /// [`aio::Pool::gathers`], waited for.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn gathers(&self) -> Result<Gathers, ClientError> {
+        let pool = self.pool.clone();
+        self.begin(async move { pool.gathers().await }).wait()
     }
 
     /// What the pool has done, and how it stands.

@@ -65,7 +65,8 @@ impl<'a> Reply<'a> {
             0 => None,
             ms => Some(Duration::from_millis(ms.into())),
         };
-        Ok(Some(Refusal { code, message: report.message.to_string(), retry_after }))
+        let request = self.header.message_id();
+        Ok(Some(Refusal { code, message: report.message.to_string(), retry_after, request }))
     }
 
     /// `draining` about no message.

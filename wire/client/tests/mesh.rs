@@ -1,6 +1,6 @@
 //! What a client asks of the mesh, against a scripted node on real sockets.
 
-use client::{Addr, Client, ClientError, Options};
+use client::{Addr, Client, ClientError, Gathers, Options};
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
@@ -9,12 +9,12 @@ use std::{
 };
 use wire::{
     ErrorCode, HEADER_LEN, Header, Kind, error, frame,
-    mesh::{AgentClass, CircuitAction, Decision, SkipReason, SortBy, View},
+    mesh::{AgentClass, CircuitAction, Decision, Mode, SkipReason, SortBy, Verb, View},
     payload::{
         self, Payload, Text,
         mesh::{
             AgentRow, Bin, Circuit, ClassRow, ClusterRow, ConflictRow, Counts, Freeze, Gather,
-            GatherReport, GlobalRow, MeshQuery, MeshView, PhaseRow, SectorRow, SkipRow,
+            GatherReport, GatherRow, GlobalRow, MeshQuery, MeshView, PhaseRow, SectorRow, SkipRow,
         },
     },
 };
@@ -179,6 +179,52 @@ fn agents_and_the_map_are_asked_for_and_read() {
     let map = client.map(Some(7)).expect("a map");
     assert_eq!((map.sectors[0].sector, map.sectors[0].count), (7, 9));
     assert_eq!((&*map.clusters[0].lead, map.global.p95), ("S07-C00-A00", 1.5));
+    server.join().expect("server");
+}
+
+#[test]
+fn w97_the_last_gathers_are_asked_for_and_read_and_a_node_reads_its_own_alike() {
+    let view = MeshView {
+        gathers: vec![GatherRow {
+            lateness: vec![Bin { bin: 8, count: 2 }, Bin { bin: u32::MAX, count: 1 }],
+            reason: Text::literal("2 of 3"),
+            ended_ns: 5,
+            counts: Counts { targets: 3, late: 3, ..Default::default() },
+            decision: 2,
+            verb: 3,
+            ..Default::default()
+        }],
+        global: GlobalRow { last_gather_ns: 5, conflicts: 7, mode: 3, ..Default::default() },
+        ..Default::default()
+    };
+    let sent = view.clone();
+    let (mut client, server) = serve(move |mut stream| {
+        let bad = |row: GatherRow| MeshView { gathers: vec![row], ..Default::default() };
+        let global = GlobalRow { mode: 99, ..Default::default() };
+        for value in [
+            sent,
+            bad(GatherRow { decision: 99, ..Default::default() }),
+            bad(GatherRow { strategy: 99, ..Default::default() }),
+            bad(GatherRow { verb: 99, ..Default::default() }),
+            MeshView { global, ..Default::default() },
+        ] {
+            let (header, payload) = read_frame(&mut stream);
+            let asked = payload::open::<MeshQuery>(payload.as_slice()).expect("a query");
+            assert_eq!(asked.view, View::Gathers.code());
+            answer(&mut stream, header.message_id(), &value);
+        }
+    });
+    let gathers = client.gathers().expect("gathers");
+    assert_eq!(gathers, Gathers::try_from(&view).expect("its own"));
+    let row = &gathers.rows[0];
+    assert_eq!((row.decision, row.verb), (Decision::ResolveConflicts, Verb::Act));
+    assert_eq!((row.counts.late, &*row.reason), (3, "2 of 3"));
+    assert_eq!(row.lateness, [(8, 2), (2_112, 1)], "a bin beyond the last is the last");
+    assert_eq!((gathers.global.conflicts, gathers.global.mode), (7, Mode::Alone));
+    for what in ["decision 99", "strategy 99", "verb 99", "mode 99"] {
+        let fault = client.gathers().expect_err(what).to_string();
+        assert!(fault.contains(what), "{fault}");
+    }
     server.join().expect("server");
 }
 

@@ -30,6 +30,24 @@ pub const fn bin_middle(bin: u16) -> u64 {
     (1 << power) + part * width + width / 2
 }
 
+/// The first of the eight bins that this one lies among: where an eighth of a power of two is fine
+/// enough.
+#[must_use]
+pub const fn coarse(bin: u16) -> u16 {
+    bin & !7
+}
+
+/// The shortest duration of a bin, nanoseconds; of bin 0, none.
+#[must_use]
+pub const fn bin_start(bin: u16) -> u64 {
+    if bin == 0 {
+        return 0;
+    }
+    let bin = if (bin as usize) < BINS_MAX { bin as u32 } else { BINS_MAX as u32 - 1 };
+    let power = LOW + (bin >> CUT);
+    (1 << power) + (((bin & ((1 << CUT) - 1)) as u64) << (power - CUT))
+}
+
 /// The duration, nanoseconds, that a share `q` (0 to 1) of all is at or below, within 1 %, of bins
 /// in rising order. None: nothing was counted.
 #[must_use]
@@ -82,6 +100,18 @@ mod tests {
             let (exact, got) = (values[rank - 1], quantile(&bins, q).expect("values"));
             prop_assert!(got.abs_diff(exact) * 100 <= exact, "{exact} {got}");
         }
+    }
+
+    #[test]
+    fn w97_a_coarse_bin_holds_eight_and_begins_where_its_first_does() {
+        for bin in 1..BINS_MAX as u16 {
+            assert_eq!(bin_of(bin_start(bin)), bin, "the start lies inside");
+            assert_eq!(bin_of(bin_start(bin) - 1), bin - 1, "what is shorter lies before");
+            let first = coarse(bin);
+            assert!(first <= bin && bin - first < 8 && first.is_multiple_of(8));
+        }
+        assert_eq!((bin_start(0), coarse(7), coarse(8)), (0, 0, 8));
+        assert_eq!(bin_start(u16::MAX), bin_start(2_112));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use report::{
 pub use signature::{ArchivedSignature, SIGNATURE_LEN, Signature};
 pub use tree::{ArchivedMeshSummary, ArchivedNodeJoin, MeshSummary, NodeJoin};
 pub use view::{
-    AgentRow, ArchivedAgentRow, ArchivedClusterRow, ArchivedGlobalRow, ArchivedMeshQuery,
-    ArchivedMeshView, ArchivedSectorRow, ClusterRow, EVERY_SECTOR, GlobalRow, MeshQuery, MeshView,
-    SectorRow,
+    AgentRow, ArchivedAgentRow, ArchivedClusterRow, ArchivedGatherRow, ArchivedGlobalRow,
+    ArchivedMeshQuery, ArchivedMeshView, ArchivedSectorRow, ClusterRow, EVERY_SECTOR, GatherRow,
+    GlobalRow, MeshQuery, MeshView, SectorRow,
 };

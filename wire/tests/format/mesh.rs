@@ -140,11 +140,12 @@ fn views_and_trees_are_laid_out_as_documented() {
         seal.schema),
     );
     same_layout(
-        "#### Root of MESH_VIEW, 80 bytes",
+        "#### Root of MESH_VIEW, 96 bytes",
         fields!(ArchivedMeshView:
-        agents, sectors, clusters, global.timestamp_ns, global.sectors, global.clusters,
-        global.count, global.active, global.sectors_healthy, global.sectors_degraded,
-        global.mean, global.p95, reserved, seal.check, seal.reserved, seal.schema),
+        agents, sectors, clusters, gathers, global.timestamp_ns, global.last_gather_ns,
+        global.sectors, global.clusters, global.count, global.active, global.sectors_healthy,
+        global.sectors_degraded, global.mean, global.p95, global.conflicts, global.mode,
+        global.reserved, seal.check, seal.reserved, seal.schema),
     );
     same_layout(
         "#### Element of MESH_VIEW, agents, 80 bytes",
@@ -162,6 +163,14 @@ fn views_and_trees_are_laid_out_as_documented() {
         "#### Element of MESH_VIEW, sectors, 36 bytes",
         fields!(ArchivedSectorRow:
         node, clusters, count, active, mean, p95, sector, healthiest, sickest, reserved),
+    );
+    same_layout(
+        "#### Element of MESH_VIEW, gathers, 120 bytes",
+        fields!(ArchivedGatherRow:
+        earliness, lateness, reason, message_id, ended_ns, total_ns, counts.targets,
+        counts.scheduled, counts.skipped, counts.sent, counts.ready, counts.in_time,
+        counts.late, counts.conflicts, counts.transit, counts.stragglers, counts.duplicates,
+        counts.foreign, coverage, on_time, decision, strategy, verb, reserved),
     );
     same_layout(
         "#### Root of NODE_JOIN, 64 bytes",
@@ -205,6 +214,7 @@ fn meshmsg_03_11_13_17_the_registries_are_the_documented_ones() {
         "Scopes": Scope,
         "Roles": Role,
         "Views": View,
+        "Modes": Mode,
         "Orders": SortBy,
     );
     assert_eq!(mesh::Verb::from_name("sleep"), None);
@@ -221,6 +231,7 @@ fn the_limits_of_the_mesh_are_the_documented_ones() {
         ("DETAIL_LEN_MAX", mesh::DETAIL_LEN_MAX),
         ("NAMES_MAX", mesh::NAMES_MAX),
         ("BINS_MAX", mesh::BINS_MAX),
+        ("GATHERS_MAX", mesh::GATHERS_MAX),
         ("SUMMARY_CLUSTERS_MAX", mesh::SUMMARY_CLUSTERS_MAX),
         ("PRIORITY_MAX", mesh::PRIORITY_MAX.into()),
         ("SIGNATURES_MAX", mesh::SIGNATURES_MAX),

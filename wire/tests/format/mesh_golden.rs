@@ -9,8 +9,8 @@ use wire::{
         mesh::{
             Ack, AgentHeartbeat, AgentRecord, AgentRegistered, AgentRegistration, AgentRow, Bin,
             Circuit, ClassRow, ClusterRow, ConflictRow, Coordinate, Counts, EVERY_SECTOR, Freeze,
-            Gather, GatherReport, GlobalRow, MeshQuery, MeshSummary, MeshView, NodeJoin, PhaseRow,
-            Place, SectorRow, Signature, SkipRow,
+            Gather, GatherReport, GatherRow, GlobalRow, MeshQuery, MeshSummary, MeshView, NodeJoin,
+            PhaseRow, Place, SectorRow, Signature, SkipRow,
         },
     },
 };
@@ -357,6 +357,49 @@ fn golden_query_and_view() {
     let root = payload::open::<MeshView>(&bytes).expect("valid");
     assert_eq!(&*root.agents[0].name, "S07-C04-A12");
     assert_eq!((root.sectors[0].sector.to_native(), &*root.clusters[0].lead), (7, "S07-C04-A00"));
+}
+
+#[test]
+fn w97_golden_view_of_gathers() {
+    let gather = GatherRow {
+        earliness: vec![Bin { bin: 1_152, count: 1 }],
+        reason: Text::literal("1 of 3 ready"),
+        message_id: ID,
+        ended_ns: 1_700_000_000_000_000_000,
+        total_ns: 1_500_000_000,
+        counts: Counts {
+            targets: 4,
+            scheduled: 3,
+            skipped: 1,
+            sent: 3,
+            ready: 1,
+            in_time: 1,
+            conflicts: 1,
+            stragglers: 1,
+            ..Default::default()
+        },
+        coverage: 0.75,
+        on_time: 1.0 / 3.0,
+        decision: mesh::Decision::ResolveConflicts.code(),
+        strategy: mesh::Strategy::Parallel.code(),
+        verb: mesh::Verb::Act.code(),
+        ..Default::default()
+    };
+    let view = MeshView {
+        global: GlobalRow {
+            timestamp_ns: 1_700_000_001_000_000_000,
+            last_gather_ns: gather.ended_ns,
+            conflicts: 1,
+            mode: mesh::Mode::PartlyFrozen.code(),
+            ..Default::default()
+        },
+        gathers: vec![gather],
+        ..Default::default()
+    };
+    let bytes = both_ways("mesh_view_of_gathers", &view, 9);
+    let root = payload::open::<MeshView>(&bytes).expect("valid");
+    assert_eq!((&*root.gathers[0].reason, root.gathers[0].verb), ("1 of 3 ready", 3));
+    assert_eq!((root.global.conflicts.to_native(), root.global.mode), (1, 2));
 }
 
 #[test]

@@ -9,7 +9,8 @@ use wire::{
         mesh::{
             Ack, AgentHeartbeat, AgentRecord, AgentRegistered, AgentRegistration, AgentRow, Bin,
             Circuit, ClassRow, ClusterRow, ConflictRow, Coordinate, Freeze, Gather, GatherReport,
-            MeshQuery, MeshSummary, MeshView, NodeJoin, PhaseRow, Place, SectorRow, SkipRow,
+            GatherRow, MeshQuery, MeshSummary, MeshView, NodeJoin, PhaseRow, Place, SectorRow,
+            SkipRow,
         },
     },
 };
@@ -55,6 +56,14 @@ fn view() -> MeshView {
         agents: vec![agent; 3],
         sectors: vec![SectorRow { node: Text::literal("hall"), ..Default::default() }; 2],
         clusters: vec![ClusterRow { lead: Text::literal("S07-C04-A00"), ..Default::default() }; 2],
+        gathers: vec![
+            GatherRow {
+                earliness: vec![Bin { bin: 1_152, count: 9 }; 2],
+                reason: Text::literal("9 of 9 ready"),
+                ..Default::default()
+            };
+            2
+        ],
         ..Default::default()
     }
 }

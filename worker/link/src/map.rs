@@ -6,7 +6,7 @@
 //!          shards          per shard: parked                                            one line
 //!          lanes           per (shard, worker): state | submission tail | head |
 //!                          completion tail | head | submission entries | completion entries
-//!          tickets         per shard, per slot: Order (64 B) | Outcome (32 B) | unused (32 B)
+//!          tickets         per shard, per slot: Order (64 B) | Outcome (40 B) | unused (24 B)
 //!          requests        per shard, per slot: [ 64 B of header room | payload, 64-byte aligned ]
 //!          replies         per shard, per slot: [ reply frames, 64-byte aligned ]
 //! ```

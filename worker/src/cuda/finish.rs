@@ -45,7 +45,7 @@ pub(super) fn sign(
     let job = Job::check(&order, payload)?;
     let shape = around.model.shape(&job.work).ok_or(ErrorCode::NoCapableWorker)?;
     let origin = Origin { job: &job, leased: flight.leased.as_ref(), stream };
-    let mut written = Written::default();
+    let mut written = Written { author: flight.author.code(), ..Written::default() };
     for chunk in reply::chunks(&job.work) {
         let mut layout = Layout::of(&shape, &chunk).ok_or(ErrorCode::NoCapableWorker)?;
         let frame = out.get_mut(written.len..).ok_or(ErrorCode::ReplyTooLong)?;

@@ -4,7 +4,8 @@ use super::{Counter, Spread};
 
 const SUB_BITS: u32 = 5;
 const SUB: usize = 1 << SUB_BITS;
-const BUCKETS: usize = SUB * (64 - SUB_BITS as usize + 1);
+/// Buckets of a histogram.
+pub(super) const BUCKETS: usize = SUB * (64 - SUB_BITS as usize + 1);
 
 /// A log-linear histogram of nanoseconds: 32 buckets per power of two, so a quantile is at most 3%
 /// off. One writer, like [`Counter`].
@@ -63,22 +64,38 @@ impl Histogram {
         spread
     }
 
-    /// The value below which each of the fractions lies, over several histograms together.
-    #[must_use]
-    pub fn quantiles<const N: usize>(parts: &[&Self], fractions: [f64; N]) -> [u64; N] {
-        let at = |b: usize| parts.iter().map(|h| h.counts[b].get()).sum::<u64>();
-        let total: u64 = (0..BUCKETS).map(at).sum();
+    /// Adds up the counts of several histograms by bucket.
+    pub(super) fn add_to(&self, counts: &mut [u64; BUCKETS]) {
+        for (sum, counter) in counts.iter_mut().zip(&self.counts) {
+            *sum = sum.wrapping_add(counter.get());
+        }
+    }
+
+    /// The value below which each of the fractions lies, by counts of buckets.
+    pub(super) fn quantiles_of<const N: usize>(
+        counts: &[u64; BUCKETS],
+        fractions: [f64; N],
+    ) -> [u64; N] {
+        let total: u64 = counts.iter().sum();
         fractions.map(|fraction| {
             let rank = (fraction * total as f64).ceil() as u64;
             let mut seen = 0;
-            for bucket in 0..BUCKETS {
-                seen += at(bucket);
+            for (bucket, count) in counts.iter().enumerate() {
+                seen += count;
                 if seen >= rank && seen > 0 {
                     return Self::upper(bucket);
                 }
             }
             0
         })
+    }
+
+    /// The value below which each of the fractions lies, over several histograms together.
+    #[must_use]
+    pub fn quantiles<const N: usize>(parts: &[&Self], fractions: [f64; N]) -> [u64; N] {
+        let mut counts = [0; BUCKETS];
+        parts.iter().for_each(|part| part.add_to(&mut counts));
+        Self::quantiles_of(&counts, fractions)
     }
 }
 

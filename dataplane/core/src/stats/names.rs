@@ -246,6 +246,16 @@ names! {
     "butterfly_turns_total" Counter [] "Turns of the shards' loops.";
     "butterfly_waits_total" Counter []
         "Times that a connection waited for a slot, a chunk or credit.";
+    "butterfly_web_connections_open" Gauge [] "Connections of the status page open now.";
+    "butterfly_web_connections_total" Counter [] "Connections of the status page accepted.";
+    "butterfly_web_event_readers" Gauge [] "Readers of the status page's events now.";
+    "butterfly_web_refusals_total" Counter ["reason"]
+        "Requests and connections of the status page that were refused, by reason.";
+    "butterfly_web_renderings_total" Counter ["what"]
+        "Metrics and overviews rendered; one rendering serves all who ask within a moment.";
+    "butterfly_web_requests_total" Counter ["path"] "Requests over HTTP, by what was asked for.";
+    "butterfly_web_unread_closed_total" Counter []
+        "Connections of the status page closed because nobody read what came.";
     "butterfly_worker_busy_seconds_total" Counter ["worker"] "Time that a worker computed.";
     "butterfly_worker_canary_seconds" Gauge ["worker" "canary"]
         "How long the last canary took from when the worker took it up.";

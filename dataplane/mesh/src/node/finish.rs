@@ -130,6 +130,7 @@ impl Mesh {
             self.ended.pop_front();
         }
         self.ended.push_back(run.order.message_id);
+        self.past.add(run, &report, now.epoch_ns);
         let mut kept = Vec::new();
         if frame::append(&mut kept, &report, 0, now.epoch_ns).is_ok() {
             let report = kept.split_off(wire::HEADER_LEN);

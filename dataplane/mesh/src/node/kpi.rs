@@ -53,12 +53,17 @@ impl Kpi {
         bucket
     }
 
-    fn share(&self, now: Time, of: fn(&Bucket) -> (u64, u64)) -> Option<f64> {
+    /// The buckets of the last hour.
+    fn recent(&self, now: Time) -> impl Iterator<Item = &Bucket> {
         let last = now / BUCKET + 1;
-        let recent = |bucket: &&Bucket| {
+        let recent = move |bucket: &&Bucket| {
             bucket.number <= last && bucket.number + BUCKETS as u64 > last && bucket.number > 0
         };
-        let parts = self.buckets.iter().filter(recent).map(of);
+        self.buckets.iter().filter(recent)
+    }
+
+    fn share(&self, now: Time, of: fn(&Bucket) -> (u64, u64)) -> Option<f64> {
+        let parts = self.recent(now).map(of);
         let (part, whole) = parts.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
         (whole > 0).then(|| part as f64 / whole as f64)
     }
@@ -91,6 +96,13 @@ impl Kpi {
         let bucket = self.bucket(now);
         bucket.samples += 1;
         bucket.available += u64::from(crate::trinary::reaches(active, agents, AVAILABLE));
+    }
+
+    /// CONFLICT answers of the last hour (CONS-01).
+    #[must_use]
+    pub fn conflicts(&self, now: Time) -> u64 {
+        let conflicts = self.recent(now).map(|bucket| bucket.conflicts);
+        conflicts.fold(0, u64::saturating_add)
     }
 
     /// Gathers that ended with PROCEED (KPI-01: at least 0.99).
@@ -172,8 +184,10 @@ mod tests {
         assert_eq!(kpi.success_rate(SECOND), Some(0.5));
         assert_eq!(kpi.window_hit_rate(SECOND), Some(0.95));
         assert_eq!(kpi.conflict_rate(SECOND), Some(0.01));
+        assert_eq!(kpi.conflicts(SECOND), 2);
         let later = 2 * 3600 * SECOND;
         assert_eq!(kpi.success_rate(later), None, "two hours later nothing of it is left");
+        assert_eq!(kpi.conflicts(later), 0);
         kpi.ended(later, &counts(1, 1, 0), true, MS);
         assert_eq!(kpi.success_rate(later), Some(1.0));
     }

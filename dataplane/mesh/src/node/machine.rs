@@ -8,17 +8,17 @@ use crate::{
     SECOND, Time,
     child::{Children, up::Up},
     clock::OffsetFilter,
-    gather::{ENDED, Run, tally::Tally, targets::Targets},
+    gather::{ENDED, Run, past::Past, tally::Tally, targets::Targets},
     hlc::Hlc,
     plan::Scratch,
     predict::Predictor,
-    registry::{Registry, Skipped, Swept},
+    registry::{Place, Registry, Skipped, Standing, Swept},
     summary::{SectorSummary, Summaries},
 };
 use std::collections::VecDeque;
 use wire::{
     Payload, frame,
-    mesh::{AgentState, message_id},
+    mesh::{AgentState, Mode, Role, message_id},
 };
 
 /// Between two passes over all agents.
@@ -44,6 +44,7 @@ pub struct Mesh {
     pub(super) spare: Vec<(Targets, Tally)>,
     /// Ids of the last gathers that ended.
     pub(super) ended: VecDeque<[u8; 16]>,
+    pub(super) past: Past,
     pub(super) children: Children,
     pub(super) up: Option<Up>,
     pub(super) summaries: Summaries,
@@ -56,6 +57,8 @@ pub struct Mesh {
     swept: Swept,
     /// Agents with a spike at the last sweep (FAIL-03).
     spiked: u64,
+    /// How agents stood at the last sweep (BAR-01).
+    standings: [u32; Standing::ALL.len()],
     sweep_at: Time,
     snapshot_at: Time,
     numbers: u32,
@@ -98,6 +101,7 @@ impl Mesh {
             runs: Vec::new(),
             spare: Vec::new(),
             ended: VecDeque::with_capacity(ENDED),
+            past: Past::default(),
             up: None,
             summaries: Summaries::new(),
             counters: MeshCounters::default(),
@@ -108,6 +112,7 @@ impl Mesh {
             skipped: Vec::new(),
             swept: Swept::default(),
             spiked: 0,
+            standings: Default::default(),
             sweep_at: 0,
             snapshot_at: 0,
             numbers: 0,
@@ -163,6 +168,7 @@ impl Mesh {
         let active = self.registry.count(AgentState::Active);
         let registry = &self.registry;
         self.spiked = registry.iter().filter(|handle| registry.spiked(*handle)).count() as u64;
+        self.standings = registry.standings(now.node);
         self.kpi.active(now.node, active, self.registry.len());
         self.summaries.refresh(now.node, &self.registry);
         self.release(now);
@@ -244,6 +250,9 @@ impl Mesh {
             let n = u64::from(self.registry.count(*state));
             visit("butterfly_mesh_agents", "state", state.name(), n);
         }
+        for (standing, n) in Standing::ALL.iter().zip(self.standings) {
+            visit("butterfly_mesh_standing_agents", "standing", standing.name(), n.into());
+        }
         visit("butterfly_mesh_spiked_agents", "", "", self.spiked);
         visit("butterfly_mesh_gathers_running", "", "", self.runs.len() as u64);
         let children = self.children.iter().filter(|(_, child)| child.peer.is_some()).count();
@@ -271,6 +280,20 @@ impl Mesh {
     /// This node's own sectors, as many as figures have room for: never one per agent.
     fn shown_sectors(&self) -> impl Iterator<Item = &SectorSummary> {
         self.summaries.sectors().iter().map(|it| &it.summary).take(SECTORS_SHOWN)
+    }
+
+    /// How this mesh is run now (CONS-01).
+    pub(super) fn mode(&self) -> Mode {
+        let is_joined = || self.up.as_ref().is_some_and(|up| up.joined.is_some());
+        if self.registry.gate(Place::Global).is_some_and(|gate| gate.frozen) {
+            Mode::Frozen
+        } else if self.registry.is_partly_frozen() {
+            Mode::PartlyFrozen
+        } else if self.config.role == Role::Sector && !is_joined() {
+            Mode::Alone
+        } else {
+            Mode::Normal
+        }
     }
 
     /// A time-ordered id.

@@ -1,4 +1,4 @@
-//! MESH_QUERY: agents and the map, for people.
+//! MESH_QUERY: agents, the map and the last gathers, for people.
 
 use super::{Effects, Mesh, Now, Peer};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 use wire::{
     ErrorCode, Kind,
-    mesh::{SortBy, View},
+    mesh::{GATHERS_MAX, SortBy, View},
     payload::{
         Text,
         mesh::{
@@ -24,6 +24,29 @@ const VIEW_CLUSTERS: usize = 4_096;
 
 fn ms(time: Time) -> f32 {
     (time as f64 / MS as f64) as f32
+}
+
+/// What somebody wants to see.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Which view.
+    pub view: View,
+    /// Order of agents.
+    pub sort: SortBy,
+    /// One sector, or [`EVERY_SECTOR`].
+    pub sector: u16,
+    /// Agents with this capability only, unless it is empty.
+    pub capability: &'a str,
+    /// Agents at most; 0 for as many as an answer holds.
+    pub limit: usize,
+}
+
+impl Wanted<'_> {
+    /// All of one view.
+    #[must_use]
+    pub const fn all(view: View) -> Self {
+        Self { view, sort: SortBy::Name, sector: EVERY_SECTOR, capability: "", limit: 0 }
+    }
 }
 
 impl Mesh {
@@ -43,19 +66,29 @@ impl Mesh {
             return;
         };
         self.counters.views += 1;
+        let (sector, limit) = (query.sector.to_native(), query.limit.to_native() as usize);
+        let wanted = Wanted { view, sort, sector, capability: &query.capability, limit };
+        let answer = self.view(now, &wanted);
+        self.send(now, from, message_id, &answer, out);
+    }
+
+    /// A view, for whoever holds the machine itself.
+    #[must_use]
+    pub fn view(&mut self, now: Now, wanted: &Wanted<'_>) -> MeshView {
         self.summaries.refresh(now.node, &self.registry);
         let mut answer = MeshView::default();
-        let sector = query.sector.to_native();
+        let Wanted { view, sort, sector, capability, limit } = *wanted;
         let clusters = self.all_clusters(now);
         match view {
             View::Agents => {
-                let limit = match query.limit.to_native() as usize {
-                    0 => VIEW_AGENTS,
-                    limit => limit.min(VIEW_AGENTS),
-                };
-                answer.agents = self.agents(now, &query.capability, sector, sort, limit);
+                let limit = if limit == 0 { VIEW_AGENTS } else { limit.min(VIEW_AGENTS) };
+                answer.agents = self.agents(now, capability, sector, sort, limit);
             }
             View::Map => answer.sectors = self.sectors(&clusters),
+            View::Gathers => {
+                let limit = if limit == 0 { GATHERS_MAX } else { limit };
+                answer.gathers = self.past.newest(limit);
+            }
         }
         answer.global = self.global(now, &clusters);
         if view == View::Map {
@@ -65,7 +98,7 @@ impl Mesh {
             answer.clusters.truncate(VIEW_CLUSTERS);
             answer.sectors.truncate(VIEW_CLUSTERS);
         }
-        self.send(now, from, message_id, &answer, out);
+        answer
     }
 
     fn agents(
@@ -230,6 +263,7 @@ impl Mesh {
         let sum: f64 = sectors.iter().map(|row| f64::from(row.mean) * self.weight(row)).sum();
         GlobalRow {
             timestamp_ns: now.epoch_ns,
+            last_gather_ns: self.past.last(),
             sectors: sectors.len() as u32,
             clusters: clusters.len() as u32,
             count: sectors.iter().fold(0, |sum, row| row.count.saturating_add(sum)),
@@ -238,6 +272,9 @@ impl Mesh {
             sectors_degraded: sectors.len() as u32 - sectors_healthy,
             mean: if weight > 0.0 { (sum / weight) as f32 } else { 0.0 },
             p95: scores.quantile(0.95).map_or(0.0, ms),
+            conflicts: u32::try_from(self.kpi.conflicts(now.node)).unwrap_or(u32::MAX),
+            mode: self.mode().code(),
+            ..GlobalRow::default()
         }
     }
 }

@@ -159,6 +159,12 @@ impl super::Registry {
         self.gates.gate_mut(place).map(|gate| gate.frozen = frozen).is_some()
     }
 
+    /// True where a sector or a cluster is frozen.
+    #[must_use]
+    pub fn is_partly_frozen(&self) -> bool {
+        self.gates.sectors.iter().chain(&self.gates.clusters).any(|gate| gate.frozen)
+    }
+
     /// The gate of a place.
     #[must_use]
     pub fn gate(&self, place: Place) -> Option<Gate> {

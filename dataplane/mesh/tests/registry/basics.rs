@@ -3,7 +3,7 @@
 use mesh::limits::{KEEP_GONE, MOVE_AFTER, PROBES, SECTOR_AGENTS, SILENT_AFTER};
 use mesh::registry::{
     AgentRef, By, Circuit, Impedance, Newcomer, Place, RefFault, RegisterFault, Registry,
-    Selection, Swept, score_of,
+    Selection, Standing, Swept, score_of,
 };
 use mesh::{MS, SECOND};
 use wire::mesh::{AgentClass, AgentState, CircuitAction, REGISTRATION_MAX, SkipReason};
@@ -333,4 +333,44 @@ fn hier_04_hier_09_the_most_reliable_then_fastest_leads_and_is_replaced() {
     assert_eq!(registry.clusters().lead(0), None);
     registry.heartbeat(SECOND, registry.reference(1).unwrap(), &impedance(MS, MS)).unwrap();
     assert_eq!(registry.clusters().lead(0), Some(1));
+}
+
+#[test]
+fn bar_01_an_agent_stands_in_exactly_one_way_and_the_sum_is_all() {
+    let mut registry = filled(8);
+    let beat = |registry: &mut Registry, handle: u32, told: Impedance| {
+        let agent = registry.reference(handle).unwrap();
+        registry.heartbeat(2 * SECOND, agent, &told).unwrap();
+    };
+    let told = impedance(2 * MS, 3 * MS);
+    beat(&mut registry, 1, Impedance { queue: 1, ..told });
+    beat(&mut registry, 2, Impedance { processing: 900 * MS, ..told });
+    beat(&mut registry, 3, Impedance { drift: 0.6, ..told });
+    beat(&mut registry, 4, Impedance { state: AgentState::Offline, ..told });
+    registry.quarantine(2 * SECOND, 5, true);
+    // 19 of 19 are too few to trust; 99 of 100 are enough, 98 of 100 are not.
+    let answers = |registry: &mut Registry, handle, good, bad| {
+        for at in 0..good + bad {
+            registry.outcome(2 * SECOND, handle, at < good, 2 * MS, 3 * MS);
+        }
+    };
+    answers(&mut registry, 0, 19, 0);
+    answers(&mut registry, 6, 99, 1);
+    answers(&mut registry, 7, 98, 2);
+    let stand = |registry: &Registry, now| {
+        (0..8).map(|handle| registry.standing(now, handle)).collect::<Vec<_>>()
+    };
+    use Standing::{Busy, Offline, Ready, Trusted, Unknown};
+    let expected = [Ready, Busy, Busy, Unknown, Offline, Unknown, Trusted, Ready];
+    assert_eq!(stand(&registry, 2 * SECOND), expected);
+    assert_eq!(registry.standings(2 * SECOND), [2, 1, 2, 2, 1]);
+    // What has not been heard of for 10 s is not certain.
+    let later = stand(&registry, 12 * SECOND);
+    assert_eq!(later, [Unknown, Unknown, Unknown, Unknown, Offline, Unknown, Unknown, Unknown]);
+    beat(&mut registry, 0, told);
+    assert_eq!(registry.standings(2 * SECOND).iter().sum::<u32>(), registry.len());
+    // Proof is of the last hour.
+    let agent = registry.reference(6).unwrap();
+    registry.heartbeat(3 * 3600 * SECOND, agent, &told).unwrap();
+    assert_eq!(registry.standing(3 * 3600 * SECOND, 6), Ready);
 }

@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use fleet::{Fleet, World};
 use hdrhistogram::Histogram;
 use mesh::Time;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 use wire::mesh::AgentClass;
 
@@ -40,7 +40,8 @@ pub struct Timing {
 }
 
 /// What a run of agents found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Report {
     /// Agents asked for.
     pub agents: u32,
@@ -51,7 +52,7 @@ pub struct Report {
     /// Connections.
     pub connections: u32,
     /// Name of the model.
-    pub network: &'static str,
+    pub network: String,
     /// Seed.
     pub seed: u64,
     /// Seconds from then until the end.
@@ -59,7 +60,7 @@ pub struct Report {
     /// CPU time of this process over `stayed_s`: 1 is one core.
     pub cores: f64,
     /// By class, and of all as `all`.
-    pub classes: BTreeMap<&'static str, ClassReport>,
+    pub classes: BTreeMap<String, ClassReport>,
     /// Between the target moment and the act, of agents that held and were ready on time.
     pub act_error_us: Quantiles,
     /// Share of these acts that came before the moment, by the true clock.
@@ -72,11 +73,12 @@ pub struct Report {
     /// Answered heartbeats per second of `stayed_s`.
     pub beats_per_second: f64,
     /// Everything that was counted, by name.
-    pub counts: BTreeMap<&'static str, u64>,
+    pub counts: BTreeMap<String, u64>,
 }
 
 /// Quantiles in the unit that their name says; nothing where nothing was seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Quantiles {
     /// Half.
     pub p50: Option<f64>,
@@ -89,7 +91,8 @@ pub struct Quantiles {
 }
 
 /// How far apart the acts of a message are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Spread {
     /// Half of them.
     pub p50: Option<f64>,
@@ -100,7 +103,8 @@ pub struct Spread {
 }
 
 /// What one class did.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct ClassReport {
     /// Messages that reached an agent.
     pub orders: u64,
@@ -121,7 +125,8 @@ pub struct ClassReport {
 }
 
 /// What was achieved, and what someone who knows the model would have: over the same messages.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Oracle {
     /// Messages compared.
     pub samples: usize,
@@ -138,7 +143,8 @@ pub struct Oracle {
 }
 
 /// The oracle's leads at one setting.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Dialled {
     /// What it aims at.
     pub dial: f64,
@@ -179,7 +185,7 @@ impl Report {
             registered: truth.of("agents_registered"),
             registered_s: timing.registered as f64 / 1e9,
             connections: config.connections(),
-            network: config.world.name(),
+            network: config.world.name().to_owned(),
             seed: config.seed,
             stayed_s,
             cores: timing.cpu as f64 / (timing.stayed as f64).max(1.0),
@@ -189,7 +195,7 @@ impl Report {
             spread_us: Spread { p50, p99, max },
             beat_us: Quantiles::of(&truth.beat_ns, 1e3),
             beats_per_second: truth.of("beat_answers") as f64 / stayed_s.max(1e-9),
-            counts: truth.counts.clone(),
+            counts: truth.counts.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
         }
     }
 
@@ -197,11 +203,11 @@ impl Report {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.registered == u64::from(self.agents)
-            && FAULTS.iter().all(|fault| !self.counts.contains_key(fault))
+            && FAULTS.iter().all(|fault| !self.counts.contains_key(*fault))
     }
 }
 
-fn classes(fleet: &Fleet, truth: &Truth) -> BTreeMap<&'static str, ClassReport> {
+fn classes(fleet: &Fleet, truth: &Truth) -> BTreeMap<String, ClassReport> {
     let mut reports = BTreeMap::new();
     let mut all = ClassReport::default();
     let (mut on_time, mut earliness) = (0, None::<Histogram<u64>>);
@@ -230,13 +236,13 @@ fn classes(fleet: &Fleet, truth: &Truth) -> BTreeMap<&'static str, ClassReport> 
             lateness_ms: Quantiles::of(&seen.lateness, 1e6),
             oracle: Oracle::of(fleet, &samples),
         };
-        reports.insert(class.name(), report);
+        reports.insert(class.name().to_owned(), report);
     }
     if let Some(earliness) = earliness {
         all.on_time = share(on_time, all.ready);
         all.earliness_ms = Quantiles::of(&earliness, 1e6);
         all.earliness_mean_ms = mean(&earliness);
-        reports.insert("all", all);
+        reports.insert("all".to_owned(), all);
     }
     reports
 }
@@ -359,7 +365,7 @@ impl Report {
                 )
             };
             table.add_row([
-                (*name).to_owned(),
+                name.clone(),
                 class.orders.to_string(),
                 class.ready.to_string(),
                 class.conflicts.to_string(),

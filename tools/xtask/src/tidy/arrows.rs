@@ -36,6 +36,7 @@ const ARROWS: &[Arrows] = &[
     arrows("overview", &["client", "wire"], &[]),
     arrows("dataplane-quic", &["dataplane-core", "tls", "wire"], &[]),
     arrows("dataplane-uring", &["dataplane-core", "link", "tls", "wire"], &[]),
+    arrows("web", &["dataplane-core", "overview", "wire"], &[]),
     arrows(
         "dataplane",
         &[
@@ -50,18 +51,22 @@ const ARROWS: &[Arrows] = &[
             "overview",
             "sign",
             "tls",
+            "web",
             "wire",
             "worker",
             // `demo` loads itself with the load tool, over real sockets.
             "blast",
+            // Pages of `calibrate`.
+            "plot",
         ],
         &["fake-cuda"],
     ),
     arrows(
         "blast",
-        &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh", "sign"],
+        &["client", "wire", "dataplane-core", "dataplane-uring", "fleet", "mesh", "plot", "sign"],
         &[],
     ),
+    arrows("plot", &[], &[]),
     arrows("sim", &["dataplane-core", "fleet", "kernels", "mesh", "sign", "wire"], &[]),
     arrows(
         "fuzz",

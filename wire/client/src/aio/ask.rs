@@ -50,7 +50,11 @@ impl Ask {
     pub(crate) const fn is_safe(&self) -> bool {
         matches!(
             self.kind(),
-            Kind::QueryRequest | Kind::Heartbeat | Kind::MetricsUpdate | Kind::MeshQuery
+            Kind::QueryRequest
+                | Kind::Heartbeat
+                | Kind::MetricsUpdate
+                | Kind::TraceQuery
+                | Kind::MeshQuery
         )
     }
 

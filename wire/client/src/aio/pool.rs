@@ -1,13 +1,14 @@
 //! A pool of connections to one node, and its calls.
 
 use crate::{
-    Addr, Answer, ClientError, Listing, Map, Metrics, PoolOptions, Security, Stats,
+    Addr, Answer, ClientError, Gathers, Listing, Map, Metrics, PoolOptions, Security, Stats,
+    Traces,
     aio::{
         ask::Ask,
         chunks::{Chunks, UnderWay},
         keeper::{Inner, keep},
     },
-    mesh::{agents, map},
+    mesh::{agents, gathers, map},
     policy::retry::{Fault, Next, Tries},
 };
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use tokio::time::{sleep_until, timeout_at};
 use wire::{
     ErrorCode, HEADER_LEN, Kind,
     payload::{
-        MetricsUpdate, Payload, QueryRequest,
+        MetricsUpdate, Payload, QueryRequest, TraceQuery, TraceReport,
         mesh::{MeshQuery, MeshView},
     },
 };
@@ -152,6 +153,14 @@ impl Pool {
         Ok(Metrics::from(answer.open::<MetricsUpdate>()?))
     }
 
+    /// As [`Client::why`](crate::Client::why).
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn why(&self, query: &TraceQuery) -> Result<Traces, ClientError> {
+        Traces::read(self.ask(query).await?.open::<TraceReport>()?)
+    }
+
     /// As [`Client::agents`](crate::Client::agents).
     ///
     /// # Errors
@@ -165,7 +174,15 @@ impl Pool {
     /// # Errors
     /// As [`Self::call`].
     pub async fn map(&self, sector: Option<u16>) -> Result<Map, ClientError> {
-        Ok(Map::read(self.ask(&map(sector)).await?.open::<MeshView>()?))
+        Map::read(self.ask(&map(sector)).await?.open::<MeshView>()?)
+    }
+
+    /// As [`Client::gathers`](crate::Client::gathers).
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn gathers(&self) -> Result<Gathers, ClientError> {
+        Gathers::read(self.ask(&gathers()).await?.open::<MeshView>()?)
     }
 
     /// What the pool has done, and how it stands.

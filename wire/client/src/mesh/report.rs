@@ -177,7 +177,7 @@ impl Report {
 }
 
 /// A bin beyond the last counts for the last (W73).
-fn bins(rows: &[ArchivedBin]) -> Vec<(u16, u64)> {
+pub(super) fn bins(rows: &[ArchivedBin]) -> Vec<(u16, u64)> {
     let last = BINS_MAX as u32 - 1;
     rows.iter()
         .map(|row| (row.bin.to_native().min(last) as u16, row.count.to_native().into()))
@@ -208,7 +208,7 @@ fn class(row: &ArchivedClassRow) -> Result<ClassPart, ClientError> {
     })
 }
 
-fn counts(from: &ArchivedCounts) -> Counts {
+pub(super) fn counts(from: &ArchivedCounts) -> Counts {
     Counts {
         targets: from.targets.to_native(),
         scheduled: from.scheduled.to_native(),

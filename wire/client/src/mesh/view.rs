@@ -1,12 +1,16 @@
 //! MESH_VIEW, taken out of its frame.
 
-use super::unknown;
-use crate::ClientError;
+use super::{report, unknown};
+use crate::{Buffer, ClientError};
 use wire::{
-    mesh::{AgentClass, AgentState},
-    payload::mesh::{
-        ArchivedAgentRow, ArchivedClusterRow, ArchivedGlobalRow, ArchivedMeshView,
-        ArchivedSectorRow,
+    HEADER_LEN, frame,
+    mesh::{AgentClass, AgentState, Decision, Mode, Strategy, Verb},
+    payload::{
+        self,
+        mesh::{
+            ArchivedAgentRow, ArchivedClusterRow, ArchivedGatherRow, ArchivedGlobalRow,
+            ArchivedMeshView, ArchivedSectorRow, Counts, MeshView,
+        },
     },
 };
 
@@ -61,11 +65,52 @@ pub struct Map {
     pub clusters: Vec<Cluster>,
 }
 
+/// The last gathers of a node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gathers {
+    /// The sums of the mesh that they are of.
+    pub global: Global,
+    /// Those that ended, newest first.
+    pub rows: Vec<Ended>,
+}
+
+/// A gather that ended. Histograms are bins of durations, numbered as W97 of the format has it,
+/// with their counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// Target moment minus READY, of those in time.
+    pub earliness: Vec<(u16, u64)>,
+    /// READY minus target moment, of those READY too late.
+    pub lateness: Vec<(u16, u64)>,
+    /// Why this decision.
+    pub reason: String,
+    /// Of the message.
+    pub message_id: [u8; 16],
+    /// When it ended, nanoseconds since the Unix epoch.
+    pub ended_ns: u64,
+    /// Time since the GATHER came.
+    pub total_ns: u64,
+    /// The counts.
+    pub counts: Counts,
+    /// Scheduled over targets.
+    pub coverage: f32,
+    /// READY in time over sent.
+    pub on_time: f32,
+    /// What was decided.
+    pub decision: Decision,
+    /// How it went through the mesh.
+    pub strategy: Strategy,
+    /// What was asked of the agents.
+    pub verb: Verb,
+}
+
 /// The sums of a mesh.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Global {
     /// When they were made, nanoseconds since the Unix epoch.
     pub timestamp_ns: u64,
+    /// When the last gather ended, likewise; 0 for never.
+    pub last_gather_ns: u64,
     /// Sectors.
     pub sectors: u32,
     /// Clusters.
@@ -82,6 +127,10 @@ pub struct Global {
     pub mean: f32,
     /// 95th percentile of the score.
     pub p95: f32,
+    /// CONFLICT answers of the last hour.
+    pub conflicts: u32,
+    /// How the mesh is run now.
+    pub mode: Mode,
 }
 
 /// One sector.
@@ -136,6 +185,25 @@ pub struct Cluster {
     pub age_ns: u64,
 }
 
+impl Default for Global {
+    fn default() -> Self {
+        Self {
+            timestamp_ns: 0,
+            last_gather_ns: 0,
+            sectors: 0,
+            clusters: 0,
+            count: 0,
+            active: 0,
+            sectors_healthy: 0,
+            sectors_degraded: 0,
+            mean: 0.0,
+            p95: 0.0,
+            conflicts: 0,
+            mode: Mode::Normal,
+        }
+    }
+}
+
 impl Agent {
     pub(super) fn read(row: &ArchivedAgentRow) -> Result<Self, ClientError> {
         Ok(Self {
@@ -159,23 +227,83 @@ impl Agent {
 impl Listing {
     pub(crate) fn read(view: &ArchivedMeshView) -> Result<Self, ClientError> {
         let agents = view.agents.iter().map(Agent::read).collect::<Result<_, _>>()?;
-        Ok(Self { agents, global: global(&view.global) })
+        Ok(Self { agents, global: global(&view.global)? })
     }
 }
 
 impl Map {
-    pub(crate) fn read(view: &ArchivedMeshView) -> Self {
-        Self {
-            global: global(&view.global),
+    pub(crate) fn read(view: &ArchivedMeshView) -> Result<Self, ClientError> {
+        Ok(Self {
+            global: global(&view.global)?,
             sectors: view.sectors.iter().map(sector).collect(),
             clusters: view.clusters.iter().map(cluster).collect(),
-        }
+        })
     }
 }
 
-fn global(row: &ArchivedGlobalRow) -> Global {
-    Global {
+impl Gathers {
+    pub(crate) fn read(view: &ArchivedMeshView) -> Result<Self, ClientError> {
+        let rows = view.gathers.iter().map(Ended::read).collect::<Result<_, _>>()?;
+        Ok(Self { global: global(&view.global)?, rows })
+    }
+}
+
+/// As a node gives it to itself: read as others read it, so that there is one reading.
+impl TryFrom<&MeshView> for Map {
+    type Error = ClientError;
+
+    fn try_from(view: &MeshView) -> Result<Self, ClientError> {
+        as_received(view, Self::read)
+    }
+}
+
+/// Likewise.
+impl TryFrom<&MeshView> for Gathers {
+    type Error = ClientError;
+
+    fn try_from(view: &MeshView) -> Result<Self, ClientError> {
+        as_received(view, Self::read)
+    }
+}
+
+fn as_received<T>(
+    view: &MeshView,
+    read: fn(&ArchivedMeshView) -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    let mut bytes = Vec::new();
+    frame::append(&mut bytes, view, 0, 0)
+        .map_err(|_| ClientError::Request(wire::ErrorCode::PayloadTooLong))?;
+    let payload = Buffer::copy_of(&bytes[HEADER_LEN..]);
+    read(
+        payload::open::<MeshView>(payload.as_slice())
+            .map_err(|fault| ClientError::protocol(fault.to_string()))?,
+    )
+}
+
+impl Ended {
+    fn read(row: &ArchivedGatherRow) -> Result<Self, ClientError> {
+        let (decision, strategy, verb) = (row.decision, row.strategy, row.verb);
+        Ok(Self {
+            earliness: report::bins(&row.earliness),
+            lateness: report::bins(&row.lateness),
+            reason: row.reason.to_string(),
+            message_id: row.message_id,
+            ended_ns: row.ended_ns.to_native(),
+            total_ns: row.total_ns.to_native(),
+            counts: report::counts(&row.counts),
+            coverage: row.coverage.to_native(),
+            on_time: row.on_time.to_native(),
+            decision: Decision::from_code(decision).ok_or_else(|| unknown("decision", decision))?,
+            strategy: Strategy::from_code(strategy).ok_or_else(|| unknown("strategy", strategy))?,
+            verb: Verb::from_code(verb).ok_or_else(|| unknown("verb", verb))?,
+        })
+    }
+}
+
+fn global(row: &ArchivedGlobalRow) -> Result<Global, ClientError> {
+    Ok(Global {
         timestamp_ns: row.timestamp_ns.to_native(),
+        last_gather_ns: row.last_gather_ns.to_native(),
         sectors: row.sectors.to_native(),
         clusters: row.clusters.to_native(),
         count: row.count.to_native(),
@@ -184,7 +312,9 @@ fn global(row: &ArchivedGlobalRow) -> Global {
         sectors_degraded: row.sectors_degraded.to_native(),
         mean: row.mean.to_native(),
         p95: row.p95.to_native(),
-    }
+        conflicts: row.conflicts.to_native(),
+        mode: Mode::from_code(row.mode).ok_or_else(|| unknown("mode", row.mode))?,
+    })
 }
 
 fn sector(row: &ArchivedSectorRow) -> Sector {

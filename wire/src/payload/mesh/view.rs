@@ -1,5 +1,6 @@
-//! MESH_QUERY and MESH_VIEW: what the registry and the map say.
+//! MESH_QUERY and MESH_VIEW: what the registry, the map and the last gathers say.
 
+use super::{Bin, Counts};
 use crate::{
     Kind,
     payload::{Seal, Text, payload},
@@ -9,7 +10,7 @@ use rkyv::{Archive, Serialize};
 /// `sector`: all of them.
 pub const EVERY_SECTOR: u16 = u16::MAX;
 
-/// Asks for agents or for the map.
+/// Asks for agents, for the map or for the last gathers.
 #[derive(Archive, Serialize, Clone, Debug, Default, PartialEq)]
 #[rkyv(attr(repr(align(16))), derive(Debug))]
 pub struct MeshQuery {
@@ -39,10 +40,10 @@ pub struct MeshView {
     pub sectors: Vec<SectorRow>,
     /// For view map.
     pub clusters: Vec<ClusterRow>,
+    /// For view gathers, newest first.
+    pub gathers: Vec<GatherRow>,
     /// The whole.
     pub global: GlobalRow,
-    /// Zero.
-    pub reserved: [u8; 8],
     /// Filled in when the payload is encoded.
     pub seal: Seal,
 }
@@ -139,12 +140,46 @@ pub struct SectorRow {
     pub reserved: [u8; 2],
 }
 
-/// The whole (GMAP-03).
+/// One gather that ended (SCATTER-06).
+#[derive(Archive, Serialize, Clone, Debug, Default, PartialEq)]
+#[rkyv(derive(Debug))]
+pub struct GatherRow {
+    /// Target moment minus READY, of those in time: bins, eight to a power of two.
+    pub earliness: Vec<Bin>,
+    /// READY minus target moment, of those READY too late: likewise.
+    pub lateness: Vec<Bin>,
+    /// Why this decision.
+    pub reason: Text,
+    /// Of the message.
+    pub message_id: [u8; 16],
+    /// When it ended, nanoseconds since the Unix epoch.
+    pub ended_ns: u64,
+    /// Time since the GATHER came.
+    pub total_ns: u64,
+    /// The counts.
+    pub counts: Counts,
+    /// Scheduled over targets.
+    pub coverage: f32,
+    /// READY in time over sent.
+    pub on_time: f32,
+    /// Code of [`crate::mesh::Decision`].
+    pub decision: u8,
+    /// Code of [`crate::mesh::Strategy`].
+    pub strategy: u8,
+    /// Code of [`crate::mesh::Verb`].
+    pub verb: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
+}
+
+/// The whole (GMAP-03, CONS-01).
 #[derive(Archive, Serialize, Clone, Copy, Debug, Default, PartialEq)]
 #[rkyv(derive(Debug))]
 pub struct GlobalRow {
     /// Nanoseconds since the Unix epoch.
     pub timestamp_ns: u64,
+    /// When the last gather ended, likewise; 0 where none has.
+    pub last_gather_ns: u64,
     /// Sectors.
     pub sectors: u32,
     /// Clusters.
@@ -161,7 +196,13 @@ pub struct GlobalRow {
     pub mean: f32,
     /// 95th percentile of the score.
     pub p95: f32,
+    /// CONFLICT answers of the last hour.
+    pub conflicts: u32,
+    /// Code of [`crate::mesh::Mode`].
+    pub mode: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
 }
 
 payload!(MeshQuery, ArchivedMeshQuery, Kind::MeshQuery, 1);
-payload!(MeshView, ArchivedMeshView, Kind::MeshView, 1);
+payload!(MeshView, ArchivedMeshView, Kind::MeshView, 2);

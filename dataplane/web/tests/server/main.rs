@@ -1,0 +1,6 @@
+//! The server at a real socket, in front of a node that is played.
+
+mod bounds;
+mod paths;
+mod rig;
+mod streams;
