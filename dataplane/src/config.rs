@@ -89,6 +89,7 @@ fn example(arg: &Arg, help: &str) -> String {
             let known = |text: &&str| choices.iter().any(|choice| choice.get_name() == *text);
             default.filter(known).unwrap_or_else(|| choices[0].get_name())
         }
+        "SHARE" => return default.filter(is_word).unwrap_or("0.5").to_owned(),
         "SIZE" => default.filter(is_word).unwrap_or("64KiB"),
         "TIME" => default.filter(is_word).unwrap_or("10s"),
         "ADDR" => default.filter(is_word).unwrap_or("127.0.0.1:7171"),
