@@ -147,7 +147,6 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     node.standing.set(Phase::Serving);
     let serving = serving(plan, &ready);
     say::out(format!("ready: {serving}"));
-
     let mut line = Line::new();
     let took_over = before.is_some();
     if !line.succeed(plan, before) {
