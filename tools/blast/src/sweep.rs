@@ -1,6 +1,6 @@
 //! Rate against latency: one run for each rate of a list, or a search for the highest rate that
-//! keeps a promise ([`crate::slo`]). Always an open loop: a closed one waits for the node, and hides
-//! what a rate does to those who do not.
+//! keeps a promise ([`crate::slo`]). Always an open loop: a closed one waits for the node, and
+//! hides what a rate does to those who do not.
 
 mod text;
 

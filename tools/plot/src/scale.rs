@@ -51,8 +51,8 @@ impl Scale {
         (self.from, self.to)
     }
 
-    /// Where a number lies, 0 to 1. What lies outside is at the end that it is nearer to; what is no
-    /// number is at the beginning.
+    /// Where a number lies, 0 to 1. What lies outside is at the end that it is nearer to; what is
+    /// no number is at the beginning.
     #[must_use]
     pub fn place(&self, value: f64) -> f64 {
         let share = if self.log {
