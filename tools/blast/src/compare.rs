@@ -143,7 +143,9 @@ pub fn compare(a: &[Named], b: &[Named], plan: Plan) -> Result<Comparison, Strin
     let differences = settings::differences(a, b);
     if !differences.is_empty() && !plan.force {
         let list = differences.join("; ");
-        return Err(format!("these are not runs of one kind: {list}; --force compares them anyway"));
+        return Err(format!(
+            "these are not runs of one kind: {list}; --force compares them anyway"
+        ));
     }
     let rows = rows(a, b, plan);
     let (a, b) = (side(a), side(b));

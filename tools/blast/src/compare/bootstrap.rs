@@ -70,9 +70,8 @@ impl Pool {
                 let left = asked.duration_s - at as f64 * line.slice_s;
                 let seconds = left.min(line.slice_s).max(1e-9);
                 let pairs = slice.latency_ns.pairs().iter();
-                let latency = pairs.map(|(ns, count)| {
-                    (classes[ns], u32::try_from(*count).unwrap_or(u32::MAX))
-                });
+                let latency = pairs
+                    .map(|(ns, count)| (classes[ns], u32::try_from(*count).unwrap_or(u32::MAX)));
                 Stretch { answered: slice.answered, seconds, latency: latency.collect() }
             };
             line.slices.iter().enumerate().map(stretch).collect::<Vec<_>>()
