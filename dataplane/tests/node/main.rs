@@ -3,10 +3,12 @@
 mod bad_input;
 mod codecs;
 mod compress;
+mod console;
 mod cuda;
 mod demo;
 mod handover;
 mod identities;
+mod load;
 mod mesh;
 mod otlp;
 mod python;
@@ -18,4 +20,5 @@ mod state;
 mod supervised;
 mod tls;
 mod why;
+mod web;
 mod workers;

@@ -89,6 +89,8 @@ pub struct Side {
     pub unanswered: f64,
     /// Requests lost or answered wrong, of all runs.
     pub faults: u64,
+    /// Latency by share of the answers of all runs: (share, microseconds), rising.
+    pub curve: Vec<(f64, f64)>,
 }
 
 /// What came of it.
@@ -179,6 +181,7 @@ fn side(runs: &[Named]) -> Side {
         ok,
         unanswered: 1.0 - (ok as f64 / (planned as f64).max(1.0)).min(1.0),
         faults: sum(|report| report.errors + report.lost),
+        curve: Pool::of(runs).curve(),
     }
 }
 

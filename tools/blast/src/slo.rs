@@ -72,6 +72,9 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// What holds where nothing is said of errors.
+    pub const FEW_ERRORS: Self = Self { measure: Measure::Errors, most: 0.001 };
+
     /// Why a measurement does not keep it, or nothing where it does.
     #[must_use]
     pub fn broken_by(&self, latency: &Latency, unanswered: f64) -> Option<String> {

@@ -174,6 +174,8 @@ names! {
     "butterfly_mesh_skips_total" Counter ["reason"]
         "Targets of gathers that got no message, by reason.";
     "butterfly_mesh_spiked_agents" Gauge [] "Agents whose impedance jumped of late.";
+    "butterfly_mesh_standing_agents" Gauge ["standing"]
+        "Agents by how they stand: ready, trusted, busy, unknown or offline.";
     "butterfly_mesh_state_failures_total" Counter [] "Writes of kept state that failed.";
     "butterfly_mesh_state_set_aside_total" Counter [] "Damaged files of kept state set aside.";
     "butterfly_mesh_state_works" Gauge [] "1 while kept state reaches the disk.";

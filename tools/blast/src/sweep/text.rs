@@ -78,7 +78,11 @@ impl Sweep {
             ]);
         }
         let mut text = table(&rows, columns);
-        for line in self.findings() {
+        let bound = self.points.iter().find_map(|point| {
+            let reason = point.client_bound_reason.as_ref()?;
+            Some(format!("from {}/s: {reason}", short(point.rate)))
+        });
+        for line in self.findings().into_iter().chain(bound) {
             text.push('\n');
             text.push_str(&line);
         }
@@ -115,11 +119,6 @@ impl Sweep {
         if let Some(rate) = self.saturation() {
             lines.push(format!("highest rate of which 99% was answered: {}/s", short(rate)));
         }
-        let bound = self.points.iter().find_map(|point| {
-            let reason = point.client_bound_reason.as_ref()?;
-            Some(format!("from {}/s: {reason}", short(point.rate)))
-        });
-        lines.extend(bound);
         lines
     }
 }
