@@ -114,10 +114,8 @@ fn shells_complete_and_every_command_has_a_page() {
         assert!(pages.contains(&format!("{page}.1")), "{page} in {pages:?}");
     }
     assert!(!pages.iter().any(|page| page.contains("prove-state")), "{pages:?}");
-    let lint = Command::new("mandoc")
-        .args(["-T", "lint", "-W", "error"])
-        .args(pages.iter().map(|page| out.join(page)));
-    match { lint }.output() {
+    let pages = pages.iter().map(|page| out.join(page));
+    match Command::new("mandoc").args(["-T", "lint", "-W", "error"]).args(pages).output() {
         Err(_) => eprintln!("not run: mandoc is missing; apt-get install mandoc"),
         Ok(output) => {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout))
