@@ -32,9 +32,7 @@ Exit codes:
 
 const TEMPLATE: &str = "\
 {name} {version}: {about-with-newline}
-{usage-heading} {usage}
-
-{after-help}
+{usage-heading} {usage}{after-help}
 
 Options:
 {options}";
