@@ -23,7 +23,7 @@ fn text(args: &[&str]) -> String {
 
 #[test]
 fn cons_01_bar_01_bar_02_status_tells_of_agents_gathers_and_mode() {
-    let node = Node::start(&["--name", "hall-1"]);
+    let node = Node::start(&["--name", "hall-1", "--http", "off"]);
     let before = status(&node);
     assert_eq!(before["overview"]["bar"]["of"], "workers", "{before}");
     assert_eq!(before["overview"]["mesh"]["last_gather_ms"], 0);
@@ -63,7 +63,7 @@ fn cons_01_bar_01_bar_02_status_tells_of_agents_gathers_and_mode() {
 
 #[test]
 fn cons_01_counters_are_shown_on_demand_and_the_address_may_come_from_the_environment() {
-    let node = Node::start(&[]);
+    let node = Node::start(&["--http", "off"]);
     let addr = node.addr_text();
     let ask = |args: &[&str], language: &str| {
         let output = butterfly()
