@@ -144,6 +144,8 @@ Examples:
   butterfly serve --quic '[::]:7171' --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
   butterfly serve --otlp http://127.0.0.1:4318 --otlp-sample 0.01
   butterfly serve --handover /run/butterfly.handover   # started again, it takes over at once
+  butterfly serve --http 127.0.0.1:7180     # the status page, /metrics, /healthz, /readyz
+  butterfly serve --http 0.0.0.0:7180 --http-open --http-host node-1.example.org
 
 In the file, [identity.ROLE] (client, worker-host, agent, node, operator), [identity.local] for
 whoever proves nothing, and [[identity.peer]] with a name bound what they may do:
@@ -154,10 +156,10 @@ whoever proves nothing, and [[identity.peer]] with a name bound what they may do
   operations = [\"topk\", \"int8\"]
   idle_timeout = \"300s\"
 
-Prints `listening tcp ADDR` (`tls ADDR`, `unix PATH`, `quic ADDR`) for every address and then
-`ready`. SIGTERM or SIGINT drains: new work is refused, work under way is finished. A second signal
-ends at once. SIGHUP reads certificates again, as does a change of their files; no connection is
-dropped for it.
+Prints `listening tcp ADDR` (`tls ADDR`, `unix PATH`, `quic ADDR`, `http http://ADDR/`) for every
+address and then `ready`. SIGTERM or SIGINT drains: new work is refused, work under way is finished.
+A second signal ends at once. SIGHUP reads certificates again, as does a change of their files; no
+connection is dropped for it.
 
 Exit codes: 0 drained, 1 failed while running or drain cut off, 2 could not start";
 

@@ -17,6 +17,7 @@ mod config;
 mod control;
 mod decompress;
 mod demo;
+mod facts;
 mod failure;
 #[cfg(test)]
 mod folder;

@@ -7,6 +7,7 @@ mod standing;
 pub(crate) use standing::{Phase, Standing};
 
 use crate::{
+    health::Board,
     http::HttpPlan,
     mesh::{Asker, node_now},
     shards::Shards,
@@ -18,7 +19,7 @@ use dataplane_core::{
     trace::Rings,
 };
 use life::Pulse;
-use overview::{Check, Overview, Point, Rates, Refusal};
+use overview::{Check, Overview, Point, Rates, Refusal, Worker};
 use std::{
     net::TcpListener,
     sync::{Arc, Mutex, PoisonError},
@@ -42,6 +43,8 @@ pub(crate) struct Seen {
     pub(crate) shards: Shards,
     pub(crate) mesh: Asker,
     pub(crate) standing: Arc<Standing>,
+    /// How its workers are.
+    pub(crate) board: Arc<Board>,
     /// What the shards remember of requests, where they do.
     pub(crate) rings: Option<Arc<Rings>>,
     /// What is shown is shown beyond this host.
@@ -49,8 +52,8 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Starts to show it. To be called on the control thread, whose turning is a part of it, and once
-    /// the cores of shards are left to them.
+    /// Starts to show it. To be called on the control thread, whose turning is a part of it, and
+    /// once the cores of shards are left to them.
     ///
     /// # Errors
     /// The OS's reason.
@@ -111,6 +114,27 @@ fn refusals(rings: Option<&Rings>) -> Vec<Refusal> {
         .collect()
 }
 
+/// Whether some worker can be relied on. One that is busy, slow or short of memory is ill, but no
+/// reason to send work elsewhere: that falls to others, until they are so. One that does not
+/// answer, or wrongly, is.
+fn soundness(workers: &[Worker]) -> Check {
+    let fails = |check: &&Check| {
+        !check.holds && (check.name == "reachable" || check.name.starts_with("canary"))
+    };
+    let mut detail = "a worker answers as it should".to_owned();
+    let up = || workers.iter().filter(|worker| worker.up);
+    let holds =
+        up().next().is_none() || up().any(|worker| !worker.checks.iter().any(|it| fails(&it)));
+    if !holds {
+        let found = up().flat_map(|worker| {
+            let failing = worker.checks.iter().filter(fails);
+            failing.map(move |check| format!("{}: {}", worker.id, check.detail))
+        });
+        detail = found.collect::<Vec<_>>().join("; ");
+    }
+    Check { name: "sound".to_owned(), holds, detail }
+}
+
 /// What the mesh says of itself, as far as it does in time.
 async fn mesh(asker: Asker) -> (Option<Map>, Vec<Ended>) {
     let ask = async {
@@ -137,12 +161,13 @@ impl Node for Shown {
         let rates = self.lately.lock().unwrap_or_else(PoisonError::into_inner).1;
         let (asker, is_open, checks) =
             (self.seen.mesh.clone(), self.seen.is_open, self.readiness());
-        let rings = self.seen.rings.clone();
+        let (rings, board) = (self.seen.rings.clone(), Arc::clone(&self.seen.board));
         Box::pin(async move {
             let (map, gathers) = mesh(asker).await;
             let mut overview =
                 overview::fill::overview(&Metrics::from(&update), map.as_ref(), &gathers);
             overview.now = rates;
+            board.tell(&mut overview.workers);
             overview.recent_refusals = refusals(rings.as_deref());
             overview.node.insecure |= is_open;
             let mut failing = checks.into_iter().filter(|check| !check.holds).peekable();
@@ -168,7 +193,7 @@ impl Node for Shown {
             up => format!("{} up", crate::say::count(up, "worker")),
         };
         let workers = Check { name: "workers".to_owned(), holds: up > 0, detail };
-        vec![self.seen.standing.check(), workers]
+        vec![self.seen.standing.check(), workers, soundness(&self.seen.board.workers())]
     }
 
     fn metrics(&self) -> Series {
@@ -213,5 +238,29 @@ mod tests {
             }
         );
         assert_eq!(rates(&Lately::default()), Rates::default());
+    }
+
+    fn worker(id: &str, failing: &[&str]) -> Worker {
+        let check = |name: &str| Check {
+            name: name.to_owned(),
+            holds: !failing.contains(&name),
+            detail: format!("{name} was looked at"),
+        };
+        let checks = ["reachable", "canary_topk", "latency", "cpu"].map(check).to_vec();
+        let healthy = failing.is_empty();
+        Worker { id: id.to_owned(), up: true, healthy, checks, ..Worker::default() }
+    }
+
+    #[test]
+    fn health_05_a_node_is_unsound_only_where_no_worker_answers_rightly() {
+        assert!(soundness(&[]).holds);
+        let unchecked = Worker { up: true, ..Worker::default() };
+        assert!(soundness(&[unchecked.clone()]).holds);
+        assert!(soundness(&[worker("a", &["cpu", "latency"])]).holds, "busy is not broken");
+        let silent = worker("a", &["reachable", "cpu"]);
+        assert!(soundness(&[silent.clone(), worker("b", &[])]).holds);
+        let both = soundness(&[silent, worker("b", &["canary_topk"])]);
+        assert!(!both.holds);
+        assert_eq!(both.detail, "a: reachable was looked at; b: canary_topk was looked at");
     }
 }
