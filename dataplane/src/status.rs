@@ -100,6 +100,7 @@ pub(crate) fn as_json(metrics: &Metrics, overview: &Overview) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use client::Metric;
 
     fn sample() -> Metrics {
         let metric = |name: &str, labels: &[(&str, &str)], value| Metric {

@@ -10,7 +10,15 @@ use crate::{cli::TopArgs, failure::Failure, reach::Reach, screen::Screen, status
 use app::{Act, App};
 use crossbeam_channel::{Sender, unbounded};
 use feed::Seen;
-use ratatui::{DefaultTerminal, crossterm::event};
+use ratatui::{
+    DefaultTerminal, Terminal, TerminalOptions, Viewport,
+    backend::CrosstermBackend,
+    crossterm::{
+        event, execute,
+        terminal::{Clear, ClearType, size},
+    },
+    layout::Rect,
+};
 use std::{
     env,
     io::IsTerminal as _,
@@ -48,27 +56,28 @@ pub(crate) fn run(args: &TopArgs) -> Result<(), Failure> {
         let tell = tell.clone();
         move |seen| tell.send(Event::Node(Box::new(seen))).is_ok()
     });
-    let mut terminal = ratatui::try_init()
+    ratatui::try_init()
         .map_err(|error| Failure::setup(format!("cannot take over the terminal: {error}")))?;
     keys(tell);
-    let shown = show(&mut terminal, &told, &wants, &reach.to_string());
+    let shown = show(&told, &wants, &reach.to_string());
     ratatui::restore();
     shown.map_err(|error| Failure::run(format!("cannot draw: {error}")))
 }
 
 /// Draws until it is time to go.
 fn show(
-    terminal: &mut DefaultTerminal,
     told: &crossbeam_channel::Receiver<Event>,
     wants: &Sender<feed::Want>,
     addr: &str,
 ) -> std::io::Result<()> {
     let screen = Screen { colour: env::var("NO_COLOR").is_err(), ..Screen::of_output() };
     let mut app = App::new(addr);
+    let mut terminal = canvas()?;
     loop {
         terminal.draw(|frame| draw::draw(frame, &app, screen, now_ms()))?;
         let act = match told.recv_timeout(TICK) {
             Ok(Event::Terminal(event::Event::Key(key))) => app.key(key),
+            Ok(Event::Terminal(event::Event::Resize(..))) => Act::Redraw,
             Ok(Event::Terminal(_)) | Err(crossbeam_channel::RecvTimeoutError::Timeout) => Act::None,
             Ok(Event::Node(seen)) => {
                 app.node(*seen, now_ms());
@@ -82,10 +91,20 @@ fn show(
                 // A feed that has ended has a panic to show.
                 let _ = wants.send(want);
             }
-            Act::Redraw => terminal.clear()?,
+            Act::Redraw => terminal = canvas()?,
             Act::Quit => return Ok(()),
         }
     }
+}
+
+/// An empty screen of the terminal's present size. One that follows the size by itself asks the
+/// terminal where its cursor is, and the thread that reads keys would take the answer.
+fn canvas() -> std::io::Result<DefaultTerminal> {
+    let (width, height) = size()?;
+    execute!(std::io::stdout(), Clear(ClearType::All))?;
+    let viewport = Viewport::Fixed(Rect::new(0, 0, width, height));
+    let backend = CrosstermBackend::new(std::io::stdout());
+    Terminal::with_options(backend, TerminalOptions { viewport })
 }
 
 fn now_ms() -> u64 {

@@ -2,7 +2,7 @@
 
 use crate::{
     glance::{self, ago, bytes, milliseconds, percent, rate, span},
-    say::grouped,
+    say::{count, grouped},
     screen::{Screen, clean, columns, cut, fit, wrap},
 };
 use overview::{Overview, Standing, Worker};
@@ -140,10 +140,10 @@ fn node(seen: &Overview) -> Vec<(&'static str, String)> {
         (
             "node",
             format!(
-                "{} {ready} for {}, {} connections",
+                "{} {ready} for {}, {}",
                 node.version,
                 span(node.uptime_ms),
-                node.connections
+                count(node.connections, "connection")
             ),
         ),
         ("backend", format!("{}: {}", node.backend, node.backend_reason)),

@@ -23,7 +23,7 @@ fn text(args: &[&str]) -> String {
 
 #[test]
 fn cons_01_bar_01_bar_02_status_tells_of_agents_gathers_and_mode() {
-    let node = Node::start(&["--name", "hall-1"]);
+    let node = Node::start(&["--name", "hall-1", "--http", "off"]);
     let before = status(&node);
     assert_eq!(before["overview"]["bar"]["of"], "workers", "{before}");
     assert_eq!(before["overview"]["mesh"]["last_gather_ms"], 0);
@@ -63,7 +63,7 @@ fn cons_01_bar_01_bar_02_status_tells_of_agents_gathers_and_mode() {
 
 #[test]
 fn cons_01_counters_are_shown_on_demand_and_the_address_may_come_from_the_environment() {
-    let node = Node::start(&[]);
+    let node = Node::start(&["--http", "off"]);
     let addr = node.addr_text();
     let ask = |args: &[&str], language: &str| {
         let output = butterfly()
@@ -114,10 +114,8 @@ fn shells_complete_and_every_command_has_a_page() {
         assert!(pages.contains(&format!("{page}.1")), "{page} in {pages:?}");
     }
     assert!(!pages.iter().any(|page| page.contains("prove-state")), "{pages:?}");
-    let lint = Command::new("mandoc")
-        .args(["-T", "lint", "-W", "error"])
-        .args(pages.iter().map(|page| out.join(page)));
-    match { lint }.output() {
+    let pages = pages.iter().map(|page| out.join(page));
+    match Command::new("mandoc").args(["-T", "lint", "-W", "error"]).args(pages).output() {
         Err(_) => eprintln!("not run: mandoc is missing; apt-get install mandoc"),
         Ok(output) => {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout))

@@ -119,7 +119,7 @@ fn top_without_a_terminal_says_what_to_use() {
 
 #[test]
 fn top_leads_from_sectors_to_an_agent_and_gives_the_terminal_back() {
-    let node = Node::start(&["--name", "hall-1"]);
+    let node = Node::start(&["--name", "hall-1", "--http", "off"]);
     let _crowd = Crowd::at(&node, config(&node, 40));
     let Some(mut shown) = Shown::start(&node) else { return };
     for part in [ASIDE, "hall-1", "S00"] {
@@ -137,7 +137,7 @@ fn top_leads_from_sectors_to_an_agent_and_gives_the_terminal_back() {
 
 #[test]
 fn top_says_that_the_node_is_lost_and_a_signal_gives_the_terminal_back() {
-    let node = Node::start(&[]);
+    let node = Node::start(&["--http", "off"]);
     let Some(mut shown) = Shown::start(&node) else { return };
     shown.await_text(0, ASIDE);
     shown.await_text(0, "ready");
