@@ -6,6 +6,7 @@ mod compress;
 mod cuda;
 mod demo;
 mod handover;
+mod health;
 mod identities;
 mod mesh;
 mod python;
