@@ -3,15 +3,19 @@
 mod ca;
 mod codecs;
 mod compress;
+mod console;
 mod keys;
 mod mesh;
+mod usage;
 mod why;
 
 pub(crate) use ca::{CaAction, CaArgs, InitArgs, IssueArgs, RotateArgs, ShowArgs};
 pub(crate) use codecs::{BasisArgs, CalibrateArgs, DecompressArgs};
 pub(crate) use compress::{CompressArgs, Values};
+pub(crate) use console::{CompletionsArgs, ManArgs, Program, StatusArgs, TopArgs};
 pub(crate) use keys::{CountersignArgs, KeyArgs, KeyCommand, SignArgs};
 pub(crate) use mesh::{AgentsArgs, CircuitArgs, FreezeArgs, GatherArgs, MapArgs};
+pub(crate) use usage::{command, parse};
 pub(crate) use why::{RequestId, WhyArgs};
 
 use crate::settings::{Backend, Poll, Settings, WorkerSandbox};
@@ -19,16 +23,9 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use worker::sandbox::{Part, trial::Attempt};
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  it ran and failed; the last line says why
-  2  it could not start: usage, configuration, address in use, missing file, host not suitable
-  3  gather only: the decision is not PROCEED";
-
 /// Zero-copy data plane that compresses logits and hidden states before they touch the wire.
 #[derive(Debug, Parser)]
-#[command(name = "butterfly", version, after_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "butterfly", version, propagate_version = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -83,9 +80,12 @@ pub(crate) enum Command {
     /// Make an authority, issue certificates, renew them, show them
     #[command(after_help = ca::CA)]
     Ca(CaArgs),
-    /// Show a node's counters
-    #[command(after_help = STATUS)]
+    /// Show a node at a glance: its mesh, status bar, rates, workers, what it falls back on
+    #[command(after_help = console::STATUS)]
     Status(StatusArgs),
+    /// The same each second in the terminal, and a way down to each agent
+    #[command(after_help = console::TOP)]
+    Top(TopArgs),
     /// Show what became of a request: what it waited for, where it was computed and why there
     #[command(after_help = why::HELP)]
     Why(WhyArgs),
@@ -95,6 +95,12 @@ pub(crate) enum Command {
     /// Show what this host offers, what will be used, and what to do about the rest
     #[command(after_help = CHECK)]
     Check(CheckArgs),
+    /// Print what makes a shell complete commands
+    #[command(after_help = console::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Write manual pages
+    #[command(after_help = console::MAN)]
+    Man(ManArgs),
     /// The process that computes; started by serve, never by hand
     #[command(hide = true)]
     Worker(WorkerArgs),
@@ -138,6 +144,8 @@ Examples:
   butterfly serve --quic '[::]:7171' --tls-ca ca.pem --tls-cert node.pem --tls-key node.key
   butterfly serve --otlp http://127.0.0.1:4318 --otlp-sample 0.01
   butterfly serve --handover /run/butterfly.handover   # started again, it takes over at once
+  butterfly serve --http 127.0.0.1:7180     # the status page, /metrics, /healthz, /readyz
+  butterfly serve --http 0.0.0.0:7180 --http-open --http-host node-1.example.org
 
 In the file, [identity.ROLE] (client, worker-host, agent, node, operator), [identity.local] for
 whoever proves nothing, and [[identity.peer]] with a name bound what they may do:
@@ -148,10 +156,10 @@ whoever proves nothing, and [[identity.peer]] with a name bound what they may do
   operations = [\"topk\", \"int8\"]
   idle_timeout = \"300s\"
 
-Prints `listening tcp ADDR` (`tls ADDR`, `unix PATH`, `quic ADDR`) for every address and then
-`ready`. SIGTERM or SIGINT drains: new work is refused, work under way is finished. A second signal
-ends at once. SIGHUP reads certificates again, as does a change of their files; no connection is
-dropped for it.
+Prints `listening tcp ADDR` (`tls ADDR`, `unix PATH`, `quic ADDR`, `http http://ADDR/`) for every
+address and then `ready`. SIGTERM or SIGINT drains: new work is refused, work under way is finished.
+A second signal ends at once. SIGHUP reads certificates again, as does a change of their files; no
+connection is dropped for it.
 
 Exit codes: 0 drained, 1 failed while running or drain cut off, 2 could not start";
 
@@ -223,27 +231,6 @@ pub(crate) struct ProveArgs {
     pub(crate) file: PathBuf,
 }
 
-const STATUS: &str = "\
-Examples:
-  butterfly status --addr 127.0.0.1:7171
-  butterfly status --addr unix:///run/butterfly.sock --json
-
-Exit codes: 0 shown, 1 no answer";
-
-/// Arguments of `status`.
-#[derive(Args, Debug)]
-pub(crate) struct StatusArgs {
-    /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
-    #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
-    pub(crate) addr: String,
-    /// Certificates.
-    #[command(flatten)]
-    pub(crate) security: client::SecurityArgs,
-    /// Print one JSON object instead of tables
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 const CONFIG: &str = "\
 Examples:
   butterfly config > butterfly.toml";
@@ -265,15 +252,4 @@ pub(crate) struct CheckArgs {
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
 }

@@ -4,11 +4,11 @@
 use crate::{
     basis,
     certificates::Certificates,
+    facts,
     failure::Failure,
     handover::{self, Door as HandoverDoor, Event as Handover, Inherited},
     health::{self, Board, Bounds, Care},
     host,
-    http::HttpPlan,
     listen::Bound,
     memory,
     mesh::{self, link::Links},
@@ -16,7 +16,6 @@ use crate::{
     otlp,
     plan::Plan,
     quic, say,
-    security::Security,
     settings::Backend,
     signals::Signals,
     supervisor::Supervisor,
@@ -26,12 +25,7 @@ use crate::{
 };
 use dataplane_core::{Identities, NodeStats, Stats, stats::Source};
 use link::{SharedFile, door::Door};
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     sync::{
         mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
@@ -83,13 +77,13 @@ struct Node {
     quic: quic::Listeners,
     certificates: Arc<Certificates>,
     identities: Arc<Identities>,
-    /// Where there are GPUs.
-    _gpus: Option<health::gpu::Look>,
     /// What exports traces, where somebody takes them.
     exporter: Option<otlp::Running>,
     standing: Arc<Standing>,
     web: Option<web::Running>,
     web_counters: Arc<web::Counters>,
+    /// Where there are GPUs.
+    _gpus: Option<health::gpu::Look>,
 }
 
 /// Runs a node until it is told to end.
@@ -140,7 +134,8 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
         }
     };
     let basis_id = basis_id.unwrap_or_else(|| "off".to_owned());
-    node.stats.set_facts(facts(plan, &node, &ready, basis_id));
+    let huge_bytes = node.team.segment.huge_bytes() as u64;
+    node.stats.set_facts(facts::of(plan, &ready, basis_id, huge_bytes));
     let opened = node.open(plan, &bound);
     let shown = if is_alone { Ok(()) } else { node.show(plan, &bound) };
     if let Err(why) = opened.and(shown) {
@@ -299,46 +294,6 @@ fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
     }
 }
 
-/// What the node says of itself beside its counters.
-fn facts(plan: &Plan, node: &Node, ready: &Ready, basis: String) -> Vec<(&'static str, String)> {
-    vec![
-        ("name", plan.mesh.name.clone()),
-        ("started_ms", epoch_ms().to_string()),
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("backend", ready.backend.clone()),
-        ("backend_reason", ready.text.clone()),
-        ("backend_asked", plan.backend.name().to_owned()),
-        ("poll", plan.poll.name().to_owned()),
-        ("worker_sandbox", plan.worker_sandbox.name().to_owned()),
-        ("shards", plan.shards().to_string()),
-        ("workers", plan.workers.to_string()),
-        ("gpus", plan.devices.to_string()),
-        ("max_payload", plan.limits.max_payload.to_string()),
-        ("lm_head", plan.lm_head.as_ref().map_or("off", |_| "on").to_owned()),
-        ("basis", basis),
-        ("security", security(plan).to_owned()),
-        ("trace_records", plan.trace.records.to_string()),
-        ("otlp", plan.trace.otlp.as_ref().map_or_else(|| "off".to_owned(), ToString::to_string)),
-        ("http", plan.http.as_ref().map_or("off", HttpPlan::openness).to_owned()),
-        ("huge_page_bytes", node.team.segment.huge_bytes().to_string()),
-    ]
-}
-
-/// Milliseconds since the Unix epoch; 0 for a clock before it.
-fn epoch_ms() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
-}
-
-/// How this node is secured, in words.
-const fn security(plan: &Plan) -> &'static str {
-    match &plan.security {
-        Security { tls: Some(_), plain_loopback: false, .. } => "TLS 1.3, mutual",
-        Security { tls: Some(_), .. } => "TLS 1.3, mutual; plaintext on loopback",
-        Security { insecure: true, .. } => "plaintext, insecure",
-        Security { .. } => "plaintext, loopback",
-    }
-}
-
 fn doors(count: usize) -> Result<Vec<Arc<Door>>, Failure> {
     (0..count).map(|_| Door::new().map(Arc::new)).collect::<Result<_, _>>().map_err(no_doors)
 }
@@ -463,11 +418,11 @@ impl Node {
             quic: quic::Listeners::default(),
             certificates,
             identities,
-            _gpus: gpus,
             exporter,
             standing: Arc::default(),
             web: None,
             web_counters,
+            _gpus: gpus,
         })
     }
 

@@ -215,8 +215,8 @@ fn quic(address: SocketAddr) -> Result<(Place, Vec<OwnedFd>), String> {
     patiently(attempt).map_err(|error| explain(&Place::Quic(address), error))
 }
 
-/// The socket of the page. Where nobody named an address, what the process before had there will do,
-/// and a free port instead of one that is taken.
+/// The socket of the page. Where nobody named an address, what the process before had there will
+/// do, and a free port instead of one that is taken.
 fn http(plan: &HttpPlan, inherited: &mut Vec<Bearing>) -> Result<(Place, Vec<OwnedFd>), String> {
     let (place, any) = (Place::Http(plan.address), SocketAddr::new(plan.address.ip(), 0));
     let had = claim(&place, inherited)
@@ -310,8 +310,8 @@ impl Bound {
         Ok(Some(copy.into()))
     }
 
-    /// Opens the sockets of shards to peers; copies of them by shard. Each shard has one of each place,
-    /// and each socket at least one shard.
+    /// Opens the sockets of shards to peers; copies of them by shard. Each shard has one of each
+    /// place, and each socket at least one shard.
     ///
     /// # Errors
     /// An address that was taken since it was bound, or too few descriptors.

@@ -11,15 +11,18 @@ mod certificates;
 mod check;
 mod cli;
 mod coded;
+mod completions;
 mod compress;
 mod config;
 mod control;
 mod decompress;
 mod demo;
+mod facts;
 mod failure;
 #[cfg(test)]
 mod folder;
 mod gather;
+mod glance;
 mod handover;
 mod health;
 mod host;
@@ -39,6 +42,7 @@ mod progress;
 mod quic;
 mod reach;
 mod say;
+mod screen;
 mod security;
 mod serve;
 mod settings;
@@ -50,6 +54,7 @@ mod supervisor;
 mod table;
 mod tensors;
 mod threads;
+mod top;
 mod traces;
 mod trust;
 mod units;
@@ -57,15 +62,14 @@ mod weights;
 mod why;
 mod workers;
 
-use clap::Parser;
-use cli::{Cli, Command};
+use cli::Command;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done = match cli::parse() {
         Command::Serve(args) => serve::run(&args),
         Command::Handover(args) => successor::run(&args),
         Command::Compress(args) => compress::run(&args),
@@ -85,6 +89,9 @@ fn main() -> ExitCode {
         Command::Key(args) => trust::run(&args),
         Command::Ca(args) => ca::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(&args),
         Command::Why(args) => why::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Check(args) => match check::run(&args) {

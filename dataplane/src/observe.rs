@@ -19,7 +19,7 @@ use dataplane_core::{
     trace::Rings,
 };
 use life::Pulse;
-use overview::{Check, Overview, Point, Rates, Refusal};
+use overview::{Check, Overview, Point, Rates, Refusal, Worker};
 use std::{
     net::TcpListener,
     sync::{Arc, Mutex, PoisonError},
@@ -43,7 +43,7 @@ pub(crate) struct Seen {
     pub(crate) shards: Shards,
     pub(crate) mesh: Asker,
     pub(crate) standing: Arc<Standing>,
-    /// How its workers are.
+    /// How workers fare.
     pub(crate) board: Arc<Board>,
     /// What the shards remember of requests, where they do.
     pub(crate) rings: Option<Arc<Rings>>,
@@ -52,8 +52,8 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Starts to show it. To be called on the control thread, whose turning is a part of it, and once
-    /// the cores of shards are left to them.
+    /// Starts to show it. To be called on the control thread, whose turning is a part of it, and
+    /// once the cores of shards are left to them.
     ///
     /// # Errors
     /// The OS's reason.
@@ -114,6 +114,38 @@ fn refusals(rings: Option<&Rings>) -> Vec<Refusal> {
         .collect()
 }
 
+/// Puts what was found of workers beside how busy each is.
+fn examine(workers: &mut [Worker], found: Vec<Worker>) {
+    for found in found.into_iter().filter(|found| !found.checks.is_empty()) {
+        if let Some(worker) = workers.iter_mut().find(|worker| worker.id == found.id) {
+            worker.healthy = found.healthy;
+            worker.checks = found.checks;
+            worker.gpu = found.gpu.or_else(|| worker.gpu.take());
+        }
+    }
+}
+
+/// Whether some worker can be relied on. One that is busy, slow or short of memory is ill, but no
+/// reason to send work elsewhere: that falls to others, until they are so. One that does not
+/// answer, or wrongly, is.
+fn soundness(workers: &[Worker]) -> Check {
+    let fails = |check: &&Check| {
+        !check.holds && (check.name == "reachable" || check.name.starts_with("canary"))
+    };
+    let mut detail = "a worker answers as it should".to_owned();
+    let up = || workers.iter().filter(|worker| worker.up);
+    let holds =
+        up().next().is_none() || up().any(|worker| !worker.checks.iter().any(|it| fails(&it)));
+    if !holds {
+        let found = up().flat_map(|worker| {
+            let failing = worker.checks.iter().filter(fails);
+            failing.map(move |check| format!("{}: {}", worker.id, check.detail))
+        });
+        detail = found.collect::<Vec<_>>().join("; ");
+    }
+    Check { name: "sound".to_owned(), holds, detail }
+}
+
 /// What the mesh says of itself, as far as it does in time.
 async fn mesh(asker: Asker) -> (Option<Map>, Vec<Ended>) {
     let ask = async {
@@ -140,13 +172,13 @@ impl Node for Shown {
         let rates = self.lately.lock().unwrap_or_else(PoisonError::into_inner).1;
         let (asker, is_open, checks) =
             (self.seen.mesh.clone(), self.seen.is_open, self.readiness());
-        let (rings, board) = (self.seen.rings.clone(), Arc::clone(&self.seen.board));
+        let (rings, found) = (self.seen.rings.clone(), self.seen.board.workers());
         Box::pin(async move {
             let (map, gathers) = mesh(asker).await;
             let mut overview =
                 overview::fill::overview(&Metrics::from(&update), map.as_ref(), &gathers);
             overview.now = rates;
-            board.tell(&mut overview.workers);
+            examine(&mut overview.workers, found);
             overview.recent_refusals = refusals(rings.as_deref());
             overview.node.insecure |= is_open;
             let mut failing = checks.into_iter().filter(|check| !check.holds).peekable();
@@ -167,17 +199,12 @@ impl Node for Shown {
         // Each shard is told for itself; who serves everywhere serves.
         let up = self.seen.stats.shards().iter().map(|shard| shard.workers_up.get()).min();
         let up = up.unwrap_or(0);
-        let complaint = self.seen.board.complaint();
-        let holds = up > 0 && complaint.is_none();
-        let detail = match (up, complaint) {
-            (0, _) => "no worker answers".to_owned(),
-            (up, None) => format!("{} up", crate::say::count(up, "worker")),
-            (up, Some(why)) => {
-                format!("{} up, none healthy: {why}", crate::say::count(up, "worker"))
-            }
+        let detail = match up {
+            0 => "no worker answers".to_owned(),
+            up => format!("{} up", crate::say::count(up, "worker")),
         };
-        let workers = Check { name: "workers".to_owned(), holds, detail };
-        vec![self.seen.standing.check(), workers]
+        let workers = Check { name: "workers".to_owned(), holds: up > 0, detail };
+        vec![self.seen.standing.check(), workers, soundness(&self.seen.board.workers())]
     }
 
     fn metrics(&self) -> Series {
@@ -201,12 +228,13 @@ mod tests {
 
     #[test]
     fn metr_08_every_source_that_a_node_may_have_is_named() {
-        let sources: [(&str, &dyn Source); 6] = [
+        let sources: [(&str, &dyn Source); 7] = [
             ("workers", &crate::workers::WorkerStats::default()),
             ("board", &Board::new(2)),
             ("driver", &crate::threads::DriverStats::default()),
             ("quic", &dataplane_quic::Counters::default()),
             ("http", &web::Counters::default()),
+            ("traces", &crate::otlp::Counters::default()),
             ("identities", &dataplane_core::Identities::default()),
         ];
         for (source, it) in sources {
@@ -248,5 +276,38 @@ mod tests {
             }
         );
         assert_eq!(rates(&Lately::default()), Rates::default());
+    }
+
+    fn worker(id: &str, failing: &[&str]) -> Worker {
+        let check = |name: &str| Check {
+            name: name.to_owned(),
+            holds: !failing.contains(&name),
+            detail: format!("{name} was looked at"),
+        };
+        let checks = ["reachable", "canary_topk", "latency", "cpu"].map(check).to_vec();
+        let healthy = failing.is_empty();
+        Worker { id: id.to_owned(), up: true, healthy, checks, ..Worker::default() }
+    }
+
+    #[test]
+    fn health_05_a_node_is_unsound_only_where_no_worker_answers_rightly() {
+        assert!(soundness(&[]).holds);
+        let unchecked = Worker { up: true, ..Worker::default() };
+        assert!(soundness(&[unchecked.clone()]).holds);
+        assert!(soundness(&[worker("a", &["cpu", "latency"])]).holds, "busy is not broken");
+        let silent = worker("a", &["reachable", "cpu"]);
+        assert!(soundness(&[silent.clone(), worker("b", &[])]).holds);
+        let both = soundness(&[silent, worker("b", &["canary_topk"])]);
+        assert!(!both.holds);
+        assert_eq!(both.detail, "a: reachable was looked at; b: canary_topk was looked at");
+    }
+
+    #[test]
+    fn health_05_what_was_found_stands_beside_how_busy_a_worker_is() {
+        let busy = |id: &str| Worker { id: id.to_owned(), busy: 0.5, ..Worker::default() };
+        let mut workers = [busy("a"), busy("b")];
+        examine(&mut workers, vec![worker("b", &["cpu"]), worker("c", &[])]);
+        assert_eq!((workers[0].checks.len(), workers[1].checks.len()), (0, 4));
+        assert!(workers[1].busy > 0.0 && !workers[1].healthy);
     }
 }

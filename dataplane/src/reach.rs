@@ -39,16 +39,21 @@ impl Reach {
         &self,
         question: impl FnOnce(&Pool) -> Result<T, ClientError>,
     ) -> Result<T, Failure> {
+        let pool = self.pool(PATIENCE)?;
+        let answer = question(&pool).map_err(Failure::run)?;
+        pool.stats().transport.into_iter().for_each(|transport| self.tell(transport));
+        Ok(answer)
+    }
+
+    /// One connection that comes back by itself, for questions with this patience.
+    pub(crate) fn pool(&self, patience: Duration) -> Result<Pool, Failure> {
         let options = PoolOptions {
-            timeout: PATIENCE,
+            timeout: patience,
             limits: Limits { least: 1, most: 1, ..Limits::DEFAULT },
             security: self.options.security.clone(),
             ..PoolOptions::default()
         };
-        let pool = Pool::new(self.addr.clone(), options).map_err(Failure::setup)?;
-        let answer = question(&pool).map_err(Failure::run)?;
-        pool.stats().transport.into_iter().for_each(|transport| self.tell(transport));
-        Ok(answer)
+        Pool::new(self.addr.clone(), options).map_err(Failure::setup)
     }
 
     fn open(&self, options: Options) -> Result<Client, ClientError> {

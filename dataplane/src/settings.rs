@@ -1,6 +1,8 @@
 //! What a person may set, from flags and from a TOML file: one struct, so that the two can never
 //! drift apart. Nothing is checked or defaulted here; `plan` does that once for both.
 
+mod keys;
+
 use crate::{
     identity::Section,
     units::{Bytes, Span},
@@ -138,8 +140,8 @@ pub(crate) struct Settings {
     /// 127.0.0.1:7180, or a free port where that is taken]
     #[arg(long, value_name = "ADDR", help_heading = "What it shows")]
     pub(crate) http: Option<String>,
-    /// Allow --http beyond loopback: whoever reaches it sees everything it shows, in plaintext; there
-    /// is nothing to change
+    /// Allow --http beyond loopback: whoever reaches it sees everything it shows, in plaintext;
+    /// there is nothing to change
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           require_equals = true, help_heading = "What it shows")]
     pub(crate) http_open: Option<bool>,
@@ -364,7 +366,8 @@ impl Settings {
             format!("cannot read the configuration {}: {error}", path.display())
         })?;
         toml::from_str(&text).map_err(|error| {
-            format!("the configuration {} is malformed: {error}", path.display())
+            let what = keys::explain(&error);
+            format!("the configuration {} is malformed: {what}", path.display())
                 .trim_end()
                 .to_owned()
         })

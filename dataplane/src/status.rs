@@ -1,7 +1,12 @@
-//! `butterfly status`: a node's counters, grouped for people or as JSON for programs.
+//! `butterfly status`: a node at a glance, its counters on demand, or all of it as JSON for
+//! programs.
 
-use crate::{cli::StatusArgs, failure::Failure, reach::Reach, say, table, units::Bytes};
-use client::{Metric, Metrics, Pool};
+mod counters;
+mod summary;
+
+use crate::{cli::StatusArgs, failure::Failure, reach::Reach, say, screen::Screen};
+use client::{ClientError, Gathers, Map as MeshMap, Metrics, Pool};
+use overview::{Overview, fill};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use wire::payload::Number;
@@ -11,13 +16,36 @@ const INFO: &str = "butterfly_info";
 
 /// Runs the command.
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let metrics = Reach::new(&args.addr, &args.security)?.ask(Pool::metrics)?;
+    let (metrics, overview) = Reach::new(&args.addr, &args.security)?.ask(look)?;
     if args.json {
-        say::out(format!("{:#}", as_json(&metrics)));
-    } else {
-        say::out(as_text(&metrics));
+        say::out(format!("{:#}", as_json(&metrics, &overview)));
+        return Ok(());
+    }
+    say::out(summary::as_text(&overview, Screen::of_output()));
+    if args.counters {
+        say::out(format!("\n{}", counters::as_text(&metrics)));
     }
     Ok(())
+}
+
+/// A node's figures, and what there is to see of it. Who may not ask about the mesh, and who asks a
+/// node that speaks of it otherwise, sees what the figures say.
+pub(crate) fn look(node: &Pool) -> Result<(Metrics, Overview), ClientError> {
+    let metrics = node.metrics()?;
+    let map: Option<MeshMap> = allowed(node.map(None))?;
+    let gathers: Option<Gathers> = if map.is_some() { allowed(node.gathers())? } else { None };
+    let rows = gathers.map(|gathers| gathers.rows).unwrap_or_default();
+    let overview = fill::overview(&metrics, map.as_ref(), &rows);
+    Ok((metrics, overview))
+}
+
+/// What a node gave; nothing where it does not give this to this asker.
+pub(crate) fn allowed<T>(answer: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(ClientError::Refused(_) | ClientError::Protocol { .. }) => Ok(None),
+        Err(why) => Err(why),
+    }
 }
 
 /// The node's facts: backend and why, polling, limits.
@@ -33,9 +61,9 @@ fn number(value: Number) -> Value {
     }
 }
 
-/// Counters by name; labelled ones as objects by label value, one in the other where there are
-/// several, the bounds of histograms last.
-pub(crate) fn as_json(metrics: &Metrics) -> Value {
+/// The overview; and counters by name, labelled ones as objects by label value, one in the other
+/// where there are several, the bounds of histograms last.
+pub(crate) fn as_json(metrics: &Metrics, overview: &Overview) -> Value {
     let mut counters = Map::new();
     for metric in metrics.metrics.iter().filter(|metric| metric.name != INFO) {
         let mut labels: Vec<_> = metric.labels.iter().collect();
@@ -65,80 +93,8 @@ pub(crate) fn as_json(metrics: &Metrics) -> Value {
         },
         "share": { "refused": metrics.error_rate, "expired": metrics.timeout_rate },
         "counters": counters,
+        "overview": overview,
     })
-}
-
-/// What a counter's name says without the common prefix and suffix.
-fn title(name: &str) -> String {
-    let name = name.strip_prefix("butterfly_").unwrap_or(name);
-    name.strip_suffix("_total").unwrap_or(name).replace('_', " ")
-}
-
-fn shown(name: &str, value: Number) -> String {
-    match value {
-        Number::Count(bytes) if name.contains("bytes") => Bytes(bytes).to_string(),
-        Number::Count(count) => count.to_string(),
-        Number::Real(real) => format!("{real:.3}"),
-    }
-}
-
-fn head(metrics: &Metrics) -> String {
-    let [p50, p95, p99] = metrics.query_latency_ms;
-    let [received, sent] = metrics.bytes_per_second;
-    let mut text = String::new();
-    for (key, value) in facts(metrics) {
-        text.push_str(&format!("{key}: {value}\n"));
-    }
-    text.push_str(&format!("workers: {} ready", metrics.active_workers));
-    for (id, share) in &metrics.worker_utilization {
-        text.push_str(&format!(", {id} {:.0}% busy", share * 100.0));
-    }
-    text.push_str(&format!(
-        "\nlatency: p50 {p50:.3} ms, p95 {p95:.3} ms, p99 {p99:.3} ms\n\
-         now: {:.0} queries/s, {}/s in, {}/s out\n\n",
-        metrics.queries_per_second,
-        Bytes(received as u64),
-        Bytes(sent as u64),
-    ));
-    text
-}
-
-fn as_text(metrics: &Metrics) -> String {
-    let mut groups: Vec<(&str, Vec<[String; 2]>)> = Vec::new();
-    let mut single = vec![["counter", "value"].map(str::to_owned)];
-    // Buckets are for machines; quantiles stand at the head.
-    let plain = |metric: &&Metric| metric.name != INFO && !metric.labels.contains_key("le");
-    for metric in metrics.metrics.iter().filter(plain) {
-        let value = shown(&metric.name, metric.value);
-        if metric.labels.is_empty() {
-            single.push([title(&metric.name), value]);
-            continue;
-        }
-        let join = |parts: Vec<&String>| {
-            parts.iter().map(|part| part.as_str()).collect::<Vec<_>>().join(", ")
-        };
-        let key = join(metric.labels.keys().collect());
-        let label = join(metric.labels.values().collect());
-        // A reason that never occurred says nothing; JSON has them all.
-        if matches!(metric.value, Number::Count(0)) {
-            continue;
-        }
-        let row = [label, value];
-        match groups.iter_mut().find(|(name, _)| *name == metric.name) {
-            Some((_, rows)) => rows.push(row),
-            None => {
-                let header = [format!("{} by {key}", title(&metric.name)), String::new()];
-                groups.push((&metric.name, vec![header, row]));
-            }
-        }
-    }
-    let mut text = head(metrics);
-    text.push_str(&table::plain(&single));
-    for (_, rows) in groups {
-        text.push_str("\n\n");
-        text.push_str(&table::plain(&rows));
-    }
-    text
 }
 
 #[cfg(test)]
@@ -168,7 +124,8 @@ mod tests {
 
     #[test]
     fn json_has_every_counter_and_the_facts() {
-        let json = as_json(&sample());
+        let metrics = sample();
+        let json = as_json(&metrics, &fill::overview(&metrics, None, &[]));
         assert_eq!(json["counters"]["butterfly_pings_total"], 7);
         assert_eq!(json["counters"]["butterfly_refusals_total"]["bad_k"], 3);
         assert_eq!(json["counters"]["butterfly_refusals_total"]["overloaded"], 0);
@@ -176,12 +133,13 @@ mod tests {
         assert_eq!(json["counters"]["butterfly_x_seconds_bucket"]["topk"]["1"], 5);
         assert_eq!(json["info"]["backend"], "cpu-avx512");
         assert_eq!(json["active_workers"], 2);
+        assert_eq!(json["overview"]["node"]["backend"], "cpu-avx512");
     }
 
     #[test]
     fn text_leaves_out_what_never_happened() {
-        let text = as_text(&sample());
-        assert!(text.contains("bad_k") && text.contains("2 KiB") && text.contains("cpu-avx512"));
+        let text = counters::as_text(&sample());
+        assert!(text.contains("bad_k") && text.contains("2 KiB") && text.contains("pings"));
         assert!(!text.contains("overloaded") && !text.contains("bucket"));
         assert!(text.contains("by check, worker") && text.contains("cpu, worker-0"));
     }

@@ -183,6 +183,7 @@ impl Shard {
         if !self.report(cx, id, message_id, Kind::ErrorReport, code, actual) {
             self.defer(id, message_id, code, actual);
         }
+        self.story_turned_away(cx, id, (message_id, 0), code.into());
         self.hang_up(id, CloseCause::Fault);
     }
 

@@ -177,7 +177,7 @@ impl Shard {
         let refusal = self.refusal(code, header.raw_kind(), over);
         // There is room: `begin` has looked.
         self.send_report(cx, id, header.message_id(), &refusal);
-        self.story_turned_away(cx, id, header, code.into());
+        self.story_turned_away(cx, id, (header.message_id(), header.payload_len()), code.into());
         let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
         conn.refused += 1;
         self.stats.turned_down(conn.who.roles);

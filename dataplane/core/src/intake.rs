@@ -390,7 +390,8 @@ impl Shard {
             ErrorCode::Overloaded => Cause::Shed(Shed::Slots),
             _ => Cause::Plain,
         };
-        self.story_turned_away(cx, id, header, Why { code, cause });
+        let frame = (header.message_id(), header.payload_len());
+        self.story_turned_away(cx, id, frame, Why { code, cause });
         self.skip_payload(id, header)
     }
 

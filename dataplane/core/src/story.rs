@@ -105,8 +105,8 @@ impl Shard {
         for slot in &batch.slots {
             let note = tracer.note(slot.id());
             (note.batch, note.closed_by) = (requests, Some(batch.reason));
-            note.closed = if batch.closed == 0 { now } else { batch.closed };
             if note.lent == 0 {
+                note.closed = if batch.closed == 0 { now } else { batch.closed };
                 note.lent = now;
             }
         }
@@ -209,12 +209,12 @@ impl Shard {
         self.story_stops_at(cx, id, note.begun, record, why);
     }
 
-    /// A frame is refused from its header.
+    /// A frame is refused from its header: its id and length, as far as that has them.
     pub(crate) fn story_turned_away<M: Memory>(
         &mut self,
         cx: &Cx<'_, M>,
         id: ConnId,
-        header: &Header,
+        (message_id, carried): (u64, u32),
         why: Why,
     ) {
         if self.tracer.is_none() {
@@ -225,9 +225,9 @@ impl Shard {
         (conn.trace.begun, conn.trace.waits) = Default::default();
         let since = if since == 0 { cx.now } else { since };
         let record = Record {
-            message_id: header.message_id(),
+            message_id,
             at_ns: epoch_at(cx, since),
-            carried: header.payload_len(),
+            carried,
             waits,
             end: End::Refused,
             ..Record::default()

@@ -86,6 +86,7 @@ impl Shard {
             }
             return;
         }
+        self.story_turned_away(cx, id, (message_id, 0), ErrorCode::PeerTooSlow.into());
         let Some(conn) = self.conns.open_mut(id) else { return };
         conn.parting = true;
         conn.cause = cause;

@@ -16,6 +16,7 @@ mod launch;
 mod machine;
 mod orders;
 mod punctual;
+mod recovery;
 mod suspects;
 mod tree;
 mod trust;

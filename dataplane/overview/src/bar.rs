@@ -80,9 +80,44 @@ impl Bar {
     }
 }
 
+impl Bar {
+    /// So many of `width` cells for each part, in the order of [`Standing::ALL`]: as the shares
+    /// are, but nobody who is there is left without a cell as long as there is room. All are 0
+    /// where nobody is there.
+    #[must_use]
+    pub fn cells(&self, width: usize) -> [usize; 5] {
+        let mut cells = [0; 5];
+        let present: Vec<&Part> = self.parts.iter().filter(|part| part.count > 0).collect();
+        let spare = width.saturating_sub(present.len());
+        for part in present.iter().take(width) {
+            cells[part.standing as usize] = 1 + spare * part.permille as usize / 1_000;
+        }
+        // What rounding down leaves goes to the largest part.
+        let rest = width.saturating_sub(cells.iter().sum());
+        if let Some(largest) = present.iter().max_by_key(|part| part.count) {
+            cells[largest.standing as usize] += rest;
+        }
+        cells
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bar_01_cells_fill_the_width_and_show_everybody() {
+        let cells = |counts, width| Bar::new("agents", counts).cells(width);
+        assert_eq!(cells([0; 5], 40), [0; 5]);
+        assert_eq!(Bar::default().cells(40), [0; 5]);
+        assert_eq!(cells([30_000, 1, 0, 0, 0], 10), [9, 1, 0, 0, 0]);
+        assert_eq!(cells([1; 5], 3), [1, 1, 1, 0, 0], "no room for all");
+        for width in 5..80 {
+            let cells = cells([9_999, 1, 20_000, 1, 3_000], width);
+            assert_eq!(cells.iter().sum::<usize>(), width);
+            assert!(cells.iter().all(|n| *n > 0), "{cells:?}");
+        }
+    }
 
     fn shares(counts: [u64; 5]) -> Vec<u32> {
         Bar::new("agents", counts).parts.iter().map(|part| part.permille).collect()

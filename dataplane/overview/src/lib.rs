@@ -191,7 +191,7 @@ pub struct Mesh {
     /// When the last gather ended; 0 for never.
     pub last_gather_ms: u64,
     /// Shares of the last hour by indicator (`success`, `window_hit`, `accuracy`, `conflict`,
-    /// `availability`); those without a case are left out.
+    /// `availability`, `recovery`); those without a case are left out.
     pub kpi: BTreeMap<String, f64>,
     /// 95th percentile of the last hundred gathers, milliseconds.
     pub cascade_p95_ms: f64,

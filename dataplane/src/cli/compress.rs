@@ -84,7 +84,7 @@ impl ValueEnum for Codec {
 #[derive(Args, Debug)]
 pub(crate) struct CompressArgs {
     /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
-    #[arg(long)]
+    #[arg(long, env = "BUTTERFLY_ADDR", default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
     /// Certificates.
     #[command(flatten)]

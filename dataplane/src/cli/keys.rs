@@ -68,7 +68,7 @@ pub(crate) struct CountersignArgs {
     /// What --save wrote
     pub(crate) file: PathBuf,
     /// The node: HOST:PORT or unix:///PATH
-    #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
+    #[arg(long, env = "BUTTERFLY_ADDR", default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
     /// The second operator's key
     #[arg(long, value_name = "FILE", required = true)]

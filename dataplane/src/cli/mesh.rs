@@ -21,7 +21,7 @@ Exit codes: 0 the decision is PROCEED, 3 it is another one, 1 failed on the way,
 #[derive(Args, Debug)]
 pub(crate) struct GatherArgs {
     /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
-    #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
+    #[arg(long, env = "BUTTERFLY_ADDR", default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
     /// Certificates.
     #[command(flatten)]
@@ -85,7 +85,7 @@ Exit codes: 0 shown, 1 no answer, 2 bad arguments";
 #[derive(Args, Debug)]
 pub(crate) struct AgentsArgs {
     /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
-    #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
+    #[arg(long, env = "BUTTERFLY_ADDR", default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
     /// Certificates.
     #[command(flatten)]
@@ -119,7 +119,7 @@ Exit codes: 0 shown, 1 no answer, 2 bad arguments";
 #[derive(Args, Debug)]
 pub(crate) struct MapArgs {
     /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
-    #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
+    #[arg(long, env = "BUTTERFLY_ADDR", default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
     /// Certificates.
     #[command(flatten)]
@@ -153,7 +153,7 @@ pub(crate) struct CircuitArgs {
     #[arg(value_parser = action)]
     pub(crate) action: CircuitAction,
     /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
-    #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
+    #[arg(long, env = "BUTTERFLY_ADDR", default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
     /// Certificates.
     #[command(flatten)]
@@ -185,7 +185,7 @@ Exit codes: 0 it holds, 1 failed, 2 bad arguments";
 #[derive(Args, Debug)]
 pub(crate) struct FreezeArgs {
     /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
-    #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
+    #[arg(long, env = "BUTTERFLY_ADDR", default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
     /// Certificates.
     #[command(flatten)]

@@ -94,7 +94,7 @@ pub(crate) struct WhyArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) sender: Option<String>,
     /// The node: HOST:PORT, tls://HOST:PORT, quic://HOST:PORT or unix:///PATH
-    #[arg(long, default_value = crate::plan::DEFAULT_LISTEN)]
+    #[arg(long, env = "BUTTERFLY_ADDR", default_value = crate::plan::DEFAULT_LISTEN)]
     pub(crate) addr: String,
     /// Certificates.
     #[command(flatten)]

@@ -10,8 +10,18 @@ use std::{
 };
 
 /// Enough for the acts, small enough to be there at once.
-const FLAGS: [&str; 8] =
-    ["--listen", "127.0.0.1:0", "--shards", "1", "--bulk-slots", "32", "--small-slots", "1024"];
+const FLAGS: [&str; 10] = [
+    "--listen",
+    "127.0.0.1:0",
+    "--http",
+    "off",
+    "--shards",
+    "1",
+    "--bulk-slots",
+    "32",
+    "--small-slots",
+    "1024",
+];
 
 /// A running node. Dropped without [`Node::end`], it is killed.
 #[derive(Debug)]

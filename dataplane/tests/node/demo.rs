@@ -98,9 +98,9 @@ fn metr_status_shows_counters_for_people_and_programs() {
     assert_eq!(report["active_workers"], 1);
     assert_eq!(report["info"]["poll"], "frugal");
     assert_eq!(report["counters"]["butterfly_refusals_total"]["bad_k"], 0);
-    let text = run(&["status", "--addr", &addr]);
+    let text = run(&["status", "--addr", &addr, "--counters"]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    assert!(text.contains("pings") && text.contains("workers: 1 ready"), "{text}");
+    assert!(text.contains("pings") && text.contains("worker-0"), "{text}");
     let absent = run(&["status", "--addr", "127.0.0.1:1"]);
     assert_eq!(absent.status.code(), Some(1));
     assert!(words(&absent).contains("butterfly serve"), "{}", words(&absent));

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
@@ -95,6 +96,8 @@ pub(crate) struct Node {
     errors: Receiver<String>,
     /// `tcp ADDR` and `unix PATH`, in the order of the flags.
     pub(crate) places: Vec<String>,
+    /// Where its page is, as `127.0.0.1:7180`.
+    pub(crate) page: Option<SocketAddr>,
     /// Everything it printed before it was ready.
     pub(crate) preface: Vec<String>,
 }
@@ -140,13 +143,16 @@ impl Node {
             .expect("the binary runs");
         let out = lines(child.stdout.take().expect("piped"));
         let errors = lines(child.stderr.take().expect("piped"));
-        let mut node = Self { child, out, errors, places: Vec::new(), preface: Vec::new() };
+        let (places, preface) = (Vec::new(), Vec::new());
+        let mut node = Self { child, out, errors, places, page: None, preface };
         loop {
             let Ok(line) = node.out.recv_timeout(PATIENCE) else {
                 let said: Vec<String> = node.errors.try_iter().collect();
                 panic!("the node did not become ready: {said:?}, before: {:?}", node.preface);
             };
-            if let Some(place) = line.strip_prefix("listening ") {
+            if let Some(page) = line.strip_prefix("listening http http://") {
+                node.page = page.strip_suffix('/').and_then(|page| page.parse().ok());
+            } else if let Some(place) = line.strip_prefix("listening ") {
                 node.places.push(place.to_owned());
             }
             let ready = line.starts_with("ready");

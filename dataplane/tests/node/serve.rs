@@ -84,7 +84,8 @@ fn configuration_is_checked_before_anything_is_opened() {
     let path = folder.file("node.toml");
     let path_text = path.to_str().expect("text");
     for (file, expected) in [
-        ("sharts = 1", "sharts"),
+        ("sharts = 1", "did you mean `shards`?"),
+        ("http = \"off\"\nhttp_open = true", "http_open = true: nothing is shown"),
         ("shards = \"two\"", "shards"),
         ("shards = 0", "shards = 0"),
         ("batch_wait = 10", "10ms"),

@@ -21,7 +21,8 @@ use server::Server;
 use std::{env, fs, path::PathBuf, sync::Arc};
 
 /// Width and height of each window.
-const SIZES: [(u32, u32); 4] = [(360, 740), (1_280, 800), (1_920, 1_080), (3_840, 2_160)];
+const SIZES: [(u32, u32); 5] =
+    [(360, 740), (800, 1_200), (1_280, 800), (1_920, 1_080), (3_840, 2_160)];
 
 fn main() -> Result<(), String> {
     let Arguments { out, address, width: only } = arguments()?;

@@ -70,5 +70,8 @@ function plain(text) {
   return shown.length > TEXT_MAX ? `${shown.slice(0, TEXT_MAX)}\u2026` : shown;
 }
 
+// What a table of ours says of a name of theirs, which may be any: `constructor` too.
+const known = (table, name) => (Object.hasOwn(table, name) ? table[name] : undefined);
+
 // A label of a metric as words: `worker_idle` is "worker idle".
 const words = label => plain(label).replaceAll('_', ' ');

@@ -114,7 +114,19 @@ function columns(arrivals) {
   const first = Math.min(row(low), -1);
   const bins = [];
   for (let at = first; at <= Math.max(row(high), 0); at += 1) bins.push({ row: at, from: at * width, to: (at + 1) * width, many: 0 });
-  for (const [edge, many] of points) bins[Math.min(bins.length - 1, Math.max(0, row(edge) - first))].many += many;
+  const at = edge => Math.min(bins.length - 1, Math.max(0, row(edge) - first));
+  points.forEach(([edge, many], index) => {
+    // What is counted lies below its edge: above the edge before it, and within an eighth of its
+    // distance from the moment. It is spread evenly over the bars there.
+    const from = Math.max(points[index - 1]?.[0] ?? -Infinity, edge - Math.abs(edge) / 8);
+    const highest = at(edge);
+    const lowest = Math.min(at(from + width * 1e-6), highest);
+    for (let bar = lowest; bar <= highest; bar += 1) {
+      const start = bar === lowest ? from : bins[bar].from;
+      const end = bar === highest ? edge : bins[bar].to;
+      bins[bar].many += lowest === highest ? many : (many * (end - start)) / (edge - from);
+    }
+  });
   return bins;
 }
 

@@ -164,7 +164,7 @@ function batches({ node, batches: all }) {
     ['Mean size', [digits(number(all.mean_size)), ''], 'Requests in a batch, on average.'],
   ]);
   levels($('batches'), by.map(([reason, many]) => ({
-    key: reason, name: words(reason), tip: REASONS[reason], share: many / total, text: `${joined(count(many))} \u00b7 ${percent(many / total)}`,
+    key: reason, name: words(reason), tip: known(REASONS, reason), share: many / total, text: `${joined(count(many))} \u00b7 ${percent(many / total)}`,
   })));
   teach('batches-empty', total === 0, 'No request has come yet. To send some:', `blast run --addr ${address(node)} --op echo --rate 2000`);
 }
@@ -183,10 +183,10 @@ function mesh({ node, mesh: all, at_ms }) {
     ['Gathers p95', millis(all.cascade_p95_ms), 'How long 95% of the last hundred gathers took, at most.'],
     ['Last gather', all.last_gather_ms > 0 ? [lasting(at_ms - all.last_gather_ms), 'ago'] : ['never', '']],
   ]);
-  const known = Object.keys(KPIS);
-  const kpi = Object.entries(all.kpi).sort(([a], [b]) => known.indexOf(a) - known.indexOf(b));
+  const order = Object.keys(KPIS);
+  const kpi = Object.entries(all.kpi).sort(([a], [b]) => order.indexOf(a) - order.indexOf(b));
   levels($('kpi'), kpi.map(([key, value]) => {
-    const [name, tip] = KPIS[key] ?? [words(key), undefined];
+    const [name, tip] = known(KPIS, key) ?? [words(key)];
     return { key, name, tip, share: value, as: key === 'conflict' ? 'worse' : 'level', text: percent(value) };
   }));
   const states = Object.entries(all.by_state);
@@ -220,7 +220,7 @@ function copies({ copies: all }) {
   const items = Object.entries(all).filter(([, copy]) => copy.count > 0);
   rows($('copies'), items, ([stage]) => stage, ([stage, copy]) => [
     cell => {
-      if (!cell.firstChild) cell.append(term(words(stage), STAGES[stage]));
+      if (!cell.firstChild) cell.append(term(words(stage), known(STAGES, stage)));
     },
     whole(copy.count), joined(bytes(copy.bytes))], LABELS_MAX);
   show($('copies'), items.length > 0);

@@ -1,5 +1,6 @@
-//! Which names this server answers to. A page of a stranger can make its own name lead to a loopback
-//! address and then read what is there as its own; it cannot make the browser say another name.
+//! Which names this server answers to. A page of a stranger can make its own name lead to a
+//! loopback address and then read what is there as its own; it cannot make the browser say another
+//! name.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -27,8 +28,8 @@ impl Hosts {
         Self(names)
     }
 
-    /// True where a `Host` header says an address, `localhost` or a known name, each with or without
-    /// a port.
+    /// True where a `Host` header says an address, `localhost` or a known name, each with or
+    /// without a port.
     #[must_use]
     pub fn allow(&self, said: &str) -> bool {
         if let Some(rest) = said.strip_prefix('[') {

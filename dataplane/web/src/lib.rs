@@ -1,9 +1,9 @@
 //! What a node shows over HTTP: the status page, metrics for Prometheus, whether it lives and is
 //! ready, an overview as JSON and as a stream of events. Read-only.
 //!
-//! One thread serves it ([`start`]), apart from shards and control thread. It knows the node only as
-//! a [`Node`]; each answer is rendered once for all who ask within a moment, and nothing is rendered
-//! that nobody asks for. Every bound is in [`Limits`].
+//! One thread serves it ([`start`]), apart from shards and control thread. It knows the node only
+//! as a [`Node`]; each answer is rendered once for all who ask within a moment, and nothing is
+//! rendered that nobody asks for. Every bound is in [`Limits`].
 #![forbid(unsafe_code)]
 
 mod answer;

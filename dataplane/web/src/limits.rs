@@ -29,6 +29,8 @@ pub struct Limits {
     pub overview_age: Duration,
     /// Points of the past.
     pub points: usize,
+    /// At the end, how long a connection that was just accepted has to ask.
+    pub grace: Duration,
     /// Longest that answers under way are waited for at the end.
     pub farewell: Duration,
 }
@@ -48,6 +50,7 @@ impl Default for Limits {
             metrics_age: Duration::from_millis(250),
             overview_age: Duration::from_millis(900),
             points: 600,
+            grace: Duration::from_millis(50),
             farewell: Duration::from_millis(500),
         }
     }

@@ -160,9 +160,13 @@ async fn serve(
         .max_buf_size(limits.head_bytes)
         .max_headers(limits.head_lines);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), answer));
+    let left = async {
+        let _ = leaving.wait_for(|leaving| *leaving).await;
+        sleep(limits.grace).await;
+    };
     tokio::select! {
         done = connection.as_mut() => return done,
-        _ = leaving.wait_for(|leaving| *leaving) => connection.as_mut().graceful_shutdown(),
+        () = left => connection.as_mut().graceful_shutdown(),
     }
     connection.await
 }

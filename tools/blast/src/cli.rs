@@ -1,17 +1,44 @@
 //! The command line.
 
+mod after;
+mod out;
+mod sweep;
+
+pub use after::{CompareArgs, ReportArgs};
+pub use out::OutArgs;
+pub use sweep::SweepArgs;
+
 use crate::agents::AgentsArgs;
 use crate::config::{BlastError, Config, Op, Pace, TensorRef};
 use crate::overload::Plan;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use client::Addr;
 use dataplane_uring::Policy;
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 use wire::{Dtype, Operation, Priority};
+
+const ORDER: &str = "\
+In this order:
+  1. Does it work, and how long does a request take?
+       blast run --addr 127.0.0.1:7171 --op ping
+       blast run --addr 127.0.0.1:7171 --op topk --rate 500 --html run.html
+  2. What does more load cost?
+       blast sweep --addr 127.0.0.1:7171 --op topk --connections 8 --html sweep.html
+  3. How much load may it get, if 99% of the requests shall take 5 ms at most?
+       blast sweep --addr 127.0.0.1:7171 --op topk --connections 8 --slo p99=5ms
+  4. Did a change make it slower?
+       blast run --addr 127.0.0.1:7171 --op topk --rate 500 --json before.json
+       blast run --addr 127.0.0.1:7171 --op topk --rate 500 --json after.json
+       blast compare before.json after.json --tolerance 5%
+
+Every report is kept as JSON with --json FILE and becomes a page with --html FILE, now or later
+(blast report FILE.json --html page.html). A page is one file: it fetches nothing and runs nothing.
+
+Exit status: 0 well, 1 it ran and something was wrong or worse, 2 wrong usage or no connection.";
 
 /// Load for a Butterfly node: planned, checked and counted.
 #[derive(Debug, Parser)]
-#[command(name = "blast", version, arg_required_else_help = true)]
+#[command(name = "blast", version, arg_required_else_help = true, after_help = ORDER)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -23,6 +50,13 @@ pub struct Cli {
 pub enum Command {
     /// Send requests to a node, check every reply, and report rates and latencies.
     Run(Box<RunArgs>),
+    /// Run at one rate after another: what latency does load cost? Or, with --slo, search for the
+    /// highest rate that keeps a bound.
+    Sweep(Box<SweepArgs>),
+    /// Compare two runs, or several of each: what is faster or slower, and how sure is that?
+    Compare(CompareArgs),
+    /// Show a report that was kept as JSON, or make a page of it.
+    Report(ReportArgs),
     /// Find out how much a node can do, then offer it parts and multiples of that, and report what
     /// is answered, what is refused, and how soon.
     Overload(Box<OverloadArgs>),
@@ -39,6 +73,8 @@ Examples:
   Top-100 of real logits, 2,000 rows a second, over a Unix socket:
     blast run --addr unix:///run/butterfly.sock --op topk --k 100 --rate 2000 \\
       --tensor wire/samples/logits.safetensors:head.f32 --connections 8
+  As a page, and as JSON to compare with later:
+    blast run --addr 127.0.0.1:7171 --op ping --html run.html --json run.json
   As JSON, to standard output:
     blast run --addr 127.0.0.1:7171 --op echo --size 524288 --closed --depth 4 --json -
 
@@ -155,9 +191,9 @@ pub struct LoadArgs {
     /// What a thread does while nothing happens
     #[arg(long, value_enum, default_value_t = PollArg::Balanced)]
     pub poll: PollArg,
-    /// Write the report as JSON to a file, or to standard output for -
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// Where the report goes.
+    #[command(flatten)]
+    pub out: OutArgs,
     /// Show no progress
     #[arg(long)]
     pub quiet: bool,
@@ -295,6 +331,18 @@ fn priority(text: &str) -> Result<Priority, String> {
     })
 }
 
+/// Reads `5%` or `0.05`.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number, 0.01),
+        None => (text, 1.0),
+    };
+    let share = number.trim().parse::<f64>().ok().map(|share| share * unit);
+    share
+        .filter(|share| (0.0..=10.0).contains(share))
+        .ok_or_else(|| format!("`{text}` is no share: write 5% or 0.05"))
+}
+
 /// Reads `10s`, `500ms`, `0.5s`, `2m`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -323,7 +371,7 @@ mod tests {
         let words = ["blast", "run"].into_iter().chain(line.split_whitespace());
         Cli::try_parse_from(words).map(|cli| match cli.command {
             Command::Run(args) => *args,
-            Command::Overload(_) | Command::Agents(_) => panic!("another command"),
+            other => panic!("{other:?}"),
         })
     }
 
@@ -352,7 +400,7 @@ mod tests {
         assert_eq!(config.priority, Priority::High);
         assert_eq!(config.poll, Policy::Frugal);
         assert_eq!(config.tensor, "f.st:x".parse().ok());
-        assert_eq!(args.load.json, Some("-".into()));
+        assert_eq!(args.load.out.json, Some("-".into()));
     }
 
     #[test]

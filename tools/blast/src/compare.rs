@@ -89,6 +89,8 @@ pub struct Side {
     pub unanswered: f64,
     /// Requests lost or answered wrong, of all runs.
     pub faults: u64,
+    /// Latency by share of the answers of all runs: (share, microseconds), rising.
+    pub curve: Vec<(f64, f64)>,
 }
 
 /// What came of it.
@@ -143,7 +145,9 @@ pub fn compare(a: &[Named], b: &[Named], plan: Plan) -> Result<Comparison, Strin
     let differences = settings::differences(a, b);
     if !differences.is_empty() && !plan.force {
         let list = differences.join("; ");
-        return Err(format!("these are not runs of one kind: {list}; --force compares them anyway"));
+        return Err(format!(
+            "these are not runs of one kind: {list}; --force compares them anyway"
+        ));
     }
     let rows = rows(a, b, plan);
     let (a, b) = (side(a), side(b));
@@ -177,6 +181,7 @@ fn side(runs: &[Named]) -> Side {
         ok,
         unanswered: 1.0 - (ok as f64 / (planned as f64).max(1.0)).min(1.0),
         faults: sum(|report| report.errors + report.lost),
+        curve: Pool::of(runs).curve(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Reports as files: one JSON document for each kind, with a schema number, so that a page or a
 //! comparison can be made later, and of runs that were made elsewhere.
 
-use crate::{agents, compare::Comparison, origin::Origin, overload::Overload, report::Run, sweep::Sweep};
+use crate::{
+    agents, compare::Comparison, origin::Origin, overload::Overload, report::Run, sweep::Sweep,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{fs, io::Read, path::Path};

@@ -15,6 +15,7 @@ pub mod config;
 pub mod conn;
 mod connect;
 pub mod document;
+pub mod html;
 pub mod load;
 pub mod origin;
 pub mod outbox;

@@ -35,13 +35,17 @@ pub struct Host {
     pub memory_bytes: u64,
 }
 
+/// Said of a program that was built without optimisation in mind: it is slow, and so may be what it
+/// measures.
+pub const DEBUG: &str = if cfg!(debug_assertions) { " (debug build)" } else { "" };
+
 impl Origin {
     /// Now, here.
     #[must_use]
     pub fn here() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            blast: env!("CARGO_PKG_VERSION").to_owned(),
+            blast: format!("{}{}", env!("CARGO_PKG_VERSION"), DEBUG),
             started_ms: u64::try_from(since.as_millis()).unwrap_or(0),
             command: Vec::new(),
             host: Host::here(),

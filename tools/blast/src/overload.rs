@@ -158,8 +158,18 @@ impl Overload {
     #[must_use]
     pub fn text(&self, columns: u16) -> String {
         let head = [
-            "factor", "offered/s", "goodput/s", "of capacity", "p50 us", "p99 us", "refused",
-            "p50 us", "p99 us", "unsent", "lost", "errors",
+            "factor",
+            "offered/s",
+            "goodput/s",
+            "of capacity",
+            "p50 us",
+            "p99 us",
+            "refused",
+            "p50 us",
+            "p99 us",
+            "unsent",
+            "lost",
+            "errors",
         ];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
         let us = |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |us| format!("{us:.0}"));

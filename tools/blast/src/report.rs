@@ -139,8 +139,7 @@ pub struct Asked {
 impl Asked {
     /// What was asked for, with requests of so many bytes, of which so many differ.
     fn of(config: &Config, (request_bytes, distinct): (usize, usize)) -> Self {
-        let picks =
-            matches!(config.op, Op::Work(wire::Operation::TopK | wire::Operation::LmHead));
+        let picks = matches!(config.op, Op::Work(wire::Operation::TopK | wire::Operation::LmHead));
         Self {
             addr: config.addr.to_string(),
             op: config.op.name().to_owned(),
@@ -322,9 +321,8 @@ impl Report {
             Some(rate) => format!("open loop, {}/s planned", number(rate)),
             None => "closed loop".to_owned(),
         };
-        let load = format!(
-            "{op}, {request_bytes} B, {connections} x {depth}, {threads} threads, {pace}"
-        );
+        let load =
+            format!("{op}, {request_bytes} B, {connections} x {depth}, {threads} threads, {pace}");
         let per_second = |bytes: u64| number(bytes as f64 / self.duration_s.max(1e-9));
         let (out, back) = (per_second(self.bytes_out), per_second(self.bytes_in));
         [

@@ -72,6 +72,9 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// What holds where nothing is said of errors.
+    pub const FEW_ERRORS: Self = Self { measure: Measure::Errors, most: 0.001 };
+
     /// Why a measurement does not keep it, or nothing where it does.
     #[must_use]
     pub fn broken_by(&self, latency: &Latency, unanswered: f64) -> Option<String> {
@@ -297,10 +300,20 @@ mod tests {
         for (text, measure, most) in cases {
             assert_eq!(text.parse(), Ok(Bound { measure, most }), "{text}");
         }
-        for bad in
-            ["", "p99", "p98=1ms", "p99=5", "p99=0ms", "p99=-1ms", "p99=NaNms", "errors=5ms",
-             "errors=100%", "errors=-1%", "p99=2h", "p999=inf s"]
-        {
+        for bad in [
+            "",
+            "p99",
+            "p98=1ms",
+            "p99=5",
+            "p99=0ms",
+            "p99=-1ms",
+            "p99=NaNms",
+            "errors=5ms",
+            "errors=100%",
+            "errors=-1%",
+            "p99=2h",
+            "p999=inf s",
+        ] {
             let fault = bad.parse::<Bound>().expect_err(bad);
             assert!(fault.contains(bad), "{fault}");
         }
@@ -328,9 +341,8 @@ mod tests {
     fn what_held_by_luck_is_given_up() {
         // Truly 2,000 a second; 2,500 holds the first time.
         let mut lucky = true;
-        let (tries, end) = seek(LIMITS, |rate| {
-            rate <= 2_000.0 || (rate < 2_900.0 && std::mem::take(&mut lucky))
-        });
+        let (tries, end) =
+            seek(LIMITS, |rate| rate <= 2_000.0 || (rate < 2_900.0 && std::mem::take(&mut lucky)));
         let End::Found(rate) = end else { panic!("{end:?}") };
         assert!((1_900.0..=2_000.0).contains(&rate), "{rate}: {tries:?}");
         assert!(tries.iter().any(|(rate, held)| *held && *rate > 2_000.0), "{tries:?}");

@@ -342,9 +342,8 @@ fn seek(
             Next::Done(end) => break end,
         };
         let mut point = bench(rate, found)?;
-        let broken = bounds
-            .iter()
-            .find_map(|bound| bound.broken_by(&point.latency_us, point.unanswered()));
+        let broken =
+            bounds.iter().find_map(|bound| bound.broken_by(&point.latency_us, point.unanswered()));
         search.record(rate, broken.is_none());
         point.broke = broken;
         point.why = match why {

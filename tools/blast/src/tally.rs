@@ -179,7 +179,8 @@ impl Tally {
     /// Faults by kind, those that came.
     #[must_use]
     pub fn fault_kinds(&self) -> BTreeMap<String, u64> {
-        let named = Fault::ALL.iter().map(|fault| (fault.name().to_owned(), self.faults[*fault as usize]));
+        let named =
+            Fault::ALL.iter().map(|fault| (fault.name().to_owned(), self.faults[*fault as usize]));
         named.filter(|(_, count)| *count > 0).collect()
     }
 

@@ -198,8 +198,7 @@ impl Counts {
 
 impl Serialize for Counts {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let pairs: Vec<String> =
-            self.0.iter().map(|(ns, count)| format!("{ns}x{count}")).collect();
+        let pairs: Vec<String> = self.0.iter().map(|(ns, count)| format!("{ns}x{count}")).collect();
         to.serialize_str(&pairs.join(" "))
     }
 }
@@ -257,7 +256,9 @@ mod tests {
 
     #[test]
     fn counts_that_cannot_be_are_refused() {
-        for bad in ["5", "5x", "x5", "5x-1", "5x1 5x1", "9x1 8x1", "1x4294967296", "8000000000000x1"] {
+        for bad in
+            ["5", "5x", "x5", "5x-1", "5x1 5x1", "9x1 8x1", "1x4294967296", "8000000000000x1"]
+        {
             assert!(Counts::read(bad).is_err(), "{bad}");
         }
         let many: Vec<String> = (0..=READ_MAX).map(|ns| format!("{ns}x1")).collect();

@@ -135,6 +135,7 @@ fn the_json_keys_are_these() {
         "batch_mean",
         "batches",
         "reclaimed",
+        "facts",
     ];
     server.sort_unstable();
     assert_eq!(keys(&json["server"]), server);

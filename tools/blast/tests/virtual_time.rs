@@ -171,7 +171,7 @@ fn strangers_duplicates_and_corruption_are_errors() {
     });
     let kinds = tally.fault_kinds();
     assert_eq!(
-        kinds.keys().copied().collect::<Vec<_>>(),
+        kinds.keys().cloned().collect::<Vec<_>>(),
         ["checksum", "duplicate_id", "kind", "unknown_id"]
     );
     assert!(kinds.values().all(|count| *count == 10), "{kinds:?}");

@@ -20,6 +20,7 @@ body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sa
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .25rem; }
 h2 { font-size: 1.1rem; margin: 2.25rem 0 .5rem; }
 p, figcaption, caption { color: var(--soft); overflow-wrap: anywhere; margin: .4rem 0; }
+.lead { color: var(--ink); font-size: 1.05rem; }
 figure { margin: .75rem 0; } caption { text-align: left; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .6rem;
   margin: 1.25rem 0; padding: 0; list-style: none; }
@@ -33,9 +34,10 @@ figure { margin: .75rem 0; } caption { text-align: left; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--rule); }
+td { white-space: nowrap; }
 th:first-child, td:first-child, .words th, .words td { text-align: left; }
-.words td { overflow-wrap: anywhere; } .words th { font-weight: normal; color: var(--soft);
-  white-space: nowrap; vertical-align: top; }
+.words td { overflow-wrap: anywhere; white-space: normal; }
+.words th { font-weight: normal; color: var(--soft); vertical-align: top; width: 14rem; }
 thead th { color: var(--soft); font-weight: normal; vertical-align: bottom; }
 tbody th { font-weight: normal; }
 details { margin: .5rem 0; } summary { color: var(--soft); cursor: pointer; }
@@ -46,7 +48,8 @@ svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 svg .tick { fill: var(--soft); } svg .grid { stroke: var(--rule); }
 svg .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 svg .ask { fill: transparent; } svg .ask:hover { stroke: var(--ink); }
-svg .rule { stroke: var(--bound); stroke-dasharray: 6 3; } svg .word { fill: var(--bound); }
+svg .rule { stroke: var(--bound); stroke-dasharray: 6 3; } svg .word { fill: var(--bound);
+  paint-order: stroke; stroke: var(--paper); stroke-width: 4px; }
 svg .t0.line { stroke: var(--t0); } svg .t0.dot, svg .t0.bar { fill: var(--t0); }
 svg .t1.line { stroke: var(--t1); stroke-dasharray: 8 3; }
 svg .t1.dot, svg .t1.bar { fill: var(--t1); }
@@ -102,6 +105,11 @@ impl Page {
     /// A paragraph.
     pub fn paragraph(&mut self, text: &str) {
         let _ = writeln!(self.body, "<p>{}</p>", escape(text));
+    }
+
+    /// What the page has to say, in a sentence.
+    pub fn lead(&mut self, text: &str) {
+        let _ = writeln!(self.body, "<p class=\"lead\">{}</p>", escape(text));
     }
 
     /// What is to be read with care, one line each; nothing where there is none.

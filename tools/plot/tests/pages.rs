@@ -64,6 +64,8 @@ fn chart(points: &[(f64, f64)], logarithmic: bool, mark: Mark, name: &str) -> Ch
 fn page(chart: &Chart, name: &str) -> String {
     let mut page = Page::new(name, name);
     page.heading(name);
+    page.lead(name);
+    page.paragraph(name);
     page.notes(&[name]);
     page.tiles(&[Tile::new(name, name, name)]);
     page.facts(&[(name.to_owned(), name.to_owned())]);

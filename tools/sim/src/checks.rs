@@ -10,7 +10,7 @@ use crate::{
     plan::Plan,
 };
 use batches::Batches;
-use dataplane_core::{Shard, Stats, driver::Time};
+use dataplane_core::{Shard, Stats, driver::Time, trace::Rings};
 use std::sync::Arc;
 
 pub use batches::Lent;
@@ -23,18 +23,21 @@ pub struct Checks {
     slots: u32,
     chunks: u32,
     stats: Arc<Stats>,
+    /// What became of requests.
+    rings: Arc<Rings>,
     drained: bool,
 }
 
 impl Checks {
     /// Judges for a run of this plan.
     #[must_use]
-    pub fn new(plan: &Plan, stats: Arc<Stats>) -> Self {
+    pub fn new(plan: &Plan, stats: Arc<Stats>, rings: Arc<Rings>) -> Self {
         Self {
             batches: Batches::new(plan, stats.clone()),
             slots: plan.geometry.slots(),
             chunks: plan.geometry.chunks,
             stats,
+            rings,
             drained: false,
         }
     }
@@ -74,6 +77,7 @@ impl Checks {
         rest::chunks(shard, self.chunks)?;
         rest::links(&self.stats, lies, bad_outcomes)?;
         rest::connections(&self.stats)?;
+        rest::stories(&self.rings, &self.stats)?;
         if self.drained && !shard.finished() {
             return Err("drained, and nothing is under way, but the shard is not finished".into());
         }

@@ -20,6 +20,7 @@ use dataplane_core::{
     driver::{Time, WorkerId},
     limits::MS,
     recall::Bounds,
+    trace::{Bounds as Kept, Rings},
     turn,
 };
 use std::{
@@ -65,6 +66,9 @@ const SPINS_MAX: u32 = 50;
 /// How long a world without anything due may take to come to rest: longer than every timeout of the
 /// shard.
 const REST: Time = 25_000 * MS;
+
+/// Records of requests: as many as a run has, as a rule.
+const REMEMBERED_STORIES: Kept = Kept { records: 1 << 12, sample: 0.5 };
 
 /// One run.
 #[derive(Debug)]
@@ -121,6 +125,7 @@ impl World {
         let recall = Arc::new(Recall::new(REMEMBERED, plan.seed));
         let table = dataplane_core::connection_table(plan.limits.connections);
         let identities = Arc::new(Identities::new(plan.policy.clone(), plan.places));
+        let rings = Rings::new(1, REMEMBERED_STORIES);
         let faults = &plan.faults;
         let allowed = Allowed {
             worker_failed: faults.crashes > 0 || faults.bad_outcomes > 0,
@@ -140,13 +145,14 @@ impl World {
                 node,
             )
             .with_identities(Arc::clone(&identities))
-            .with_recall(Arc::clone(&recall), 0),
+            .with_recall(Arc::clone(&recall), 0)
+            .with_trace(Arc::clone(&rings), 0),
             recall,
             identities,
             accounts: Accounts::default(),
             mem: SimMemory::new(plan.geometry, custody.clone()),
             driver: SimDriver::new(table, plan.geometry, custody.clone(), trace.clone()),
-            checks: Checks::new(&plan, stats.clone()),
+            checks: Checks::new(&plan, stats.clone(), rings),
             stats,
             clients: Vec::new(),
             trace,

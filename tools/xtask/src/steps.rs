@@ -145,6 +145,11 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step { name: "bench", question: "does every bench still run?", work: bench_work },
     Step {
+        name: "peers",
+        question: "do we and what people use answer the same load, side by side?",
+        work: peers_work,
+    },
+    Step {
         name: "test",
         question: "does every test pass?",
         work: |_| calls(&["cargo test --locked --workspace"]),
@@ -261,6 +266,32 @@ fn fuzz_work(root: &Path) -> Work {
 /// once.
 fn bench_work(_: &Path) -> Work {
     calls(&["cargo test --locked --workspace --quiet --bench *"])
+}
+
+/// The peers are a workspace of their own, which the other steps do not see.
+const PEERS: &str = "--manifest-path benches/peers/Cargo.toml";
+
+/// Its format, its tests, a few messages through each system, its licences and sources.
+fn peers_work(_: &Path) -> Work {
+    let has_zmq = answers("pkg-config --exists libzmq");
+    let features = if has_zmq { "" } else { " --no-default-features" };
+    let (folder, node) = (apart("peers"), crate::target().join("debug/butterfly"));
+    let own = |line: String| Call::new(&line).with("CARGO_TARGET_DIR", &folder);
+    let smoke = format!("--smoke --butterfly {}", node.display());
+    let mut calls = vec![
+        Call::new(&format!("cargo fmt {PEERS} --check")),
+        Call::new("cargo build --locked --quiet --package dataplane"),
+        own(format!("cargo test --locked --quiet {PEERS}{features}")),
+        own(format!("cargo run --locked --quiet {PEERS}{features} -- {smoke}")),
+    ];
+    if answers("cargo deny --version") {
+        // Last: without the network it reads what the build has fetched.
+        let check = "--config .deny.toml check --hide-inclusion-graph bans licenses sources";
+        calls.push(Call::new(&format!("cargo deny --offline {PEERS} {check}")));
+    } else {
+        println!("cargo-deny is not installed: licences of the peers are not read");
+    }
+    Work::Calls(calls)
 }
 
 /// A target folder of its own for a build with other flags, so that the ordinary one stays warm.

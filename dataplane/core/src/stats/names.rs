@@ -174,6 +174,8 @@ names! {
     "butterfly_mesh_skips_total" Counter ["reason"]
         "Targets of gathers that got no message, by reason.";
     "butterfly_mesh_spiked_agents" Gauge [] "Agents whose impedance jumped of late.";
+    "butterfly_mesh_standing_agents" Gauge ["standing"]
+        "Agents by how they stand: ready, trusted, busy, unknown or offline.";
     "butterfly_mesh_state_failures_total" Counter [] "Writes of kept state that failed.";
     "butterfly_mesh_state_set_aside_total" Counter [] "Damaged files of kept state set aside.";
     "butterfly_mesh_state_works" Gauge [] "1 while kept state reaches the disk.";
@@ -183,6 +185,10 @@ names! {
     "butterfly_mesh_summaries_total" Counter [] "Summaries taken from nodes below.";
     "butterfly_mesh_views_total" Counter [] "Views given to consoles.";
     "butterfly_orphaned_replies_total" Counter [] "Answers whose connection was gone.";
+    "butterfly_otlp_exported_total" Counter [] "Requests whose traces a collector took.";
+    "butterfly_otlp_failures_total" Counter [] "Times that a collector could not be reached.";
+    "butterfly_otlp_lost_total" Counter ["reason"]
+        "Requests whose traces did not reach a collector, by reason.";
     "butterfly_overdue_total" Counter [] "Requests that a worker kept for too long.";
     "butterfly_pings_total" Counter [] "Empty heartbeats that were answered.";
     "butterfly_quic_answers_dropped_total" Counter []

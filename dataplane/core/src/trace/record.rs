@@ -17,7 +17,7 @@ pub enum Step {
     Slot,
     /// Its last byte was there.
     Whole,
-    /// Its batch closed.
+    /// Its batch closed: the first that a worker got.
     Closed,
     /// A worker got it first.
     Lent,
@@ -186,7 +186,7 @@ pub struct Record {
     pub worker: Option<u16>,
     /// Who of the workers' backends signed the answer: see [`super::Signers`]. 0 for nobody.
     pub signer: u8,
-    /// Requests in its batch.
+    /// Requests in its last batch.
     pub batch: u16,
     /// Why that closed.
     pub closed_by: Option<CloseReason>,

@@ -24,7 +24,7 @@ pub(crate) struct Note {
     pub begun: Time,
     /// It got its slot.
     pub taken: Time,
-    /// Its batch closed.
+    /// Its first batch closed.
     pub closed: Time,
     /// It was lent for the first time; 0 for not yet.
     pub lent: Time,

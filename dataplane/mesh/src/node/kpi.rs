@@ -1,4 +1,4 @@
-//! The indicators of a node's coordination (KPI-01..06), over the last hour.
+//! The indicators of a node's coordination (KPI-01..07), over the last hour.
 
 use crate::{MS, SECOND, Time};
 use wire::payload::mesh::Counts;
@@ -26,6 +26,8 @@ struct Bucket {
     accurate: u64,
     samples: u64,
     available: u64,
+    outages: u64,
+    recovered: u64,
 }
 
 /// The indicators. Shares are of the last hour, in five-minute steps; none where nothing happened.
@@ -98,6 +100,23 @@ impl Kpi {
         bucket.available += u64::from(crate::trinary::reaches(active, agents, AVAILABLE));
     }
 
+    /// Outages of clusters and sectors were decided: so many of them over in time.
+    pub(super) fn recovered(&mut self, now: Time, in_time: u64, all: u64) {
+        if all == 0 {
+            return;
+        }
+        let bucket = self.bucket(now);
+        bucket.outages += all;
+        bucket.recovered += in_time;
+    }
+
+    /// Outages that were over in time: a cluster's within five minutes, a sector's within fifteen
+    /// (KPI-07).
+    #[must_use]
+    pub fn recovery(&self, now: Time) -> Option<f64> {
+        self.share(now, |bucket| (bucket.recovered, bucket.outages))
+    }
+
     /// CONFLICT answers of the last hour (CONS-01).
     #[must_use]
     pub fn conflicts(&self, now: Time) -> u64 {
@@ -156,6 +175,7 @@ impl Kpi {
             ("prediction_within_50ms", self.accuracy(now)),
             ("conflict", self.conflict_rate(now)),
             ("availability", self.availability(now)),
+            ("recovery", self.recovery(now)),
         ] {
             if let Some(share) = share {
                 measure("butterfly_mesh_kpi_ratio", "kpi", name, share);
@@ -203,6 +223,16 @@ mod tests {
         kpi.active(0, 95, 100);
         kpi.active(0, 94, 100);
         assert_eq!(kpi.availability(0), Some(0.5));
+    }
+
+    #[test]
+    fn kpi_07_recovery_is_a_share_of_the_outages_of_the_last_hour() {
+        let mut kpi = Kpi::default();
+        kpi.recovered(0, 0, 0);
+        assert_eq!(kpi.recovery(0), None, "no outage");
+        kpi.recovered(0, 3, 4);
+        assert_eq!(kpi.recovery(SECOND), Some(0.75));
+        assert_eq!(kpi.recovery(2 * 3600 * SECOND), None);
     }
 
     #[test]

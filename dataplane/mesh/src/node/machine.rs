@@ -2,7 +2,7 @@
 
 use super::{
     Config, Effect, Effects, Kpi, MeshCounters, Now, Peer, Punctuality, Record, intake::Books,
-    suspects::Suspects, trust::Guard,
+    recovery::Recovery, suspects::Suspects, trust::Guard,
 };
 use crate::{
     SECOND, Time,
@@ -50,6 +50,7 @@ pub struct Mesh {
     pub(super) summaries: Summaries,
     pub(super) counters: MeshCounters,
     pub(super) kpi: Kpi,
+    recovery: Recovery,
     pub(super) punctuality: Punctuality,
     pub(super) scratch: Scratch,
     pub(super) chosen: Vec<u32>,
@@ -106,6 +107,7 @@ impl Mesh {
             summaries: Summaries::new(),
             counters: MeshCounters::default(),
             kpi: Kpi::default(),
+            recovery: Recovery::default(),
             punctuality: Punctuality::default(),
             scratch: Scratch::default(),
             chosen: Vec::new(),
@@ -170,9 +172,17 @@ impl Mesh {
         self.spiked = registry.iter().filter(|handle| registry.spiked(*handle)).count() as u64;
         self.standings = registry.standings(now.node);
         self.kpi.active(now.node, active, self.registry.len());
-        self.summaries.refresh(now.node, &self.registry);
+        self.sum_up(now);
         self.release(now);
         self.sweep_children(now, out);
+    }
+
+    /// Sums clusters and sectors up where that is due.
+    pub(super) fn sum_up(&mut self, now: Now) {
+        if self.summaries.refresh(now.node, &self.registry) {
+            let decided = self.recovery.look(now.node, &self.summaries);
+            self.kpi.recovered(now.node, decided.in_time, decided.all);
+        }
     }
 
     /// How it is set up.

@@ -94,7 +94,7 @@ impl Mesh {
     }
 
     fn send_summary(&mut self, now: Now, peer: Peer, out: &mut Effects) {
-        self.summaries.refresh(now.node, &self.registry);
+        self.sum_up(now);
         let summary = MeshSummary {
             clusters: self.own_clusters(now),
             scores: crate::gather::tally::bins(&self.own_scores()),

@@ -75,7 +75,7 @@ impl Mesh {
     /// A view, for whoever holds the machine itself.
     #[must_use]
     pub fn view(&mut self, now: Now, wanted: &Wanted<'_>) -> MeshView {
-        self.summaries.refresh(now.node, &self.registry);
+        self.sum_up(now);
         let mut answer = MeshView::default();
         let Wanted { view, sort, sector, capability, limit } = *wanted;
         let clusters = self.all_clusters(now);

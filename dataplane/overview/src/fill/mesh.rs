@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use wire::mesh::bin_start;
 
 /// How a node names its indicators, and how they are named here.
-const KPI: [(&str, &str); 5] = [
+const KPI: [(&str, &str); 6] = [
     ("coordination_success", "success"),
     ("window_hit", "window_hit"),
     ("prediction_within_50ms", "accuracy"),
     ("conflict", "conflict"),
     ("availability", "availability"),
+    ("recovery", "recovery"),
 ];
 
 /// The bar of this node's own agents, which its registry sorts into the five standings; none where

@@ -174,6 +174,7 @@ impl Rig {
             Event::WorkerDown { worker } => Seen::WorkerDown(worker.0),
             Event::Drain => Seen::Drain,
             Event::Leave => Seen::Leave,
+            Event::WorkerHealth { .. } | Event::Probe(_) => panic!("nobody said so"),
         };
         Some(seen)
     }

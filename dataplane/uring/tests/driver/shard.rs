@@ -3,7 +3,12 @@
 
 use crate::steady::taken;
 use dataplane_core::{
-    Limits, NodeStats, Shard, Stats, driver::WorkerId, memory::Geometry, stats::Copy, turn,
+    Limits, NodeStats, Shard, Stats,
+    driver::WorkerId,
+    memory::Geometry,
+    stats::Copy,
+    trace::{Bounds, Rings},
+    turn,
 };
 use dataplane_uring::{
     Command, Commander, Commands, Config, Policy, SharedMemory, UringDriver, listen_tcp,
@@ -42,6 +47,7 @@ struct Node {
     /// What the stub worker answers.
     reply: Vec<u8>,
     stats: Arc<Stats>,
+    rings: Arc<Rings>,
     address: SocketAddr,
     /// Allocations made inside turns.
     taken: u64,
@@ -82,7 +88,10 @@ impl Node {
         let stats = Stats::new();
         let node = NodeStats::new(vec![Arc::clone(&stats)], 1);
         let limits = Limits { connections: 64, operations: OPERATIONS, ..limits };
-        let shard = Shard::new(limits, GEOMETRY, 1, Arc::clone(&stats), node);
+        // Every answer and refusal is recorded, and all of them are in the sample.
+        let rings = Rings::new(1, Bounds { records: 1 << 10, sample: 1.0 });
+        let shard = Shard::new(limits, GEOMETRY, 1, Arc::clone(&stats), node)
+            .with_trace(Arc::clone(&rings), 0);
         Self {
             shard,
             memory,
@@ -90,6 +99,7 @@ impl Node {
             worker,
             reply: reply(),
             stats,
+            rings,
             address,
             taken: 0,
             _commander: commander,
@@ -204,6 +214,9 @@ fn bursts(frame: &[u8], answer_len: usize, count: impl Fn(&Stats) -> u64) {
     const ROUNDS: u64 = 50;
     (0..ROUNDS).for_each(|_| round(&mut node));
     assert_eq!(node.taken, taken, "memory taken in the steady state");
+    let rings = &node.rings.shards()[0];
+    let recorded = rings.plain.written() + rings.notable.written();
+    assert_eq!(recorded, node.stats.replies.get(), "each request has its record");
     let calls = node.driver.counters().syscalls() - calls;
     let messages = ROUNDS * CONNECTIONS * DEPTH as u64;
     assert!(calls * 20 <= messages, "{calls} system calls for {messages} messages");
@@ -245,6 +258,9 @@ fn sec_09_refusing_what_is_too_much_takes_no_memory() {
     let before = node.taken;
     node.crawl(|stats| answered(stats) == all);
     assert_eq!(node.taken, before, "memory taken under overload");
+    let recorded =
+        node.rings.shards()[0].plain.written() + node.rings.shards()[0].notable.written();
+    assert_eq!(recorded, all, "each answer and each refusal has its record");
     let (refused, replies) =
         (node.stats.refusals(wire::ErrorCode::Overloaded), node.stats.replies.get());
     assert!(refused > all / 4 && replies > all / 8, "{refused} refused, {replies} answered");

@@ -264,17 +264,30 @@ impl Tab {
 
     /// Presses a key where the focus is. `key` is its DOM name.
     pub(crate) fn press(&self, key: &str) {
-        let text = if key.chars().count() == 1 { key } else { "" };
-        let down = json!({"type": "keyDown", "key": key, "text": text});
-        self.ask("Input.dispatchKeyEvent", &down);
-        self.ask("Input.dispatchKeyEvent", &json!({"type": "keyUp", "key": key}));
+        // What a key does of itself (Escape closes, Enter opens) goes by its old number.
+        let (number, text) = match key {
+            "Enter" => (13, "\r"),
+            "Escape" => (27, ""),
+            "End" => (35, ""),
+            "ArrowLeft" => (37, ""),
+            "ArrowRight" => (39, ""),
+            "ArrowDown" => (40, ""),
+            other => (0, other),
+        };
+        let mut event = json!({"key": key, "text": text, "windowsVirtualKeyCode": number});
+        for kind in ["keyDown", "keyUp"] {
+            event["type"] = kind.into();
+            self.ask("Input.dispatchKeyEvent", &event);
+        }
     }
 
     /// Moves the pointer to the middle of what this selects.
     pub(crate) fn point_at(&self, selector: &str) {
         let at = self.eval(&format!(
-            "(() => {{ const node = document.querySelector({selector:?}); \
-             node.scrollIntoView({{block: 'center'}}); const at = node.getBoundingClientRect(); \
+            "(async () => {{ const node = document.querySelector({selector:?}); \
+             node.scrollIntoView({{block: 'center'}}); \
+             await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))); \
+             const at = node.getBoundingClientRect(); \
              return {{x: at.x + at.width / 2, y: at.y + at.height / 2}}; }})()"
         ));
         let moved = json!({"type": "mouseMoved", "x": at["x"], "y": at["y"]});

@@ -67,14 +67,15 @@ fn sector(number: u16, many: u16, agents: u32) -> Sector {
 fn arrivals(before: u32, after: u32) -> Vec<(f64, u64)> {
     let mut bins = BTreeMap::new();
     // A bell nine milliseconds early, cut at the moment, and a tail behind it.
-    let bell = |at: u32, many: u32| ((f64::from(at) + 0.5) / f64::from(many) - 0.5) * 6.0;
+    let share = |at: u32, many: u32| (f64::from(at) + 0.5) / f64::from(many);
     for at in 0..before {
-        let early_ms = (9.0 + 4.0 * bell(at, before) * (bell(at, before) / 3.0).abs()).max(0.0);
+        let q = share(at, before);
+        let early_ms = (9.0 + 2.1 * (q / (1.0 - q)).ln()).max(0.0);
         let bin = coarse(bin_of((early_ms * 1e6) as u64));
         *bins.entry(-i64::try_from(bin_start(bin)).unwrap_or(0)).or_insert(0) += 1;
     }
     for at in 0..after {
-        let late_ms = 12.0 * (f64::from(at) / f64::from(after)).powi(3);
+        let late_ms = -2.4 * (1.0 - share(at, after)).ln();
         let bin = coarse(bin_of((late_ms * 1e6) as u64));
         *bins.entry(i64::try_from(bin_start(bin + 8)).unwrap_or(0)).or_insert(0) += 1;
     }
@@ -103,7 +104,6 @@ fn gather(number: u32) -> Gather {
         silent,
         transit: 0,
         skipped,
-        transit: 0,
         took_ms: 214.0 + f64::from(number) * 3.7,
         arrivals: arrivals(in_time, late),
     }
@@ -169,15 +169,16 @@ fn node() -> Node {
 
 fn mesh(agents: u32, sectors: &[Sector]) -> Mesh {
     let total = u64::from(agents);
+    let of = |many: u64| total * many / 30_000;
     let healthy = |sector: &&Sector| f64::from(sector.active) > 0.95 * f64::from(sector.agents);
     Mesh {
         agents: total,
-        active: total - 612,
+        active: total - of(612),
         by_state: named([
-            ("active", total - 612),
-            ("degraded", 402),
-            ("quarantined", 18),
-            ("offline", 192),
+            ("active", total - of(612)),
+            ("degraded", of(402)),
+            ("quarantined", of(18)),
+            ("offline", of(192)),
         ]),
         sectors: sectors.len() as u64,
         sectors_healthy: sectors.iter().filter(healthy).count() as u64,
@@ -202,12 +203,14 @@ pub(crate) fn rich(agents: u32, many: u16) -> Overview {
     let busy = u64::from(agents) / 4;
     let trusted = u64::from(agents) / 6;
     let sectors: Vec<_> = (0..many).map(|number| sector(number, many, agents)).collect();
-    let ready = u64::from(agents) - busy - trusted - 402 - 192;
+    let unknown = u64::from(agents) * 402 / 30_000;
+    let offline = u64::from(agents) * 192 / 30_000;
+    let ready = u64::from(agents) - busy - trusted - unknown - offline;
     Overview {
         at_ms: AT_MS,
         node: node(),
         now: rates(600.0),
-        bar: Bar::new("agents", [ready, trusted, busy, 402, 192]),
+        bar: Bar::new("agents", [ready, trusted, busy, unknown, offline]),
         batches: Batches {
             by_reason: named([
                 ("worker_idle", 1_204_118),

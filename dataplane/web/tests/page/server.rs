@@ -1,7 +1,7 @@
 //! A small server in the place of a node: the page, its JSON, and the stream, under the policy that
 //! forbids everything but the page's own style and script.
 
-use overview::{Overview, Point};
+use overview::{Check, Overview, Point};
 use sha2::{Digest, Sha256};
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
+use web::{Counters, Hosts, Later, Limits, Node, Running, exposition::Series};
 
 /// What it answers, and who reads the stream.
 #[derive(Debug, Default)]
@@ -101,6 +102,46 @@ impl Server {
     }
 }
 
+/// A node behind the server of this package.
+#[derive(Debug)]
+pub(crate) struct Played(Overview);
+
+impl Played {
+    /// The server, and where it is.
+    pub(crate) fn start(overview: &Overview) -> (Running, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = listener.local_addr().expect("an address");
+        let node = Arc::new(Self(overview.clone()));
+        let counters = Arc::new(Counters::default());
+        let hosts = Hosts::new(Vec::new());
+        let running = web::start(listener, node, hosts, Limits::default(), counters);
+        (running.expect("a thread"), format!("http://{at}/"))
+    }
+}
+
+impl Node for Played {
+    fn point(&self) -> Point {
+        Point { at_ms: self.0.at_ms, rates: self.0.now }
+    }
+
+    fn overview(&self) -> Later<Overview> {
+        let overview = self.0.clone();
+        Box::pin(async { overview })
+    }
+
+    fn life(&self) -> Later<Vec<Check>> {
+        Box::pin(async { Vec::new() })
+    }
+
+    fn readiness(&self) -> Vec<Check> {
+        Vec::new()
+    }
+
+    fn metrics(&self) -> Series {
+        Series::default()
+    }
+}
+
 fn json(overview: &Overview) -> String {
     serde_json::to_string(overview).expect("JSON")
 }
@@ -158,6 +199,7 @@ fn page() -> String {
     let html = web::page::html();
     let policy = format!(
         "Content-Security-Policy: default-src 'none'; style-src '{}'; script-src '{}'; \
+         img-src data:; \
          connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n",
         hash(&html, "style"),
         hash(&html, "script")

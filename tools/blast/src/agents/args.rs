@@ -90,9 +90,9 @@ pub struct AgentsArgs {
     /// Threads, each with a ring of its own [default: 2, or as many as the connections need]
     #[arg(long, value_name = "T")]
     pub threads: Option<u32>,
-    /// Write the report as JSON to a file, or to standard output for -
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    /// Where the report goes.
+    #[command(flatten)]
+    pub out: crate::cli::OutArgs,
     /// Show no progress
     #[arg(long)]
     pub quiet: bool,
@@ -173,7 +173,7 @@ mod tests {
         let words = ["blast", "agents"].into_iter().chain(line.split_whitespace());
         Cli::try_parse_from(words).map(|cli| match cli.command {
             Command::Agents(args) => args,
-            Command::Run(_) | Command::Overload(_) => panic!("another command"),
+            other => panic!("{other:?}"),
         })
     }
 

@@ -70,9 +70,8 @@ impl Pool {
                 let left = asked.duration_s - at as f64 * line.slice_s;
                 let seconds = left.min(line.slice_s).max(1e-9);
                 let pairs = slice.latency_ns.pairs().iter();
-                let latency = pairs.map(|(ns, count)| {
-                    (classes[ns], u32::try_from(*count).unwrap_or(u32::MAX))
-                });
+                let latency = pairs
+                    .map(|(ns, count)| (classes[ns], u32::try_from(*count).unwrap_or(u32::MAX)));
                 Stretch { answered: slice.answered, seconds, latency: latency.collect() }
             };
             line.slices.iter().enumerate().map(stretch).collect::<Vec<_>>()
@@ -110,26 +109,43 @@ impl Pool {
         self.figures(drawn)
     }
 
-    fn figures<'a>(&self, stretches: impl IntoIterator<Item = &'a Stretch>) -> Drawn {
+    /// Latency by share of the answers, as far as ten of them are beyond.
+    pub(super) fn curve(&self) -> Vec<(f64, f64)> {
+        let counts = self.counts(self.runs.iter().flatten());
+        let total: u64 = counts.iter().sum();
+        let shares = (0..=40).map(|n| 1.0 - 0.75_f64.powi(n));
+        let known = shares.take_while(|share| (1.0 - share) * total as f64 >= 10.0);
+        known.filter_map(|share| Some((share, self.quantile(&counts, total, share)?))).collect()
+    }
+
+    fn counts<'a>(&self, stretches: impl IntoIterator<Item = &'a Stretch>) -> Vec<u64> {
         let mut counts = vec![0_u64; self.classes.len()];
+        for (class, n) in stretches.into_iter().flat_map(|stretch| &stretch.latency) {
+            counts[*class as usize] += u64::from(*n);
+        }
+        counts
+    }
+
+    fn quantile(&self, counts: &[u64], total: u64, share: f64) -> Option<f64> {
+        let wanted = ((share * total as f64).ceil() as u64).max(1);
+        let mut seen = 0;
+        let at = counts.iter().position(|count| {
+            seen += count;
+            seen >= wanted
+        })?;
+        self.classes.get(at).copied()
+    }
+
+    fn figures<'a>(&self, stretches: impl IntoIterator<Item = &'a Stretch> + Clone) -> Drawn {
         let (mut answered, mut seconds) = (0, 0.0);
-        for stretch in stretches {
+        for stretch in stretches.clone() {
             answered += stretch.answered;
             seconds += stretch.seconds;
-            stretch.latency.iter().for_each(|(class, n)| counts[*class as usize] += u64::from(*n));
         }
         let rate = (seconds > 0.0).then(|| answered as f64 / seconds);
+        let counts = self.counts(stretches);
         let total: u64 = counts.iter().sum();
-        let quantile = |share: f64| {
-            let wanted = ((share * total as f64).ceil() as u64).max(1);
-            let mut seen = 0;
-            let at = counts.iter().position(|count| {
-                seen += count;
-                seen >= wanted
-            });
-            at.map(|at| self.classes[at])
-        };
-        let [p50, p90, p99, p999] = Drawn::SHARES.map(quantile);
+        let [p50, p90, p99, p999] = Drawn::SHARES.map(|share| self.quantile(&counts, total, share));
         Drawn { values: [rate, p50, p90, p99, p999] }
     }
 }

@@ -18,7 +18,8 @@ fn run(seed: u64, median_us: f64, rate: u64) -> Named {
         recorder.answer(planned, planned + ns);
         tally.ok += 1;
     }
-    let mut report = Report { ok: tally.ok, planned: tally.ok, sent: tally.ok, ..Report::default() };
+    let mut report =
+        Report { ok: tally.ok, planned: tally.ok, sent: tally.ok, ..Report::default() };
     report.load.duration_s = 10.0;
     report.load.rate = Some(rate as f64);
     report.server.backend = Some("cpu-scalar".to_owned());

@@ -64,7 +64,8 @@ fn sought(capacity: f64, limits: Limits, bounds: &[&str]) -> Sweep {
         (point.rate, point.achieved) = (rate, point.achieved * capacity / 1_000.0);
         Ok(point)
     };
-    seek(&bounds, limits, &mut found, bench, &mut |line| lines.push(line.to_owned())).expect("ends");
+    seek(&bounds, limits, &mut found, bench, &mut |line| lines.push(line.to_owned()))
+        .expect("ends");
     assert_eq!(lines.len(), found.points.len(), "a line for each run");
     found
 }

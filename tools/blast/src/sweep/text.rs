@@ -32,7 +32,8 @@ fn time(us: f64) -> String {
 /// How a search ended, in a sentence.
 pub(super) fn outcome(end: End, bounds: &[Bound], failed: Option<f64>) -> String {
     let kept = bounds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let failed = failed.map_or_else(String::new, |rate| format!(", and {}/s does not", short(rate)));
+    let failed =
+        failed.map_or_else(String::new, |rate| format!(", and {}/s does not", short(rate)));
     match end {
         End::Found(rate) => format!("{}/s keeps {kept}{failed}", short(rate)),
         End::Ceiling(rate) => {
@@ -46,7 +47,9 @@ pub(super) fn outcome(end: End, bounds: &[Bound], failed: Option<f64>) -> String
             short(rate)
         ),
         End::Unsettled(None) => {
-            format!("the runs were used up and no rate kept {kept}: lower --from or raise --max-runs")
+            format!(
+                "the runs were used up and no rate kept {kept}: lower --from or raise --max-runs"
+            )
         }
     }
 }
@@ -75,7 +78,11 @@ impl Sweep {
             ]);
         }
         let mut text = table(&rows, columns);
-        for line in self.findings() {
+        let bound = self.points.iter().find_map(|point| {
+            let reason = point.client_bound_reason.as_ref()?;
+            Some(format!("from {}/s: {reason}", short(point.rate)))
+        });
+        for line in self.findings().into_iter().chain(bound) {
             text.push('\n');
             text.push_str(&line);
         }
@@ -112,11 +119,6 @@ impl Sweep {
         if let Some(rate) = self.saturation() {
             lines.push(format!("highest rate of which 99% was answered: {}/s", short(rate)));
         }
-        let bound = self.points.iter().find_map(|point| {
-            let reason = point.client_bound_reason.as_ref()?;
-            Some(format!("from {}/s: {reason}", short(point.rate)))
-        });
-        lines.extend(bound);
         lines
     }
 }

@@ -1,6 +1,12 @@
 //! What must hold once nothing more happens.
 
-use dataplane_core::{Shard, Stats, slot::Ledger};
+use dataplane_core::{
+    Shard, Stats,
+    slot::Ledger,
+    stats::Retry,
+    trace::{Ring, Rings, Step},
+};
+use wire::{Operation, trace::End};
 
 /// Every slot is free.
 pub(super) fn slots(shard: &Shard, slots: u32) -> Result<(), String> {
@@ -43,4 +49,39 @@ pub(super) fn connections(stats: &Stats) -> Result<(), String> {
         0 => Ok(()),
         open => Err(format!("{open} connections are open at the end")),
     }
+}
+
+/// Each admitted request has one story, and one more where another got its answer; what the OS took
+/// before the end is told of. Where more ended than are remembered, nothing can be said.
+pub(super) fn stories(rings: &Rings, stats: &Stats) -> Result<(), String> {
+    let (mut admitted, mut answered, mut out_of_order) = (0, 0, 0);
+    for shard in rings.shards() {
+        if [&shard.plain, &shard.notable].iter().any(|ring| ring.oldest() > 0) {
+            return Ok(());
+        }
+        let all = |ring: &'static str, it: &Ring| -> Result<Vec<_>, String> {
+            let read = |at| it.read(at).ok_or_else(|| format!("no record {at} in the {ring} ring"));
+            (0..it.written()).map(read).collect()
+        };
+        for record in all("plain", &shard.plain)?.into_iter().chain(all("notable", &shard.notable)?)
+        {
+            admitted += u64::from(record.payload > 0);
+            answered += u64::from(record.end == End::Answered);
+            let steps: Vec<_> = record.steps.iter().flatten().collect();
+            // A worker's word on when it began may be anything between.
+            out_of_order += u64::from(!steps.is_sorted() || record.step(Step::Ended).is_none());
+        }
+    }
+    let requests: u64 = Operation::ALL.iter().map(|op| stats.requests(*op)).sum();
+    let expected = requests + stats.retries(Retry::TakenOver);
+    if admitted != expected {
+        return Err(format!("{admitted} stories of {expected} requests that were admitted"));
+    }
+    if answered < stats.replies.get() {
+        return Err(format!("{answered} stories of {} answers", stats.replies.get()));
+    }
+    if out_of_order > 0 {
+        return Err(format!("{out_of_order} stories are out of order"));
+    }
+    Ok(())
 }

@@ -77,10 +77,13 @@ const ARROWS: &[Arrows] = &[
     // The rig plays with real nodes from outside; of their parts it needs what makes a worker.
     arrows("chaos", &["blast", "client", "fleet", "link", "wire", "worker"], &[]),
     arrows("xtask", &[], &[]),
+    // What people use, beside a node that is a process.
+    arrows("peers", &["client", "codec", "kernels", "wire"], &[]),
 ];
 
 /// Seen by nobody: they sit at the ends of the arrows.
-const ENDS: [&str; 7] = ["dataplane", "sim", "chaos", "fuzz", "fuzz-libfuzzer", "benches", "xtask"];
+const ENDS: [&str; 8] =
+    ["dataplane", "sim", "chaos", "fuzz", "fuzz-libfuzzer", "benches", "peers", "xtask"];
 
 /// Findings in all manifests.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
