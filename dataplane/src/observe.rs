@@ -43,7 +43,7 @@ pub(crate) struct Seen {
     pub(crate) shards: Shards,
     pub(crate) mesh: Asker,
     pub(crate) standing: Arc<Standing>,
-    /// How workers fare.
+    /// How its workers are.
     pub(crate) board: Arc<Board>,
     /// What the shards remember of requests, where they do.
     pub(crate) rings: Option<Arc<Rings>>,
@@ -114,17 +114,6 @@ fn refusals(rings: Option<&Rings>) -> Vec<Refusal> {
         .collect()
 }
 
-/// Puts what was found of workers beside how busy each is.
-fn examine(workers: &mut [Worker], found: Vec<Worker>) {
-    for found in found.into_iter().filter(|found| !found.checks.is_empty()) {
-        if let Some(worker) = workers.iter_mut().find(|worker| worker.id == found.id) {
-            worker.healthy = found.healthy;
-            worker.checks = found.checks;
-            worker.gpu = found.gpu.or_else(|| worker.gpu.take());
-        }
-    }
-}
-
 /// Whether some worker can be relied on. One that is busy, slow or short of memory is ill, but no
 /// reason to send work elsewhere: that falls to others, until they are so. One that does not
 /// answer, or wrongly, is.
@@ -172,13 +161,13 @@ impl Node for Shown {
         let rates = self.lately.lock().unwrap_or_else(PoisonError::into_inner).1;
         let (asker, is_open, checks) =
             (self.seen.mesh.clone(), self.seen.is_open, self.readiness());
-        let (rings, found) = (self.seen.rings.clone(), self.seen.board.workers());
+        let (rings, board) = (self.seen.rings.clone(), Arc::clone(&self.seen.board));
         Box::pin(async move {
             let (map, gathers) = mesh(asker).await;
             let mut overview =
                 overview::fill::overview(&Metrics::from(&update), map.as_ref(), &gathers);
             overview.now = rates;
-            examine(&mut overview.workers, found);
+            board.tell(&mut overview.workers);
             overview.recent_refusals = refusals(rings.as_deref());
             overview.node.insecure |= is_open;
             let mut failing = checks.into_iter().filter(|check| !check.holds).peekable();
@@ -300,14 +289,5 @@ mod tests {
         let both = soundness(&[silent, worker("b", &["canary_topk"])]);
         assert!(!both.holds);
         assert_eq!(both.detail, "a: reachable was looked at; b: canary_topk was looked at");
-    }
-
-    #[test]
-    fn health_05_what_was_found_stands_beside_how_busy_a_worker_is() {
-        let busy = |id: &str| Worker { id: id.to_owned(), busy: 0.5, ..Worker::default() };
-        let mut workers = [busy("a"), busy("b")];
-        examine(&mut workers, vec![worker("b", &["cpu"]), worker("c", &[])]);
-        assert_eq!((workers[0].checks.len(), workers[1].checks.len()), (0, 4));
-        assert!(workers[1].busy > 0.0 && !workers[1].healthy);
     }
 }

@@ -23,6 +23,8 @@ const RESULTS: [&str; 4] = ["right", "wrong", "refused", "unasked"];
 pub(crate) struct Row {
     /// As people and pages see it, but for the share of time at work.
     pub(crate) worker: Worker,
+    /// It does not get batches while a healthy one does.
+    pub(crate) ailing: bool,
     /// Share of the CPUs it may use.
     pub(crate) cpu: Option<f64>,
     /// Resident bytes.
@@ -59,6 +61,20 @@ impl Board {
     /// Every worker: up, healthy, its checks, its GPU. How busy each is, is not known here.
     pub(crate) fn workers(&self) -> Vec<Worker> {
         self.rows().into_iter().map(|row| row.worker).collect()
+    }
+
+    /// Puts what was found in the place of what travels in figures, which has no words.
+    pub(crate) fn tell(&self, workers: &mut [Worker]) {
+        for known in self.workers() {
+            if let Some(worker) = workers.iter_mut().find(|it| it.id == known.id) {
+                worker.healthy = known.healthy;
+                worker.checks = known.checks;
+                worker.gpu = known.gpu;
+                if !known.backend.is_empty() {
+                    worker.backend = known.backend;
+                }
+            }
+        }
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -192,6 +208,13 @@ mod tests {
         assert_eq!(shown["butterfly_health_canaries_total right"], 1.0);
         assert_eq!(shown["butterfly_gpu_utilization_ratio 0"], 0.5);
         assert_eq!(board.workers()[1].checks[0].detail, "cpu: 5%");
+        board.change(1, |row| {
+            row.ailing = true;
+            row.worker.checks[0].holds = false;
+        });
+        let mut seen = [Worker { id: "worker-1".into(), busy: 0.5, ..Worker::default() }];
+        board.tell(&mut seen);
+        assert_eq!((seen[0].busy, seen[0].checks.len()), (0.5, 1));
         board.gone(1);
         assert!(!all().contains_key("butterfly_worker_check worker-1 cpu"));
         assert_eq!(board.workers()[1].id, "worker-1");
