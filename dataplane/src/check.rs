@@ -1,5 +1,7 @@
 //! `butterfly check`: what this host offers, what will be used, what to do about the rest.
 
+mod fix;
+
 use crate::{
     cli::CheckArgs, failure::Failure, host, memory, plan::Plan, say, settings::Settings, table,
     threads, units::Bytes,
@@ -277,6 +279,9 @@ fn as_text(findings: &[Finding]) -> String {
 /// Runs the command; true where `serve` would work.
 pub(crate) fn run(args: &CheckArgs) -> Result<bool, Failure> {
     let plan = Plan::for_host(&Settings::default()).map_err(Failure::setup)?;
+    if args.fix {
+        return Ok(show_fixes(args, &plan));
+    }
     let findings = findings(&plan);
     let works = findings.iter().all(|finding| finding.grade != Grade::Missing);
     if args.json {
@@ -287,4 +292,19 @@ pub(crate) fn run(args: &CheckArgs) -> Result<bool, Failure> {
     say::out(as_text(&findings));
     say::out(if works { "serve works here" } else { "serve does not work here" });
     Ok(works)
+}
+
+/// What would be changed here, as text, JSON or a script. True where `serve` works without.
+fn show_fixes(args: &CheckArgs, plan: &Plan) -> bool {
+    let (files, locked) = (host::limit(Resource::Nofile).0, host::limit(Resource::Memlock).0);
+    let fixes = fix::lacks(&fix::Host { read: fix::read, files, locked });
+    let works = required(plan).is_ok();
+    if args.json {
+        say::out(format!("{:#}", serde_json::json!({ "works": works, "fixes": fixes })));
+    } else if args.shell {
+        say::out(fix::as_script(&fixes).trim_end());
+    } else {
+        say::out(fix::as_text(&fixes));
+    }
+    works
 }

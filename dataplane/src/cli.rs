@@ -171,7 +171,7 @@ Examples:
   butterfly handover --config /etc/butterfly/butterfly.toml
   butterfly handover --listen 127.0.0.1:7171 --handover /run/butterfly/handover
 
-Exit codes: 0 the new node serves, 1 it did not come up, 2 no node runs there, or the flags are wrong";
+Exit codes: 0 the new node serves, 1 it did not come up, 2 no node runs there, or wrong flags";
 
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
@@ -243,12 +243,20 @@ const CHECK: &str = "\
 Examples:
   butterfly check
   butterfly check --json
+  butterfly check --fix                     # what to type about what is lacking
+  butterfly check --fix --shell | sudo sh   # does it
 
 Exit codes: 0 serve would work here, 1 it would not";
 
 /// Arguments of `check`.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
+    /// Show commands and files for what this host lacks, with reasons; nothing is changed
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// With --fix: as a script for root
+    #[arg(long, requires = "fix", conflicts_with = "json")]
+    pub(crate) shell: bool,
     /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,

@@ -9,6 +9,11 @@ use crate::{
 use clap::{Arg, ArgAction, CommandFactory as _};
 use std::fmt::Write as _;
 
+const HEAD: &str = "\
+# Every setting of `butterfly serve`. A line with # in front of a name is its default or an example;
+# take the # away to set it. Flags on the command line win over this file.
+";
+
 /// What only the file can say.
 const IDENTITIES: &str = "\
 # --- What roles and names are allowed ---
@@ -41,9 +46,7 @@ pub(crate) fn text() -> String {
     let mut command = Cli::command();
     command.build();
     let serve = command.find_subcommand("serve").expect("a command of ours");
-    let mut text = "# Every setting of `butterfly serve`. A line with one # in front of a name is the default or an\n\
-                    # example; take the # away to set it. Flags on the command line win over this file.\n"
-        .to_owned();
+    let mut text = HEAD.to_owned();
     let mut heading = None;
     for arg in serve.get_arguments().filter(|arg| is_setting(arg)) {
         if arg.get_help_heading() != heading {
@@ -86,6 +89,7 @@ fn example(arg: &Arg, help: &str) -> String {
             let known = |text: &&str| choices.iter().any(|choice| choice.get_name() == *text);
             default.filter(known).unwrap_or_else(|| choices[0].get_name())
         }
+        "SHARE" => return default.filter(is_word).unwrap_or("0.5").to_owned(),
         "SIZE" => default.filter(is_word).unwrap_or("64KiB"),
         "TIME" => default.filter(is_word).unwrap_or("10s"),
         "ADDR" => default.filter(is_word).unwrap_or("127.0.0.1:7171"),
@@ -125,7 +129,7 @@ mod tests {
             let name = line.split([' ', '=']).next().unwrap_or_default();
             let is_key = line.contains(" = ")
                 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-            is_key || (line.starts_with('[') && line.ends_with(']'))
+            is_key || line.starts_with("[identity") || line.starts_with("[[identity")
         };
         let text = text();
         let lines = text.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_example);

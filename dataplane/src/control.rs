@@ -1,6 +1,8 @@
 //! The control thread: everything of a node that is not the data path, on a tokio runtime over
 //! io_uring.
 
+mod ending;
+
 use crate::{
     basis,
     certificates::Certificates,
@@ -32,19 +34,12 @@ use tokio::{
         oneshot, watch,
     },
     task::JoinHandle,
-    time::{Instant, sleep, timeout_at},
+    time::sleep,
 };
 
 /// How often start-up looks whether the workers have answered.
 const LOOK: Duration = Duration::from_millis(2);
-/// After the last answer of a drain has left, how long its bytes may take to reach their readers.
-const SETTLE: Duration = Duration::from_millis(50);
 
-/// How often a process that was succeeded looks whether its last peer has left.
-const LEFT: Duration = Duration::from_millis(10);
-/// Longest that peers by QUIC have to leave for another process: who comes anew meets nobody until
-/// then.
-const QUIC_LEAVE: Duration = Duration::from_secs(3);
 /// Why a node that serves ends.
 enum Ending {
     /// A signal of this name.
@@ -102,7 +97,7 @@ pub(crate) fn run(plan: &Plan) -> Result<(), Failure> {
 async fn serve(plan: &Plan) -> Result<(), Failure> {
     let mut signals = Signals::new(plan)?;
     let supervisor = Supervisor::of_environment();
-    let (mut bound, before) = bind(plan)?;
+    let (bound, before) = bind(plan)?;
     announce(plan, &bound)?;
     supervisor.status("starting");
     let weights = match &plan.lm_head {
@@ -150,11 +145,8 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
         say::out(format!("listening {}", place.announced(&plan.security)));
     }
     node.standing.set(Phase::Serving);
-    let shards = say::count(plan.shards(), "shard");
-    let workers = say::count(plan.workers, "worker");
-    let serving = format!("{shards}, {workers}, {}", ready.text);
+    let serving = serving(plan, &ready);
     say::out(format!("ready: {serving}"));
-
     let mut line = Line::new();
     let took_over = before.is_some();
     if !line.succeed(plan, before) {
@@ -163,25 +155,7 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     supervisor.ready(took_over, &format!("serving: {serving}"));
     tokio_uring::spawn(Rc::clone(&supervisor).keep_alive(node.threads.shards.clone()));
     let ending = line.until_end(&node, &bound, &mut signals).await;
-    let drained = match ending {
-        Ending::Told(name) => {
-            bound.close();
-            node.standing.set(Phase::Draining);
-            supervisor.stopping("draining");
-            say::out(format!("{name}: draining for up to {:?}", plan.limits.drain_timeout));
-            node.drain_or_signal(plan.limits.drain_timeout, &mut signals).await
-        }
-        Ending::Succeeded(reads) => {
-            bound.give_away();
-            node.standing.set(Phase::Succeeded);
-            node.web.iter().for_each(web::Running::leave);
-            supervisor.hush();
-            say::out(
-                "succeeded: another process serves here; answering until the last peer has left",
-            );
-            node.leave_or_signal(plan.limits.drain_timeout, reads, &mut signals).await
-        }
-    };
+    let drained = node.wind_up(ending, plan, bound, (&supervisor, &mut signals)).await;
     node.end().await;
     if drained {
         say::out("drained");
@@ -292,6 +266,13 @@ fn announce(plan: &Plan, bound: &Bound) -> Result<(), Failure> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// What serves, in a line.
+fn serving(plan: &Plan, ready: &Ready) -> String {
+    let shards = say::count(plan.shards(), "shard");
+    let workers = say::count(plan.workers, "worker");
+    format!("{shards}, {workers}, {}", ready.text)
 }
 
 fn doors(count: usize) -> Result<Vec<Arc<Door>>, Failure> {
@@ -474,85 +455,6 @@ impl Node {
             Backend::Auto | Backend::Cpu => "",
         };
         Err(format!("no worker became ready: {why}{hint}"))
-    }
-
-    /// True once every shard has answered all it had; false when the time is over.
-    async fn drain(&mut self, deadline: Instant) -> bool {
-        self.quic.drain();
-        self.threads.shards.drain();
-        for _ in 0..self.threads.shards.0.len() {
-            if timeout_at(deadline, self.finished.recv()).await.is_err() {
-                return false;
-            }
-        }
-        sleep(SETTLE).await;
-        true
-    }
-
-    /// The same, unless another signal comes.
-    async fn drain_or_signal(&mut self, limit: Duration, signals: &mut Signals) -> bool {
-        let deadline = Instant::now() + limit;
-        tokio::select! {
-            drained = self.drain(deadline) => drained,
-            name = signals.next() => {
-                say::note(format!("{name} again: ending at once"));
-                false
-            }
-        }
-    }
-
-    /// Answers until the last peer has left or the time is over, then drains what is left. What
-    /// comes by QUIC goes first: another process waits for its datagrams.
-    async fn leave_or_signal(
-        &mut self,
-        limit: Duration,
-        reads: oneshot::Sender<()>,
-        signals: &mut Signals,
-    ) -> bool {
-        let deadline = Instant::now() + limit;
-        let mut patient = true;
-        if !self.quic_counters.is_empty() {
-            let streams = |node: &Self| {
-                node.quic_counters.iter().any(|counters| counters.streams_open.get() > 0)
-            };
-            let soon = deadline.min(Instant::now() + QUIC_LEAVE);
-            patient = self.until_left(soon, streams, signals).await;
-            self.quic.end().await;
-        }
-        drop(reads);
-        if patient {
-            let peers = |node: &Self| node.stats.shards().iter().any(|shard| shard.open.get() > 0);
-            self.until_left(deadline, peers, signals).await;
-        }
-        self.drain_or_signal(limit, signals).await
-    }
-
-    /// Waits until there is nobody of these any more, for so long at most. False where a signal
-    /// came.
-    async fn until_left(
-        &self,
-        deadline: Instant,
-        is_open: impl Fn(&Self) -> bool,
-        signals: &mut Signals,
-    ) -> bool {
-        let mut alone_since: Option<Instant> = None;
-        while Instant::now() < deadline {
-            match (is_open(self), alone_since) {
-                (true, _) => alone_since = None,
-                (false, None) => alone_since = Some(Instant::now()),
-                // A connection that was accepted at the last moment has shown itself by now.
-                (false, Some(since)) if since.elapsed() >= SETTLE => break,
-                (false, Some(_)) => {}
-            }
-            tokio::select! {
-                () = sleep(LEFT) => {}
-                name = signals.next() => {
-                    say::note(format!("{name}: not waiting for the last peers"));
-                    return false;
-                }
-            }
-        }
-        true
     }
 
     /// Ends shards, then workers: those may only go once nobody lends to them any more.

@@ -226,6 +226,9 @@ fn http(plan: &HttpPlan, inherited: &mut Vec<Bearing>) -> Result<(Place, Vec<Own
     }
     let attempt = |address| -> Result<(Place, Vec<OwnedFd>), Errno> {
         let socket = tcp(address, false)?;
+        // At once: two that only bind the same address both succeed, and the second to listen
+        // fails. Whoever connects meanwhile waits.
+        listen(&socket, HTTP_BACKLOG)?;
         Ok((Place::Http(bound_address(&socket)?), vec![socket]))
     };
     let bound = if plan.is_default {
@@ -297,15 +300,14 @@ impl Bound {
         Ok(all.into_iter().filter_map(of_quic).collect())
     }
 
-    /// A copy of the page's socket, open to whoever looks.
+    /// A copy of the page's socket, which listens.
     ///
     /// # Errors
-    /// An address that was taken since it was bound, or too few descriptors.
+    /// Too few descriptors.
     pub(crate) fn http(&self) -> Result<Option<TcpListener>, String> {
         let of_http = |(at, _): &&(usize, OwnedFd)| matches!(self.places[*at], Place::Http(_));
         let Some((at, socket)) = self.sockets.iter().find(of_http) else { return Ok(None) };
         let place = &self.places[*at];
-        listen(socket, HTTP_BACKLOG).map_err(|error| explain(place, error))?;
         let copy = socket.try_clone().map_err(|error| format!("{place}: {error}"))?;
         Ok(Some(copy.into()))
     }
@@ -480,11 +482,13 @@ mod tests {
         let any = "127.0.0.1:0".parse().expect("an address");
         let first = Bound::new(&shown(any, false), Vec::new()).expect("binds");
         let taken = page(&first);
-        let _listener = first.http().expect("opens").expect("there");
+        // Before the first one serves: bound alone, both would have it until they listen.
         let second = Bound::new(&shown(taken, true), Vec::new()).expect("gives way");
         assert_ne!(page(&second), taken);
         let error = Bound::new(&shown(taken, false), Vec::new()).expect_err("taken");
         assert!(error.contains(&taken.to_string()) && error.contains("--http"), "{error}");
+        let listener = first.http().expect("copies").expect("there");
+        TcpStream::connect(listener.local_addr().expect("bound")).expect("open");
         // The shards' sockets are others.
         assert_eq!(first.open().expect("opens").iter().map(Vec::len).sum::<usize>(), 1);
     }

@@ -86,8 +86,8 @@ fn lives(traces: &Traces) -> String {
 
 fn nothing(id: RequestId, traces: &Traces) -> String {
     format!(
-        "no request {id} among the {} that the node remembers; `butterfly why --last 10` shows some, \
-         and `serve --trace-records` makes it remember more",
+        "no request {id} among the {} that the node remembers; `butterfly why --last 10` shows \
+         some, and `serve --trace-records` makes it remember more",
         say::grouped(traces.searched),
     )
 }

@@ -127,8 +127,12 @@ def main():
     verb = words[0] if words else ""
     if verb == "daemon-reload":
         return 0
+    wanted = f"/etc/systemd/system/{unit('WantedBy')}.wants/butterfly.service"
+    if verb == "preset":
+        os.makedirs(os.path.dirname(wanted), exist_ok=True)
+        os.path.lexists(wanted) or os.symlink(UNIT, wanted)
+        return 0
     if verb == "is-enabled":
-        wanted = "/etc/systemd/system/multi-user.target.wants/butterfly.service"
         print("enabled" if os.path.lexists(wanted) else "disabled")
         return 0
     if verb == "is-active":

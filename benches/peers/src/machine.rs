@@ -34,8 +34,11 @@ pub(crate) fn machine() -> Facts {
 
 /// Versions of every peer and of the node.
 pub(crate) fn versions(program: &Path) -> Facts {
-    let mut facts = vec![("butterfly", node::version(program))];
-    facts.push(("nats-server", nats::found().map_or_else(|why| why, |(_, version)| version)));
+    // Both say their own names first.
+    let last = |said: String| said.rsplit(' ').next().unwrap_or_default().to_owned();
+    let mut facts = vec![("butterfly", last(node::version(program)))];
+    let broker = nats::found().map_or_else(|why| why, |(_, version)| last(version));
+    facts.push(("nats-server", broker));
     #[cfg(feature = "zmq")]
     facts.push(("libzmq", crate::zeromq::version()));
     let locked = |name| locked(LOCK, name).map(|version| (name, version.to_owned()));

@@ -8,7 +8,7 @@ use crate::{
     memory::{Memory, SlotId},
     probe::Verdict,
     shard::{Cx, Shard},
-    slot::{Arrived, Receiving, Tenant},
+    slot::{Arrived, Ready, Receiving, Tenant},
     stats::{Copy, Place},
     story::{Told, Why},
     trace::Cause,
@@ -204,13 +204,25 @@ impl Shard {
         let code = (!answered).then(|| reason.unwrap_or(ErrorCode::WorkerFailed));
         let took = cx.now.saturating_sub(tenant.arrived);
         self.stats.answered(tenant.work.operation, took);
+        self.settle(cx, ready, &tenant, &outcome, code);
+    }
+
+    /// Sends what a worker wrote, or (a code) says why there is nothing.
+    fn settle<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        ready: Ready,
+        tenant: &Tenant,
+        outcome: &Outcome,
+        code: Option<ErrorCode>,
+    ) {
+        let slot = ready.id();
         match code {
             None => {
                 self.stats.rows_out.add(u64::from(tenant.work.rows));
-                let signer = self.signer(cx, slot, &tenant, &outcome);
-                let inline = self.deliver(cx, &tenant, ready, &outcome);
-                let told = Told { outcome: &outcome, signer, inline };
-                self.story_answered(cx, slot, &tenant, told);
+                let signer = self.signer(cx, slot, tenant, outcome);
+                let inline = self.deliver(cx, tenant, ready, outcome);
+                self.story_answered(cx, slot, tenant, Told { outcome, signer, inline });
                 self.credit_back(tenant.conn, tenant.conn_life);
             }
             Some(code) => {
@@ -219,9 +231,8 @@ impl Shard {
                 if code == ErrorCode::DeadlineExceeded {
                     self.stats.expire(Place::Worker);
                 }
-                let told = Told { outcome: &outcome, signer: 0, inline: false };
-                let why = Why::at(code, Place::Worker);
-                self.refuse_tenant(cx, slot, &tenant, why, Some(told));
+                let told = Told { outcome, signer: 0, inline: false };
+                self.refuse_tenant(cx, slot, tenant, Why::at(code, Place::Worker), Some(told));
             }
         }
     }

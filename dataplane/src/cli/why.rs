@@ -1,6 +1,6 @@
 //! The command line of `why`.
 
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, builder::RangedI64ValueParser};
 use std::{fmt, str::FromStr};
 
 pub(super) const HELP: &str = "\
@@ -13,8 +13,8 @@ Examples:
   butterfly why 0x2a --sender ann --json
   butterfly why 00112233-4455-6677-8899-aabbccddeeff   # all tries of a query id
 
-A node remembers the last requests of each shard (serve --trace-records); those that were refused, repeated or slow are kept
-apart, for longer. An operator sees all, a client its own.
+A node remembers the last requests of each shard (serve --trace-records); those that were refused,
+repeated or slow are kept apart, for longer. An operator sees all, a client its own.
 
 Exit codes: 0 shown, 1 no answer, or nothing is remembered of that";
 
@@ -74,6 +74,11 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// As many as a node tells at a time.
+fn few() -> RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=i64::from(wire::trace::TRACES_MAX))
+}
+
 /// Arguments of `why`.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("which").required(true))]
@@ -82,13 +87,13 @@ pub(crate) struct WhyArgs {
     #[arg(value_name = "ID", group = "which")]
     pub(crate) id: Option<RequestId>,
     /// List the last N requests
-    #[arg(long, value_name = "N", group = "which", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", group = "which", value_parser = few())]
     pub(crate) last: Option<u16>,
     /// List the slowest N of those that are remembered
-    #[arg(long, value_name = "N", group = "which", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", group = "which", value_parser = few())]
     pub(crate) slowest: Option<u16>,
     /// List the last N that were refused
-    #[arg(long, value_name = "N", group = "which", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long, value_name = "N", group = "which", value_parser = few())]
     pub(crate) refused: Option<u16>,
     /// Only requests of the sender of this name; `local` is whoever proved none
     #[arg(long, value_name = "NAME")]

@@ -37,7 +37,7 @@ impl FromStr for Endpoint {
     fn from_str(text: &str) -> Result<Self, String> {
         let Some(rest) = text.strip_prefix("http://") else {
             return Err(
-                "write http://HOST:PORT; a collector elsewhere is best reached through one on this host"
+                "write http://HOST:PORT; one elsewhere is best reached through one on this host"
                     .to_owned(),
             );
         };

@@ -185,7 +185,10 @@ pub(super) fn as_json(trace: &Trace) -> Value {
     let us = |ns: Option<u64>| ns.map(|ns| ns as f64 / 1_000.0);
     let spans: Vec<Value> = spans(trace)
         .iter()
-        .map(|span| json!({ "name": span.name, "from_us": us(Some(span.from)), "to_us": us(Some(span.to)) }))
+        .map(|span| {
+            let (from, to) = (us(Some(span.from)), us(Some(span.to)));
+            json!({ "name": span.name, "from_us": from, "to_us": to })
+        })
         .collect();
     let copies: Map<String, Value> =
         copies(trace).into_iter().map(|(stage, bytes)| (stage.to_owned(), json!(bytes))).collect();

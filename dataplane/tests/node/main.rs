@@ -6,6 +6,7 @@ mod compress;
 mod console;
 mod cuda;
 mod demo;
+mod deploy;
 mod handover;
 mod health;
 mod identities;

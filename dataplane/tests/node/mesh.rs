@@ -6,6 +6,7 @@ pub(crate) mod crowd;
 mod faults;
 mod frames;
 mod kept;
+mod operators;
 mod signed;
 mod tree;
 

@@ -99,7 +99,11 @@ fn a_client_of_sixty_lines_of_python_reads_what_other_software_computed() {
         let pings: u64 =
             ping.expect("pings").rsplit(' ').next().expect("a value").parse().expect("u64");
         assert!(pings >= 1, "its own ping is counted in the figures that it reads");
-        assert!(figures.iter().any(|line| line.contains("butterfly_info version=\"")));
+        assert!(
+            figures
+                .iter()
+                .any(|line| line.contains("butterfly_info ") && line.contains("version=\""))
+        );
     }
     assert_eq!(node.counted("butterfly_requests_total", "operation", "topk"), 2);
     assert_eq!(node.refusals("bad_checksum") + node.refusals("bad_check"), 0);

@@ -130,7 +130,7 @@ fn flags(folder: &Folder) -> Vec<String> {
 }
 
 #[test]
-fn ops_a_reload_hands_over_under_load_and_the_service_follows_the_new_process() {
+fn ops_05_a_reload_takes_up_other_settings_under_load_and_the_service_follows() {
     let folder = Folder::new();
     let manager = Manager::new(&folder);
     let flags = flags(&folder);

@@ -4,6 +4,7 @@ use crate::rig::{Folder, Node, PATIENCE, Raw, request, run, sample, strike, word
 use rustix::process::Signal;
 use serde_json::Value;
 use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
@@ -207,24 +208,33 @@ fn a_request_whose_worker_was_killed_tells_of_both() {
 fn a_request_that_is_too_much_tells_by_what_sign() {
     let node = Node::start(&["--queue-target", "1ms"]);
     let mut raw = node.raw();
-    let deadline = Instant::now() + PATIENCE;
-    let refused = (0_u64..)
-        .find_map(|round| {
-            assert!(Instant::now() < deadline, "nothing is refused");
+    raw.lives();
+    // A worker that stands still every other moment is slow on every machine.
+    let (workers, done) = (node.workers(), AtomicBool::new(false));
+    let refused = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                for (signal, ms) in [(Signal::STOP, 10), (Signal::CONT, 1)] {
+                    workers.iter().for_each(|worker| strike(*worker, signal));
+                    thread::sleep(Duration::from_millis(ms));
+                }
+            }
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let refused = (0_u64..).take_while(|_| Instant::now() < deadline).find_map(|round| {
             let ids = round * 64 + 1..round * 64 + 65;
             raw.send(&ids.clone().flat_map(|id| topk(id, 900)).collect::<Vec<u8>>());
-            let frames: Vec<_> = ids.map(|_| raw.frame().expect("an answer").header).collect();
-            frames.into_iter().find(|header| header.kind() == Ok(Kind::ErrorReport))
-        })
-        .expect("one refusal");
-    let shed = life(&node, &refused.message_id().to_string());
+            let headers: Vec<_> = ids.map(|_| raw.frame().expect("an answer").header).collect();
+            headers.into_iter().find(|header| header.kind() == Ok(Kind::ErrorReport))
+        });
+        done.store(true, Relaxed);
+        refused
+    });
+    let id = refused.expect("one is refused").message_id().to_string();
+    let shed = life(&node, &id);
     assert_eq!(shed["refusal"], "overloaded");
-    let signs = ["deadline", "queue", "slots", "hopeless", "displaced", "starved"];
-    assert!(signs.iter().any(|sign| shed["cause"] == *sign), "{shed:#}");
-    assert_eq!(
-        node.counted("butterfly_shed_total", "reason", shed["cause"].as_str().expect("a sign")) > 0,
-        true
-    );
+    let sign = shed["cause"].as_str().expect("a sign");
+    assert!(node.counted("butterfly_shed_total", "reason", sign) > 0, "{shed:#}");
 }
 
 #[test]
@@ -235,8 +245,11 @@ fn a_connection_that_goes_leaves_a_story_too() {
     stop_workers(&node);
     raw.send(&topk(11, 16));
     node.await_count("butterfly_requests_total", "operation", "topk", 1);
+    // Who goes without reading what was said breaks the connection off.
+    raw.send(zerocopy::IntoBytes::as_bytes(&frame::ping(1, 0)));
+    node.await_total("butterfly_pings_total", 2);
     drop(raw);
-    node.await_count("butterfly_connections_closed_total", "cause", "peer", 1);
+    node.await_count("butterfly_connections_closed_total", "cause", "io", 1);
     node.workers().into_iter().for_each(|worker| strike(worker, Signal::CONT));
     node.await_total("butterfly_orphaned_replies_total", 1);
     let gone = ask(&node, &["11"]).swap_remove(0);
@@ -325,7 +338,7 @@ fn an_operator_hears_of_all_and_a_client_of_its_own() {
     };
     let logits = sample("logits.safetensors");
     let out = folder.file("out.safetensors");
-    let compress = ["compress", "--in", logits.to_str().expect("text"), "--tensor", "logits"];
+    let compress = ["compress", "--in", logits.to_str().expect("text"), "--tensor", "head.f32"];
     let where_to = ["--topk", "5", "--out", out.to_str().expect("text")];
     let output = told("ann", &[&compress[..], &where_to].concat());
     assert!(output.status.success(), "{}", words(&output));

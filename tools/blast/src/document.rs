@@ -27,6 +27,7 @@ pub struct Document {
 }
 
 /// What was found.
+#[expect(clippy::large_enum_variant, reason = "a program holds one, or a few dozen to compare")]
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Body {

@@ -98,7 +98,8 @@ impl Recorder {
     }
 }
 
-/// The smallest of 1, 2 and 5 times a power of ten that parts the span into no more than are wanted.
+/// The smallest of 1, 2 and 5 times a power of ten that parts the span into no more than are
+/// wanted.
 fn width(span: Time) -> Time {
     let mut power = 1;
     loop {

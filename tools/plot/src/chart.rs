@@ -126,8 +126,9 @@ impl Chart {
     pub fn svg(&self, id: &str) -> String {
         let id = escape(id);
         let mut svg = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\">\n\
-             <title id=\"{id}-t\">{}</title>\n<desc id=\"{id}-d\">{}</desc>\n",
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+             aria-labelledby=\"{id}-t {id}-d\">\n<title id=\"{id}-t\">{}</title>\n\
+             <desc id=\"{id}-d\">{}</desc>\n",
             escape(&self.title),
             escape(&self.desc)
         );

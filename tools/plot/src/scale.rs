@@ -51,8 +51,8 @@ impl Scale {
         (self.from, self.to)
     }
 
-    /// Where a number lies, 0 to 1. What lies outside is at the end that it is nearer to; what is no
-    /// number is at the beginning.
+    /// Where a number lies, 0 to 1. What lies outside is at the end that it is nearer to; what is
+    /// no number is at the beginning.
     #[must_use]
     pub fn place(&self, value: f64) -> f64 {
         let share = if self.log {
@@ -86,7 +86,7 @@ impl Scale {
         let digits: &[f64] = if decades * 1.5 > about as f64 { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let stride = (decades / about.max(1) as f64).ceil().max(1.0) as usize;
         let powers = (self.from.log10().floor() as i32..=self.to.log10().ceil() as i32)
-            .filter(|power| power.unsigned_abs() as usize % stride == 0);
+            .filter(|power| (power.unsigned_abs() as usize).is_multiple_of(stride));
         powers
             .flat_map(|power| digits.iter().map(move |digit| digit * 10_f64.powi(power)))
             .filter(|tick| (self.from..=self.to).contains(tick))

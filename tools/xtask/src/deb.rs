@@ -78,9 +78,9 @@ pub(crate) fn make(root: &Path, target: &Path, options: &Options) -> Result<Path
     let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
     let package = format!("butterfly_{version}_{}.deb", architecture.trim());
     let package = target.join("deb").join(package);
-    // Level 1 for tests: their programs are large.
-    let level = if options.debug { "-z1" } else { "-z6" };
-    let flags = ["--root-owner-group", level, "--build"];
+    // Fast for tests, whose programs are large.
+    let packing = if options.debug { ["-Zgzip", "-z1"] } else { ["-Zxz", "-z6"] };
+    let flags = ["--root-owner-group", packing[0], packing[1], "--build"];
     run(Command::new("dpkg-deb").args(flags).args([&tree, &package]).stdout(Stdio::null()))?;
     println!("{}", package.display());
     Ok(package)
@@ -107,8 +107,8 @@ fn papers(root: &Path, tree: &Path, version: &str) -> Result<(), String> {
     let copyright = format!(
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\
          Upstream-Name: butterfly\n\nFiles: *\nCopyright: 2026 The Butterfly authors\n\
-         License: MIT or Apache-2.0\n\nLicense: MIT or Apache-2.0\n{}\n .\n Or the Apache License 2.0: \
-         /usr/share/common-licenses/Apache-2.0\n",
+         License: MIT or Apache-2.0\n\nLicense: MIT or Apache-2.0\n{}\n .\n \
+         Or the Apache License 2.0: /usr/share/common-licenses/Apache-2.0\n",
         indented.join("\n")
     );
     write(tree, "usr/share/doc/butterfly/copyright", copyright.as_bytes(), 0o644)?;
@@ -136,6 +136,13 @@ fn words_of_programs(tree: &Path) -> Result<(), String> {
         }
     }
     let _ = fs::remove_dir_all(&pages);
+    for program in PROGRAMS {
+        let name = format!("usr/share/man/man1/{program}.1.gz");
+        if !tree.join(&name).is_file() {
+            let help = output(Command::new(tree.join("usr/bin").join(program)).arg("--help"))?;
+            zip(tree, &name, &page(program, &help))?;
+        }
+    }
     let places = [
         ("bash", "usr/share/bash-completion/completions/butterfly"),
         ("zsh", "usr/share/zsh/vendor-completions/_butterfly"),
@@ -150,6 +157,19 @@ fn words_of_programs(tree: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A manual page that says what `--help` says.
+fn page(program: &str, help: &str) -> String {
+    let first = help.lines().next().unwrap_or_default().trim_end_matches('.');
+    // A line that begins with a dot or a quote would be an order to the formatter.
+    let lines = help.lines().map(|line| format!("\\&{}", line.replace('\\', "\\e")));
+    let body = lines.collect::<Vec<_>>().join("\n").replace('-', "\\-");
+    format!(
+        ".TH {} 1\n.SH NAME\n{program} \\- {}\n.SH DESCRIPTION\n.nf\n{body}\n.fi\n",
+        program.to_uppercase(),
+        first.replace('-', "\\-")
+    )
 }
 
 /// `DEBIAN/`: what dpkg reads.

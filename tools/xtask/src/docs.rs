@@ -1,5 +1,5 @@
-//! `cargo xtask docs`: does what the documents tell people to type work? Each line of a fenced block
-//! marked `sh` is run, in a scratch folder, with the built programs on the path.
+//! `cargo xtask docs`: does what the documents tell people to type work? Each line of a fenced
+//! block marked `sh` is run, in a scratch folder, with the built programs on the path.
 //!
 //! * `butterfly serve` and, without `--duration`, `blast agents` stay in the background until the
 //!   block's end. A node whose address another line takes ends first, unless that line hands over.

@@ -26,6 +26,8 @@ fn open(overview: &Overview, history: &[Point]) -> Option<(Server, Tab)> {
     let server = Server::start(overview, history);
     let tab = browser.open(&server.address());
     drawn(&tab, overview);
+    // The past comes by itself, after the present.
+    tab.until(&format!("page.history.length > {} && !page.awaited", history.len()));
     Some((server, tab))
 }
 

@@ -22,7 +22,7 @@ impl OutArgs {
     /// [`BlastError::Usage`].
     pub fn check(&self) -> Result<(), BlastError> {
         if self.json.is_some() && self.json == self.html {
-            let path = self.json.as_deref().unwrap_or(Path::new("-")).display();
+            let path = self.json.as_deref().unwrap_or_else(|| Path::new("-")).display();
             return Err(BlastError::usage(format!("--json and --html would both go to {path}")));
         }
         for (option, path) in [("--json", &self.json), ("--html", &self.html)] {

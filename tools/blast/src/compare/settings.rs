@@ -24,7 +24,10 @@ fn settings(named: &Named) -> Vec<(&'static str, String)> {
     let or = |text: &Option<String>, none: &str| text.clone().unwrap_or_else(|| none.to_owned());
     vec![
         ("operation", load.op.clone()),
-        ("pace", load.rate.map_or("closed loop".to_owned(), |rate| format!("{rate}/s planned"))),
+        (
+            "pace",
+            load.rate.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate}/s planned")),
+        ),
         ("connections", load.connections.to_string()),
         ("depth", load.depth.to_string()),
         ("threads", load.threads.to_string()),

@@ -76,7 +76,7 @@ fn tiles(sweep: &Sweep) -> Vec<Tile> {
             None if sweep.points.iter().all(Point::kept_up) => "all rates".to_owned(),
             None => "none".to_owned(),
         };
-        tiles.push(Tile::new("highest kept up with", kept, "99% answered"));
+        tiles.push(Tile::new("highest kept up with", kept, "to 95% of the rate"));
     }
     if let Some(capacity) = sweep.capacity {
         tiles.push(Tile::new("closed loop", per_second(capacity), "as many as come back"));

@@ -23,7 +23,7 @@ fn the_knee_of_a_queue_is_where_theory_has_it() {
     let sweep = Sweep { points: points.clone(), knee: knee(&points), ..Sweep::default() };
     assert_eq!(sweep.saturation(), Some(1_000.0));
     let text = sweep.text(80);
-    assert!(text.contains("knee: 500/s") && text.contains("99% was answered: 1k/s"), "{text}");
+    assert!(text.contains("knee: 500/s") && text.contains("to 95%: 1k/s"), "{text}");
     // Rates in any order; only rates below the knee: none; too few: none.
     let mut turned = points.clone();
     turned.reverse();

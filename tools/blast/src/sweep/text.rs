@@ -117,7 +117,7 @@ impl Sweep {
             (None, None) => lines.push("no knee within these rates".to_owned()),
         }
         if let Some(rate) = self.saturation() {
-            lines.push(format!("highest rate of which 99% was answered: {}/s", short(rate)));
+            lines.push(format!("highest rate that was kept up with, to 95%: {}/s", short(rate)));
         }
         lines
     }

@@ -99,7 +99,8 @@ mod tests {
     fn ops_lines_are_parted_as_a_shell_does() {
         let text = "# Title\n```sh\nbutterfly serve   # in the background\n\n\
                     butterfly map --addr '[::1]:7171' \\\n    --json\n```\n\
-                    ```console\n$ rm -rf /\n```\n```sh\n# needs: a GPU\na \"#b\" c#d\ne # fails: 3, as it should\n```\n";
+                    ```console\n$ rm -rf /\n```\n```sh\n# needs: a GPU\na \"#b\" c#d\n\
+                    e # fails: 3, as it should\n```\n";
         let blocks = parse(text);
         assert_eq!(blocks.len(), 2);
         let line = |number, text: &str, marker| Line { number, text: text.to_owned(), marker };

@@ -29,6 +29,8 @@ struct Background {
     child: Child,
     /// Where it listens, if it is a node.
     listens: Option<String>,
+    /// Where it hands over.
+    handover: Option<String>,
 }
 
 /// A folder of its own and what runs in it.
@@ -67,10 +69,9 @@ impl Scratch {
         self.lines += 1;
         let said = self.folder.join(format!(".said-{}", self.lines));
         let awaited = stays(line);
-        if let Some(("ready", listens)) = &awaited
-            && !line.contains("--handover")
-        {
-            self.make_way(listens);
+        let handover = after(line, "--handover");
+        if let Some(("ready", listens)) = &awaited {
+            self.make_way(listens, handover.as_deref());
         }
         let mut child =
             self.start(line, &said).map_err(|error| format!("cannot start: {error}"))?;
@@ -86,7 +87,7 @@ impl Scratch {
                 && fs::read_to_string(&said).is_ok_and(|text| text.contains(word))
             {
                 let listens = (*word == "ready").then(|| listens.clone());
-                self.running.push(Background { child, listens });
+                self.running.push(Background { child, listens, handover });
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -114,13 +115,29 @@ impl Scratch {
             .spawn()
     }
 
-    /// Ends nodes that listen where another is about to.
-    fn make_way(&mut self, listens: &str) {
+    /// Ends nodes that listen where another is about to, but not one that hands over to it.
+    fn make_way(&mut self, listens: &str, handover: Option<&str>) {
         for old in &mut self.running {
-            if old.listens.as_deref() == Some(listens) {
+            let hands_over = handover.is_some() && old.handover.as_deref() == handover;
+            if old.listens.as_deref() == Some(listens) && !hands_over {
                 old.listens = None;
                 end(&mut old.child, "TERM");
             }
+        }
+    }
+}
+
+impl Scratch {
+    /// Ends what outlived its line: a node that took over from another has no parent any more, but
+    /// works in this folder.
+    fn end_orphans(&self) {
+        let here = |process: &PathBuf| {
+            fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == self.folder)
+        };
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for process in processes.map(|entry| entry.path()).filter(here) {
+            let number = process.file_name().unwrap_or_default();
+            let _ = Command::new("kill").args(["-s", "KILL"]).arg(number).status();
         }
     }
 }
@@ -130,6 +147,7 @@ impl Drop for Scratch {
         for running in &mut self.running {
             end(&mut running.child, "KILL");
         }
+        self.end_orphans();
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -139,8 +157,8 @@ fn stays(line: &str) -> Option<(&'static str, String)> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words[..] {
         ["butterfly", "serve", ..] => {
-            let listens = words.windows(2).find(|pair| pair[0] == "--listen").map(|pair| pair[1]);
-            let port = listens.and_then(|address| address.rsplit(':').next());
+            let listens = after(line, "--listen");
+            let port = listens.as_deref().and_then(|address| address.rsplit(':').next());
             Some(("ready", port.unwrap_or("7171").to_owned()))
         }
         ["blast", "agents", ..] if !line.contains("--duration") => {
@@ -148,6 +166,12 @@ fn stays(line: &str) -> Option<(&'static str, String)> {
         }
         _ => None,
     }
+}
+
+/// The word behind a flag.
+fn after(line: &str, flag: &str) -> Option<String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    words.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].to_owned())
 }
 
 /// Sends a signal to the whole group and waits.
