@@ -210,6 +210,33 @@ impl Node for Shown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dataplane_core::stats::{
+        Source,
+        names::{Kind, find},
+    };
+
+    #[test]
+    fn metr_08_every_source_that_a_node_may_have_is_named() {
+        let sources: [(&str, &dyn Source); 7] = [
+            ("workers", &crate::workers::WorkerStats::default()),
+            ("board", &Board::new(2)),
+            ("driver", &crate::threads::DriverStats::default()),
+            ("quic", &dataplane_quic::Counters::default()),
+            ("http", &web::Counters::default()),
+            ("traces", &crate::otlp::Counters::default()),
+            ("identities", &dataplane_core::Identities::default()),
+        ];
+        for (source, it) in sources {
+            let mut shown = 0;
+            it.visit(&mut |name, label, _, _| {
+                let known = find(name).unwrap_or_else(|| panic!("{source}: {name} has no entry"));
+                assert_eq!(known.labels.concat(), label, "{source}: {name}");
+                assert_ne!(known.kind, Kind::Histogram, "{source}: {name}");
+                shown += 1;
+            });
+            assert!(shown > 0, "{source}");
+        }
+    }
 
     #[test]
     fn metr_06_rates_are_by_the_second_and_shares_of_what_was_asked() {

@@ -126,6 +126,7 @@ impl Canary {
                 && header.kind() == Ok(Kind::QueryResponse)
                 && header.message_id() == message_id
                 && header.payload_len() as usize == payload.len()
+                && header.checksum() == wire::check::crc16(payload)
         });
         let mut scratch = Scratch::default();
         let payload = aligned(payload, &mut scratch).filter(|_| sound);

@@ -3,6 +3,10 @@
 use crate::host;
 use std::{fs, time::Duration};
 
+/// The unit of times in /proc, milliseconds: a hundredth of a second on every machine that this runs
+/// on.
+const TICK_MS: u64 = 10;
+
 /// What a worker's process takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Usage {
@@ -34,7 +38,7 @@ impl Meter {
     /// moments.
     pub(crate) fn read(&mut self, now: Duration) -> Option<Usage> {
         let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", self.pid)).ok();
-        let cpu_time = parse_schedstat(&of("schedstat")?)?;
+        let cpu_time = parse_stat(&of("stat")?)?;
         let status = of("status")?;
         let resident = host::bytes_of(&status, "VmRSS")?;
         let cpus = parse_cpus(&status)?;
@@ -46,9 +50,13 @@ impl Meter {
     }
 }
 
-/// Seconds on a CPU: `run wait slices`, the first in nanoseconds.
-fn parse_schedstat(text: &str) -> Option<Duration> {
-    text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+/// Time on a CPU, of all threads: fields 14 and 15 of /proc/PID/stat, counted behind the program's
+/// name, which may hold anything.
+fn parse_stat(text: &str) -> Option<Duration> {
+    let (_, fields) = text.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+    let ticks = fields.next()?.ok()?.saturating_add(fields.next()?.ok()?);
+    Some(Duration::from_millis(ticks.saturating_mul(TICK_MS)))
 }
 
 /// How many CPUs the mask of /proc/PID/status allows.
@@ -64,8 +72,9 @@ mod tests {
 
     #[test]
     fn health_04_proc_is_read() {
-        assert_eq!(parse_schedstat("1500000000 7 9\n"), Some(Duration::from_millis(1500)));
-        assert_eq!(parse_schedstat("x"), None);
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 0 0 0 0 120 30 0 0 20 0 1 0 9 1 1";
+        assert_eq!(parse_stat(stat), Some(Duration::from_millis(1500)));
+        assert_eq!(parse_stat("7 (a) S 1 2"), None);
         assert_eq!(parse_cpus("Name:\tx\nCpus_allowed:\tff,00000003\n"), Some(10));
         assert_eq!(parse_cpus("Cpus_allowed:\t00\n"), None);
     }

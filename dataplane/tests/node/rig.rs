@@ -213,7 +213,7 @@ impl Node {
     }
 
     /// Counters can only be asked for again and again.
-    fn await_that(&self, what: &str, holds: impl Fn() -> bool) {
+    pub(crate) fn await_that(&self, what: &str, holds: impl Fn() -> bool) {
         let deadline = std::time::Instant::now() + PATIENCE;
         while !holds() {
             assert!(std::time::Instant::now() < deadline, "{what}");
