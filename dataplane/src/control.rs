@@ -19,14 +19,15 @@ use crate::{
     plan::Plan,
     quic, say,
     settings::Backend,
+    shards::Shards,
     signals::Signals,
     supervisor::Supervisor,
     threads::{self, Threads},
     weights,
-    workers::{FirstAnswers, Ready, Team, WorkerStats, supervise},
+    workers::{FirstAnswers, Ready, Team, supervise},
 };
 use dataplane_core::{Identities, NodeStats, Stats, stats::Source};
-use link::{SharedFile, door::Door};
+use link::{Segment, SharedFile, door::Door};
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     sync::{
@@ -325,6 +326,35 @@ fn exporter(plan: &Plan, threads: &Threads, identities: &Arc<Identities>) -> Opt
         .ok()
 }
 
+/// What workers are started with.
+fn team(
+    plan: &Plan,
+    segment: Arc<Segment>,
+    (worker_doors, shard_doors): (Vec<Arc<Door>>, Vec<Arc<Door>>),
+    (weights, basis): (Option<SharedFile>, Option<SharedFile>),
+    shards: &Shards,
+    care: Care,
+    node: &Arc<NodeStats>,
+) -> Rc<Team> {
+    Rc::new(Team {
+        segment,
+        worker_doors,
+        shard_doors,
+        weights,
+        basis,
+        care,
+        shards: shards.clone(),
+        limits: plan.limits.clone(),
+        backend: plan.backend,
+        devices: plan.devices,
+        program: plan.worker_program.clone(),
+        poll: plan.poll,
+        sandbox: plan.worker_sandbox,
+        stats: Arc::default(),
+        node: Arc::clone(node),
+    })
+}
+
 impl Node {
     fn start(
         plan: &Plan,
@@ -357,31 +387,17 @@ impl Node {
         let every = plan.limits.health_every;
         let gpus = health::gpu::Look::begin(plan.devices, every, Arc::clone(&board));
         let bounds = Bounds::new(every, plan.limits.worker_patience);
-        let team = Rc::new(Team {
-            care: Care { bounds, board },
-            segment,
-            worker_doors,
-            shard_doors,
-            weights,
-            basis,
-            shards: threads.shards.clone(),
-            limits: plan.limits.clone(),
-            backend: plan.backend,
-            devices: plan.devices,
-            program: plan.worker_program.clone(),
-            poll: plan.poll,
-            sandbox: plan.worker_sandbox,
-            stats: Arc::new(WorkerStats::default()),
-            node: Arc::clone(&stats),
-        });
+        let care = Care { bounds, board };
+        let doors = (worker_doors, shard_doors);
+        let team = team(plan, segment, doors, (weights, basis), &threads.shards, care, &stats);
         let quic_counters: Vec<_> = plan.quic.iter().map(|_| Arc::default()).collect();
-        let mut sources = sources(&team, &mesh, &threads, &quic_counters);
-        sources.push(Arc::clone(&certificates) as _);
-        sources.push(Arc::clone(&identities) as _);
         let exporter = exporter(plan, &threads, &identities);
-        sources.extend(exporter.as_ref().map(|it| Arc::clone(&it.counters) as _));
         let web_counters = Arc::<web::Counters>::default();
-        sources.push(Arc::clone(&web_counters) as _);
+        let mut sources = sources(&team, &mesh, &threads, &quic_counters);
+        sources.extend(exporter.as_ref().map(|it| Arc::clone(&it.counters) as _));
+        let others: [Arc<dyn Source>; 3] =
+            [certificates.clone(), identities.clone(), web_counters.clone()];
+        sources.extend(others);
         stats.set_sources(sources);
         let first: FirstAnswers = Rc::new(RefCell::new(vec![None; usize::from(workers)]));
         let (stop_workers, stop) = watch::channel(false);

@@ -282,7 +282,7 @@ mod tests {
     fn health_05_a_node_is_unsound_only_where_no_worker_answers_rightly() {
         assert!(soundness(&[]).holds);
         let unchecked = Worker { up: true, ..Worker::default() };
-        assert!(soundness(&[unchecked.clone()]).holds);
+        assert!(soundness(std::slice::from_ref(&unchecked)).holds);
         assert!(soundness(&[worker("a", &["cpu", "latency"])]).holds, "busy is not broken");
         let silent = worker("a", &["reachable", "cpu"]);
         assert!(soundness(&[silent.clone(), worker("b", &[])]).holds);

@@ -275,7 +275,7 @@ pub(crate) struct Settings {
     /// A worker that keeps one request for this long is replaced, whatever it says [default: 60s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) worker_patience: Option<Span>,
-    /// How often each worker's health is checked: pinged, asked what its answer to is known, measured
+    /// How often each worker is pinged, asked questions with known answers, and measured
     /// [default: 5s]
     #[arg(long, value_name = "TIME", help_heading = "Batches and time")]
     pub(crate) health_every: Option<Span>,

@@ -60,7 +60,7 @@ impl TracePlan {
     /// For the rings, where there are any.
     pub(crate) fn bounds(&self) -> Option<Bounds> {
         let sample = self.otlp.as_ref().map_or(0.0, |_| f64::from(self.sample) / PARTS);
-        (self.records > 0).then(|| Bounds { records: self.records as usize, sample })
+        (self.records > 0).then_some(Bounds { records: self.records as usize, sample })
     }
 }
 

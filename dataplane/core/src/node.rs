@@ -94,8 +94,8 @@ impl NodeStats {
         }
     }
 
-    /// Every series once, shards and sources added up, in a stable order: by name, then by labels as
-    /// they are written.
+    /// Every series once, shards and sources added up, in a stable order: by name, then by labels
+    /// as they are written.
     #[must_use]
     pub fn counters(&self) -> BTreeMap<(&'static str, String), Value> {
         let mut all = BTreeMap::new();

@@ -3,8 +3,8 @@
 use crate::host;
 use std::{fs, time::Duration};
 
-/// The unit of times in /proc, milliseconds: a hundredth of a second on every machine that this runs
-/// on.
+/// The unit of times in /proc, milliseconds: a hundredth of a second on every machine that this
+/// runs on.
 const TICK_MS: u64 = 10;
 
 /// What a worker's process takes.

@@ -183,7 +183,8 @@ fn warning(all: &Overview) -> Option<String> {
 /// Rates with their past.
 fn curve_lines(app: &App, now: &Rates, look: &Look, width: usize) -> Vec<Line<'static>> {
     let both = |rates: &Rates| rates.bytes_in_per_s + rates.bytes_out_per_s;
-    let curves: [(&str, String, &dyn Fn(&Rates) -> f64); 3] = [
+    type Curve<'a> = (&'a str, String, &'a dyn Fn(&Rates) -> f64);
+    let curves: [Curve<'_>; 3] = [
         ("queries/s", rate(now.queries_per_s), &|rates| rates.queries_per_s),
         ("bytes", bytes(both(now)), &both),
         (
@@ -193,7 +194,7 @@ fn curve_lines(app: &App, now: &Rates, look: &Look, width: usize) -> Vec<Line<'s
         ),
     ];
     let room = width.saturating_sub(LABEL);
-    let line = |(label, value, of): (&str, String, &dyn Fn(&Rates) -> f64)| {
+    let line = |(label, value, of): Curve<'_>| {
         let values: Vec<f64> = app.past.iter().map(of).collect();
         let recent = &values[values.len().saturating_sub(room)..];
         Line::from(vec![

@@ -67,7 +67,7 @@ fn listen() -> (TcpListener, String) {
 fn two_requests(node: &Node) {
     let mut raw = node.raw();
     let work = TensorWork::topk(Dtype::F32, 1, 16, 4, Dtype::F32);
-    raw.send(&request(1, work.clone(), &[1; 64]));
+    raw.send(&request(1, work, &[1; 64]));
     assert_eq!(raw.frame().expect("an answer").header.kind(), Ok(Kind::QueryResponse));
     raw.send(&request(2, TensorWork { k: 0, ..work }, &[1; 64]));
     raw.refusal(ErrorCode::BadK);
@@ -121,9 +121,8 @@ fn a_collector_gets_requests_as_spans_of_the_specified_form() {
         for attribute in span["attributes"].as_array().into_iter().flatten() {
             let value = attribute["value"].as_object().expect("a value");
             assert!(attribute["key"].is_string() && value.len() == 1);
-            assert!(
-                value.get("stringValue").or(value.get("intValue")).is_some_and(Value::is_string)
-            );
+            let said = value.get("stringValue").or_else(|| value.get("intValue"));
+            assert!(said.is_some_and(Value::is_string));
         }
     }
     let (roots, parts): (Vec<_>, Vec<_>) =

@@ -82,10 +82,13 @@ impl Feed {
     }
 }
 
+/// What comes next, and where it goes on after that.
+type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Feed)>>>>;
+
 /// One reader's stream.
 pub(crate) struct Events {
     first: Option<Bytes>,
-    next: Pin<Box<dyn Future<Output = Option<(Bytes, Feed)>>>>,
+    next: Next,
     _seat: Seat,
 }
 

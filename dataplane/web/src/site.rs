@@ -133,7 +133,8 @@ impl Site {
                 self.counters.request(route);
                 self.show(route, &request).await
             }
-            Err((why, response)) => {
+            Err(refused) => {
+                let (why, response) = *refused;
                 self.counters.refuse(why);
                 response
             }
@@ -144,22 +145,19 @@ impl Site {
     }
 
     /// What is asked for, or why it is not shown.
-    fn refused<B>(&self, request: &Request<B>) -> Result<Route, (Refused, Response<Content>)> {
+    fn refused<B>(&self, request: &Request<B>) -> Result<Route, Box<(Refused, Response<Content>)>> {
         let (headers, uri) = (request.headers(), request.uri());
         let mut said = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or(""));
-        let host = match (said.next(), said.next()) {
-            (Some(host), None) => host,
-            _ => {
-                let text = "one Host header is needed";
-                return Err((Refused::Host, sentence(StatusCode::BAD_REQUEST, text)));
-            }
+        let (Some(host), None) = (said.next(), said.next()) else {
+            let text = "one Host header is needed";
+            return Err(Box::new((Refused::Host, sentence(StatusCode::BAD_REQUEST, text))));
         };
         // A request can also be made out to a whole address.
         let made_out = uri.authority().is_none_or(|whole| self.hosts.allow(whole.as_str()));
         if !self.hosts.allow(host) || !made_out {
             let text = "this name is not known here: ask by address, or start the node with \
                         --http-host NAME";
-            return Err((Refused::Host, sentence(StatusCode::FORBIDDEN, text)));
+            return Err(Box::new((Refused::Host, sentence(StatusCode::FORBIDDEN, text))));
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let text = "all there is to do here is to look: GET or HEAD";
@@ -168,18 +166,18 @@ impl Site {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             // Whatever else it sends is not waited for.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            return Err((Refused::Method, response));
+            return Err(Box::new((Refused::Method, response)));
         }
         let route = Route::ALL.into_iter().find(|route| route.path() == uri.path());
         let Some(route) = route else {
             let paths = Route::ALL.map(Route::path).join(" ");
             let text = format!("nothing is here; there are {paths}");
-            return Err((Refused::Path, sentence(StatusCode::NOT_FOUND, &text)));
+            return Err(Box::new((Refused::Path, sentence(StatusCode::NOT_FOUND, &text))));
         };
         let is_foreign = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
         if is_foreign && route != Route::Page {
             let text = "pages from elsewhere are shown nothing";
-            return Err((Refused::Site, sentence(StatusCode::FORBIDDEN, text)));
+            return Err(Box::new((Refused::Site, sentence(StatusCode::FORBIDDEN, text))));
         }
         Ok(route)
     }

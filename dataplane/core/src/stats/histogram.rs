@@ -49,8 +49,8 @@ impl Histogram {
         (base << shift) + ((1u64 << shift) - 1)
     }
 
-    /// The same in the few buckets of exposition. A value that lies within 3% below a bound may count
-    /// for the next one.
+    /// The same in the few buckets of exposition. A value that lies within 3% below a bound may
+    /// count for the next one.
     #[must_use]
     pub fn fold(&self) -> Spread {
         let mut spread = Spread::default();
