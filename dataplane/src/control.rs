@@ -133,6 +133,8 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     let huge_bytes = node.team.segment.huge_bytes() as u64;
     node.stats.set_facts(facts::of(plan, &ready, basis_id, huge_bytes));
     let opened = node.open(plan, &bound);
+    // A successor shares its page's socket with the process before: whoever asks it finds it ready.
+    node.standing.set(Phase::Serving);
     let shown = if is_alone { Ok(()) } else { node.show(plan, &bound) };
     if let Err(why) = opened.and(shown) {
         node.end().await;
@@ -145,7 +147,6 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     for place in bound.places() {
         say::out(format!("listening {}", place.announced(&plan.security)));
     }
-    node.standing.set(Phase::Serving);
     let serving = serving(plan, &ready);
     say::out(format!("ready: {serving}"));
     let mut line = Line::new();

@@ -33,7 +33,7 @@ impl TracePlan {
         let records = settings.trace_records.unwrap_or(RECORDS);
         let sound = records.is_power_of_two() && (RECORDS_MIN..=RECORDS_MAX).contains(&records);
         if records != 0 && !sound {
-            let nearest = records.next_power_of_two().clamp(RECORDS_MIN, RECORDS_MAX);
+            let nearest = records.clamp(RECORDS_MIN, RECORDS_MAX).next_power_of_two();
             let remedy = format!("take 0 for none, or a power of two, as {nearest}");
             return Err(refuse("trace_records", records, remedy));
         }

@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn wire_04_08_unknown_types_and_compressions_are_skipped() {
         let mut header = Header::new(Kind::Heartbeat, 1, 2, 64, 3);
-        for code in [0, 0x000D, 0x0100, 0xFFFF] {
+        for code in [0, 0x000F, 0x0100, 0xFFFF] {
             header.kind.set(code);
             assert_eq!(header.kind(), Err(HeaderFault { code: ErrorCode::UnknownType }));
             assert_eq!(header.raw_kind(), code);

@@ -38,12 +38,13 @@ impl Standing {
         self.0.store(phase as u8, Relaxed);
     }
 
-    /// Whether work is taken.
+    /// Whether work is taken here. A probe that still meets the process before asks for the
+    /// address, and that is served.
     pub(crate) fn check(&self) -> Check {
         let phase = Phase::ALL[usize::from(self.0.load(Relaxed))];
         Check {
             name: "serving".to_owned(),
-            holds: phase == Phase::Serving,
+            holds: matches!(phase, Phase::Serving | Phase::Succeeded),
             detail: phase.words().to_owned(),
         }
     }
@@ -54,13 +55,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_serves_is_ready() {
+    fn who_serves_or_is_served_for_is_ready() {
         let standing = Standing::default();
         assert!(standing.check().detail.starts_with("starting"));
         for phase in Phase::ALL {
             standing.set(phase);
             let check = standing.check();
-            assert_eq!(check.holds, phase == Phase::Serving);
+            assert_eq!(check.holds, phase == Phase::Serving || phase == Phase::Succeeded);
             assert_eq!(check.detail, phase.words());
         }
     }

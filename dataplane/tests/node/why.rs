@@ -206,9 +206,9 @@ fn a_request_whose_worker_was_killed_tells_of_both() {
 
 #[test]
 fn a_request_that_is_too_much_tells_by_what_sign() {
-    let node = Node::start(&["--queue-target", "1ms"]);
-    let mut raw = node.raw();
-    raw.lives();
+    let node = Node::start(&["--queue-target", "1ms", "--bulk-slots", "8"]);
+    let mut raws: Vec<_> = (0..8).map(|_| node.raw()).collect();
+    raws.iter_mut().for_each(Raw::lives);
     // A worker that stands still every other moment is slow on every machine.
     let (workers, done) = (node.workers(), AtomicBool::new(false));
     let refused = thread::scope(|scope| {
@@ -222,9 +222,14 @@ fn a_request_that_is_too_much_tells_by_what_sign() {
         });
         let deadline = Instant::now() + PATIENCE;
         let refused = (0_u64..).take_while(|_| Instant::now() < deadline).find_map(|round| {
-            let ids = round * 64 + 1..round * 64 + 65;
-            raw.send(&ids.clone().flat_map(|id| topk(id, 900)).collect::<Vec<u8>>());
-            let headers: Vec<_> = ids.map(|_| raw.frame().expect("an answer").header).collect();
+            let ids = |n: u64| (0..64).map(move |i| (n << 32) + round * 64 + i + 1);
+            for (n, raw) in (0..).zip(&mut raws) {
+                raw.send(&ids(n).flat_map(|id| topk(id, 900)).collect::<Vec<u8>>());
+            }
+            let mut headers = Vec::new();
+            for raw in &mut raws {
+                headers.extend(ids(0).map(|_| raw.frame().expect("an answer").header));
+            }
             headers.into_iter().find(|header| header.kind() == Ok(Kind::ErrorReport))
         });
         done.store(true, Relaxed);
@@ -325,7 +330,9 @@ fn an_operator_hears_of_all_and_a_client_of_its_own() {
     for (name, role) in
         [("node-1", "node"), ("ann", "client"), ("bob", "client"), ("olga", "operator")]
     {
-        ca(&["issue", "--dir", dir, "--name", name, "--role", role]);
+        let host = ["--host", "127.0.0.1"];
+        let host = if role == "node" { &host[..] } else { &[] };
+        ca(&[&["issue", "--dir", dir, "--name", name, "--role", role], host].concat());
     }
     let file = |name: &str| format!("{dir}/{name}");
     let (authority, cert, key) = (file("ca.pem"), file("node-1.pem"), file("node-1.key"));

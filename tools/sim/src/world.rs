@@ -373,7 +373,8 @@ impl World {
         while self.step()? {
             steps += 1;
             if steps > 5_000_000 {
-                return Err("the world does not come to rest".into());
+                let due = self.heap.peek();
+                return Err(format!("no rest: {due:?} is due, {}", self.unrest()));
             }
         }
         self.at_rest()
