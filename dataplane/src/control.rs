@@ -133,8 +133,6 @@ async fn serve(plan: &Plan) -> Result<(), Failure> {
     let huge_bytes = node.team.segment.huge_bytes() as u64;
     node.stats.set_facts(facts::of(plan, &ready, basis_id, huge_bytes));
     let opened = node.open(plan, &bound);
-    // A successor shares its page's socket with the process before: whoever asks it finds it ready.
-    node.standing.set(Phase::Serving);
     let shown = if is_alone { Ok(()) } else { node.show(plan, &bound) };
     if let Err(why) = opened.and(shown) {
         node.end().await;
@@ -451,6 +449,9 @@ impl Node {
         shards.listen(bound.open()?, |place| {
             gate.clone().filter(|_| place.is_secure(&plan.security))
         });
+        // Before the page opens: a successor shares its socket with the process before, and whoever
+        // asks it is to find it ready.
+        self.standing.set(Phase::Serving);
         Ok(())
     }
 
