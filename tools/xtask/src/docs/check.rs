@@ -54,7 +54,7 @@ impl Checker {
         let mut command = words[0].to_owned();
         let mut help = self.help(&command)?;
         for name in names {
-            if !help.contains("Commands:") {
+            if !help.contains("<COMMAND>") {
                 break;
             }
             let deeper = format!("{command} {name}");
@@ -155,9 +155,9 @@ mod tests {
     fn checker() -> Checker {
         let checker = Checker::new(&crate::root(), Path::new("/nowhere"));
         let words = [
-            ("butterfly", "Commands:\n  serve  Run"),
+            ("butterfly", "Usage: butterfly <COMMAND>\n  serve  Run"),
             ("butterfly serve", "Options:\n  --listen <ADDR>\n  --insecure[=<BOOL>]"),
-            ("butterfly ca", "Commands:\n  init"),
+            ("butterfly ca", "Usage: butterfly ca <COMMAND>\n  init"),
             ("butterfly ca init", "Options:\n  --dir <DIR>"),
         ];
         for (command, help) in words {
