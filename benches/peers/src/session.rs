@@ -13,6 +13,10 @@ use std::{io::IsTerminal, time::Duration};
 /// Messages of a cell in a smoke run.
 pub(crate) const SMOKE: u64 = 40;
 
+/// A cell that is not through after this and four times its own length is given up: a system that
+/// stands still must not hold up the others.
+const STALLED: Duration = Duration::from_secs(5);
+
 /// How much is sent in a cell.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Amount {
@@ -55,7 +59,9 @@ async fn one(servers: &Servers, cell: &Cell, amount: Amount) -> Result<Figures, 
     let Amount { time, most, .. } = amount;
     let plan = Plan { pace: cell.shape.pace, depth: cell.shape.depth, time, most };
     let body = body(cell.payload);
-    let run = servers.run(cell.system, cell.shape.connections, plan, &body).await?;
+    let run = servers.run(cell.system, cell.shape.connections, plan, &body);
+    let run = tokio::time::timeout(4 * time.min(STALLED) + STALLED, run).await;
+    let run = run.map_err(|_| "stalled: answers stopped coming".to_owned())??;
     all_answered(&run, plan)?;
     Ok(Figures::of(&run, 1))
 }
