@@ -2,8 +2,8 @@
 //! few seconds. It is healthy only if all checks hold; batches go to healthy ones while there are
 //! any, and a worker that answers wrongly is replaced.
 //!
-//! [`patient`] decides and knows neither clocks nor processes; [`mod@watch`] feeds it; [`board`] shows
-//! what was found.
+//! [`patient`] decides and knows neither clocks nor processes; [`mod@watch`] feeds it; [`board`]
+//! shows what was found.
 
 pub(crate) mod board;
 pub(crate) mod gpu;

@@ -1,5 +1,5 @@
 //! Two loads beside each other: how far apart, and how sure. The stretches of time that a run keeps
-//! ([`crate::timeline`]) are drawn again and again ([`bootstrap`]); how much the figures differ
+//! ([`crate::timeline`]) are drawn again and again (`bootstrap`); how much the figures differ
 //! between draws is how much of a difference may be chance.
 
 mod bootstrap;

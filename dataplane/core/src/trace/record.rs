@@ -184,7 +184,7 @@ pub struct Record {
     pub cause: Cause,
     /// The worker that had it last.
     pub worker: Option<u16>,
-    /// Who of the workers' backends signed the answer: see [`super::Signers`]. 0 for nobody.
+    /// Who of the workers' backends signed the answer; 0 for nobody.
     pub signer: u8,
     /// Requests in its last batch.
     pub batch: u16,
