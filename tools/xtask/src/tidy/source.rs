@@ -98,7 +98,7 @@ impl Tree {
                 let entry = entry?;
                 let name = entry.file_name().to_string_lossy().into_owned();
                 // As `.gitignore` has it; a link is no file of ours.
-                let output = folder == root && name.starts_with("target");
+                let output = name == "target" || (folder == root && name.starts_with("target-"));
                 if output || name == ".git" || entry.file_type()?.is_symlink() {
                     continue;
                 }
