@@ -56,6 +56,13 @@ impl std::fmt::Debug for NodeStats {
     }
 }
 
+fn put(facts: &mut Vec<(&'static str, String)>, key: &'static str, value: String) {
+    match facts.iter_mut().find(|(other, _)| *other == key) {
+        Some(fact) => fact.1 = value,
+        None => facts.push((key, value)),
+    }
+}
+
 impl NodeStats {
     /// A node of these shards and so many workers.
     #[must_use]
@@ -82,16 +89,16 @@ impl NodeStats {
     }
 
     /// Facts such as the backend and why it was chosen; they travel as labels of `butterfly_info`.
+    /// What has changed before, while the node still started, stays as it is.
     pub fn set_facts(&self, facts: Vec<(&'static str, String)>) {
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = facts;
+        let mut known = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = std::mem::replace(&mut *known, facts);
+        changed.into_iter().for_each(|(key, value)| put(&mut known, key, value));
     }
 
     /// A fact that is another now.
     pub fn change_fact(&self, key: &'static str, value: String) {
-        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fact) = facts.iter_mut().find(|(other, _)| *other == key) {
-            fact.1 = value;
-        }
+        put(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner), key, value);
     }
 
     /// Every series once, shards and sources added up, in a stable order: by name, then by labels
@@ -281,5 +288,14 @@ mod tests {
         });
         assert_eq!(sum.map(|counter| counter.bits), Some(2));
         assert!(update.query_latency_p99 > 2.9 && update.query_latency_p50 < 1.1);
+    }
+
+    #[test]
+    fn a_fact_that_changed_during_the_start_stays_changed() {
+        let node = NodeStats::new(Vec::new(), 0);
+        node.change_fact("backend", "cpu".to_owned());
+        node.set_facts(vec![("version", "1".to_owned()), ("backend", "cuda".to_owned())]);
+        let facts = node.facts.lock().expect("nobody panicked").clone();
+        assert_eq!(facts, [("version", "1".to_owned()), ("backend", "cpu".to_owned())]);
     }
 }
