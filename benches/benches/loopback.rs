@@ -7,7 +7,7 @@ use benches::{
     floor::{BulkFloor, EchoFloor, Load, Measured, Timing, drive},
     frames, ours,
     ours::{Ours, Served},
-    report::{Comparison, HEADING, quantile},
+    report::{Comparison, HEADING, conclude, quantile},
 };
 use std::{io, process::ExitCode, time::Duration};
 use wire::Kind;
@@ -195,19 +195,8 @@ fn run(options: &Options) -> io::Result<Vec<Comparison>> {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = Options::parse(&arguments).map_err(io::Error::other).and_then(|options| {
-        let table = run(&options)?;
-        if options.json {
-            let lines: Vec<_> = table.iter().map(Comparison::json).collect();
-            println!("[{}]", lines.join(","));
-        }
-        Ok(())
-    });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("loopback: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let outcome = Options::parse(&arguments)
+        .map_err(io::Error::other)
+        .and_then(|options| Ok((run(&options)?, options.json)));
+    conclude("loopback", outcome)
 }

@@ -4,7 +4,7 @@
 //!
 //! Needs the program: `cargo build --release -p dataplane` first.
 
-use benches::report::{Comparison, HEADING};
+use benches::report::{Comparison, HEADING, conclude};
 use blast::{Config, Op, Pace};
 use client::Addr;
 use std::{
@@ -210,20 +210,9 @@ fn main() -> ExitCode {
         if !options.program.exists() && options.rounds == 1 {
             // A smoke run in a tree where only benches were built.
             println!("observe: no {}, nothing to compare", options.program.display());
-            return Ok(());
+            return Ok((Vec::new(), false));
         }
-        let table = run(&options)?;
-        if options.json {
-            let lines: Vec<_> = table.iter().map(Comparison::json).collect();
-            println!("[{}]", lines.join(","));
-        }
-        Ok(())
+        Ok((run(&options)?, options.json))
     });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("observe: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    conclude("observe", outcome)
 }

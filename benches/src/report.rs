@@ -2,6 +2,8 @@
 //! sides of a comparison are measured in alternation, and the ratio is taken within each pair,
 //! before the median.
 
+use std::{io, process::ExitCode};
+
 /// The middle of some values; the mean of the two middle ones for an even count; 0 for none.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
@@ -72,6 +74,24 @@ impl Comparison {
 /// Heads the rows of [`Comparison::row`].
 pub const HEADING: &str =
     "question                           unit          floor         ours   ratio";
+
+/// Ends a bench: the table as JSON where that is asked for, or what went wrong.
+#[must_use]
+pub fn conclude(bench: &str, outcome: io::Result<(Vec<Comparison>, bool)>) -> ExitCode {
+    match outcome {
+        Ok((table, json)) => {
+            if json {
+                let lines: Vec<_> = table.iter().map(Comparison::json).collect();
+                println!("[{}]", lines.join(","));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{bench}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

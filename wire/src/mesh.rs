@@ -263,6 +263,23 @@ registry! {
 }
 
 registry! {
+    /// How an agent stands, from the top of the status bar to its bottom (BAR-01): in exactly one
+    /// of these ways. A label value of figures; it does not travel as a code.
+    pub enum Standing: u8 {
+        /// Idle, can be asked. Green.
+        Ready = 0, "ready";
+        /// Idle, and of proven reliability. White.
+        Trusted = 1, "trusted";
+        /// At work. Red.
+        Busy = 2, "busy";
+        /// Nothing certain is known of it. Yellow.
+        Unknown = 3, "unknown";
+        /// Gone. Grey.
+        Offline = 4, "offline";
+    }
+}
+
+registry! {
     /// What a list of agents is sorted by.
     pub enum SortBy: u8 {
         /// Sector, cluster, position.

@@ -1,6 +1,17 @@
 //! `FORMAT.md` against the code: byte offsets of every root, the registries, the limits, and the
 //! golden bytes, in both directions.
 
+/// Size of an archived type, and its fields with offset and size.
+macro_rules! fields {
+    ($archived:ident: $($($field:ident).+),+ $(,)?) => {
+        (size_of::<$archived>(), vec![$((
+            [$(stringify!($field)),+].join("."),
+            core::mem::offset_of!($archived, $($field).+),
+            size_of_field(|root: &$archived| &root.$($field).+),
+        )),+])
+    };
+}
+
 #[path = "format/mesh.rs"]
 mod mesh;
 #[path = "format/mesh_golden.rs"]
@@ -12,7 +23,7 @@ use rkyv::util::AlignedVec;
 use std::collections::BTreeMap;
 use wire::{
     Coding, Compression, Dtype, ErrorCode, HEADER_LEN, Header, Kind, Operation, Priority, Source,
-    error, flags, frame, pack, payload, reply, request, response, tokens,
+    error, flags, frame, pack, payload::*, reply, request, response, tokens,
 };
 
 const FORMAT: &str = include_str!("../FORMAT.md");
@@ -32,16 +43,6 @@ fn table(heading: &str) -> Vec<Vec<String>> {
 /// Size of the field that a projection names.
 const fn size_of_field<A, F>(_: impl Fn(&A) -> &F + Copy) -> usize {
     size_of::<F>()
-}
-
-macro_rules! fields {
-    ($archived:ident: $($($field:ident).+),+ $(,)?) => {
-        (size_of::<payload::$archived>(), vec![$((
-            [$(stringify!($field)),+].join("."),
-            core::mem::offset_of!(payload::$archived, $($field).+),
-            size_of_field(|root: &payload::$archived| &root.$($field).+),
-        )),+])
-    };
 }
 
 /// The table says what the compiler laid out, field by field, and no byte is left over.
@@ -296,11 +297,11 @@ fn golden_ping() {
     assert_eq!((read.payload_len(), read.checksum()), (0, 0xFFFF));
 }
 
-fn golden_request_value() -> payload::QueryRequest {
-    payload::QueryRequest {
+fn golden_request_value() -> QueryRequest {
+    QueryRequest {
         query_id: QUERY_ID,
-        routing_hint: payload::RoutingHint { timeout_ms: 250, ..Default::default() },
-        work: payload::TensorWork::topk(Dtype::F32, 1, 4, 2, Dtype::F16),
+        routing_hint: RoutingHint { timeout_ms: 250, ..Default::default() },
+        work: TensorWork::topk(Dtype::F32, 1, 4, 2, Dtype::F16),
         priority: Priority::High.code(),
         attempt: 1,
         ..Default::default()
@@ -367,7 +368,7 @@ fn golden_error_report() {
     let len = error::write_frame(&mut out, 7, 3, &refusal);
     same_bytes("error_report", &out[..len]);
     let payload = payload_of(&golden("error_report"), Kind::ErrorReport);
-    let root = payload::open::<payload::ErrorReport>(&payload).expect("valid");
+    let root = open::<ErrorReport>(&payload).expect("valid");
     assert_eq!(root.code, ErrorCode::BadK.code());
     assert_eq!((root.limit.to_native(), root.actual.to_native()), (1024, 4096));
     assert_eq!(&*root.message, "k must be between 1 and 1024");
@@ -375,20 +376,20 @@ fn golden_error_report() {
 
 #[test]
 fn golden_heartbeat() {
-    let value = payload::Heartbeat {
+    let value = Heartbeat {
         sender_id: QUERY_ID,
         sent_ns: 0x0102_0304_0506_0708,
         current_queries: 3,
         max_concurrent: 16,
         avg_latency_ms: 25.0,
-        lane_hint: payload::LANE_BULK,
+        lane_hint: LANE_BULK,
         ..Default::default()
     };
     let mut out = Vec::new();
     frame::append(&mut out, &value, 9, 4).expect("fits");
     same_bytes("heartbeat", &out);
     let payload = payload_of(&golden("heartbeat"), Kind::Heartbeat);
-    let root = payload::open::<payload::Heartbeat>(&payload).expect("valid");
+    let root = open::<Heartbeat>(&payload).expect("valid");
     assert_eq!(root.sent_ns, 0x0102_0304_0506_0708);
     assert_eq!(root.avg_latency_ms, 25.0);
 }
@@ -398,10 +399,8 @@ fn golden_compressed_frames() {
     for (name, compression) in [("lz4", Compression::Lz4), ("zstd", Compression::Zstd)] {
         let mut plain = Vec::new();
         let draft = request::RequestFrame::begin_with(&mut plain, &[0x5A; 256]);
-        let mut value = payload::QueryRequest {
-            work: payload::TensorWork::echo(Dtype::U8, 1, 256),
-            ..Default::default()
-        };
+        let mut value =
+            QueryRequest { work: TensorWork::echo(Dtype::U8, 1, 256), ..Default::default() };
         draft.finish(&mut value, 8, 5).expect("fits");
         let mut packed = Vec::new();
         pack::compress(compression, &plain[HEADER_LEN..], &mut packed).expect("compresses");

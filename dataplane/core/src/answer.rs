@@ -213,7 +213,10 @@ impl Shard {
         let mut update = self.node.metrics_update(cx.now);
         update.taken_ns = cx.epoch_ns;
         let mut frame = Vec::new();
-        if wire::frame::append(&mut frame, &update, message_id, cx.epoch_ns).is_err() {
+        let made = wire::frame::append(&mut frame, &update, message_id, cx.epoch_ns);
+        // What no number of free chunks holds would be waited for without end.
+        let most = self.geometry.chunks as usize * self.geometry.chunk_len as usize;
+        if made.is_err() || frame.len() > most {
             return self.report(
                 cx,
                 id,

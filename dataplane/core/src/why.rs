@@ -46,7 +46,7 @@ impl Shard {
         let question = match begun {
             Ok(question) => question,
             Err(code) => {
-                self.report(cx, id, header.message_id(), Kind::TraceQuery, code, 0);
+                self.refuse_why(cx, id, header.message_id(), code);
                 return;
             }
         };
@@ -107,10 +107,22 @@ impl Shard {
         let sent = made.is_ok() && self.egress.append_long(cx.mem, &mut conn.outbox, &frame);
         if sent {
             self.mark_dirty(cx.now, id);
-        } else if !self.report(cx, id, message_id, Kind::TraceQuery, ErrorCode::Overloaded, 0) {
-            self.defer(id, message_id, ErrorCode::Overloaded, 0);
+        } else {
+            self.refuse_why(cx, id, message_id, ErrorCode::Overloaded);
         }
         self.credit_back(id, life);
+    }
+
+    fn refuse_why<M: Memory>(
+        &mut self,
+        cx: &mut Cx<'_, M>,
+        id: ConnId,
+        message_id: u64,
+        code: ErrorCode,
+    ) {
+        if !self.report(cx, id, message_id, Kind::TraceQuery, code, 0) {
+            self.defer(id, message_id, code, 0);
+        }
     }
 }
 

@@ -29,7 +29,6 @@ pub use join::{Joined, Newcomer, RegisterFault};
 pub use row::AgentRow;
 pub use select::{By, Capability, Selection, Skipped};
 pub use snapshot::SnapshotFault;
-pub use standing::Standing;
 pub use sweep::Swept;
 
 use columns::Columns;

@@ -1,38 +1,21 @@
 //! The status bar (BAR-01, BAR-02): everyone in one of five standings, in shares that add up.
 
 use serde::{Deserialize, Serialize};
+use wire::mesh::Standing;
 
-/// How an agent or a worker stands.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Standing {
-    /// Idle, can be asked. Green.
-    Ready,
-    /// Idle, and of proven reliability. White.
-    Trusted,
-    /// At work. Red.
-    Busy,
-    /// Nothing certain is known of it. Yellow.
-    Unknown,
-    /// Gone. Grey.
-    Offline,
-}
+/// A standing in JSON is its name.
+mod by_name {
+    use super::Standing;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::borrow::Cow;
 
-impl Standing {
-    /// Every standing, from the top of the bar to its bottom.
-    pub const ALL: [Self; 5] =
-        [Self::Ready, Self::Trusted, Self::Busy, Self::Unknown, Self::Offline];
+    pub(super) fn serialize<S: Serializer>(it: &Standing, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(it.name())
+    }
 
-    /// As in JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Trusted => "trusted",
-            Self::Busy => "busy",
-            Self::Unknown => "unknown",
-            Self::Offline => "offline",
-        }
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Standing, D::Error> {
+        let name = Cow::<str>::deserialize(from)?;
+        Standing::from_name(&name).ok_or_else(|| D::Error::custom(format!("no standing: {name}")))
     }
 }
 
@@ -40,6 +23,7 @@ impl Standing {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Part {
     /// Which.
+    #[serde(with = "by_name")]
     pub standing: Standing,
     /// How many.
     pub count: u64,

@@ -6,7 +6,8 @@
 mod bar;
 pub mod fill;
 
-pub use bar::{Bar, Part, Standing};
+pub use bar::{Bar, Part};
+pub use wire::mesh::Standing;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

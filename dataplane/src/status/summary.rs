@@ -103,7 +103,7 @@ fn bar(seen: &Overview, screen: Screen) -> Vec<String> {
     if seen.bar.total == 0 {
         return wrap("nobody is here: no agents, no workers", screen.width);
     }
-    let mut lines = vec![Standing::ALL.map(section).concat()];
+    let mut lines = vec![Standing::ALL.iter().copied().map(section).collect::<String>()];
     let mut line = format!("{}: ", seen.bar.of);
     let mut painted = line.clone();
     for (standing, text) in glance::legend(&seen.bar) {

@@ -151,7 +151,7 @@ fn status_bar(all: &Overview, look: &Look, width: u16) -> Line<'static> {
         let text = mark(standing, look).to_string().repeat(cells[standing as usize]);
         Span::styled(text, look.of(colour(standing)))
     };
-    Line::from_iter(Standing::ALL.map(section))
+    Line::from_iter(Standing::ALL.iter().copied().map(section))
 }
 
 /// What its sections mean, with share and count (BAR-02).

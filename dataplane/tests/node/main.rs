@@ -13,6 +13,8 @@ mod identities;
 mod load;
 mod mesh;
 mod otlp;
+#[path = "../../web/tests/server/promtool.rs"]
+mod promtool;
 mod python;
 mod quic;
 mod rig;

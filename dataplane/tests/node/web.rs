@@ -1,13 +1,15 @@
 //! What a node shows over HTTP: at real sockets, through its whole life.
 
-use crate::rig::{Folder, Node, PATIENCE, butterfly, request, run, strike, words};
+use crate::{
+    promtool,
+    rig::{Folder, Node, PATIENCE, butterfly, request, run, strike, words},
+};
 use overview::{Overview, Point};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -109,25 +111,7 @@ fn metr_08_a_node_shows_itself_and_promtool_takes_its_metrics() {
     let (_, body) = get(page, "/api/history");
     let points: Vec<Point> = serde_json::from_str(&body).expect("points");
     assert!(points.windows(2).all(|pair| pair[0].at_ms < pair[1].at_ms));
-    promtool(&text);
-}
-
-/// Has the metrics checked where somebody is there to do it.
-fn promtool(text: &str) {
-    let promtool = std::process::Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut promtool) = promtool else {
-        println!("promtool is not here (apt-get install prometheus): the metrics were not checked");
-        return;
-    };
-    promtool.stdin.take().expect("piped").write_all(text.as_bytes()).expect("writes");
-    let output = promtool.wait_with_output().expect("runs");
-    let said = format!("{}{}", words(&output), String::from_utf8_lossy(&output.stdout));
-    assert!(output.status.success(), "{said}");
+    promtool::check(&text);
 }
 
 #[test]

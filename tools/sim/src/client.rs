@@ -56,6 +56,8 @@ pub struct Allowed {
     pub overloaded: bool,
     /// Its rate, its requests or its bytes are bounded.
     pub limited: bool,
+    /// All its chunks together do not hold the node's figures.
+    pub cramped: bool,
 }
 
 /// An answer as it came.
@@ -359,6 +361,7 @@ fn refusal(now: Time, pending: &Pending, code: ErrorCode, allowed: Allowed) -> R
         (_, ErrorCode::Overloaded) => allowed.overloaded && pending.is_query,
         (_, ErrorCode::Cancelled) => pending.cancelled && pending.is_query,
         (_, ErrorCode::Duplicate) => pending.is_retry,
+        (Expect::Metrics, ErrorCode::ReplyTooLong) => allowed.cramped,
         (Expect::Reply { .. } | Expect::Refusal(ErrorCode::BadCheck), code) => match code {
             ErrorCode::DeadlineExceeded if pending.timeout_ms == 0 => false,
             ErrorCode::DeadlineExceeded if now < deadline => {

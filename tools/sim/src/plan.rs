@@ -215,8 +215,8 @@ impl Plan {
         let mut plan = Self::quiet(seed);
         plan.geometry = match rng.below(4) {
             0 => tiny(),
-            // Whatever is to be sent waits for the one chunk, which all figures of a node fit into.
-            2 => Geometry { chunks: 1, chunk_len: 64 << 10, ..tiny() },
+            // Whatever is to be sent waits for the one chunk; all figures of a node do not fit.
+            2 => Geometry { chunks: 1, ..tiny() },
             1 => Geometry { bulk_slots: 2, small_slots: 5, chunks: 5, ..tiny() },
             _ => roomy(),
         };

@@ -132,6 +132,7 @@ impl World {
             leaving: false,
             draining: faults.drain_at.is_some(),
             crowded: faults.crowd,
+            cramped: plan.geometry.chunks == 1,
             overloaded: false,
             limited: false,
         };

@@ -1,17 +1,7 @@
 //! The mesh's chapter of `FORMAT.md` against the code: layouts, registries, limits.
 
 use super::{firsts, same_layout, size_of_field, table};
-use wire::{mesh, payload};
-
-macro_rules! fields {
-    ($archived:ident: $($($field:ident).+),+ $(,)?) => {
-        (size_of::<payload::mesh::$archived>(), vec![$((
-            [$(stringify!($field)),+].join("."),
-            core::mem::offset_of!(payload::mesh::$archived, $($field).+),
-            size_of_field(|root: &payload::mesh::$archived| &root.$($field).+),
-        )),+])
-    };
-}
+use wire::{mesh, payload::mesh::*};
 
 #[test]
 fn meshmsg_14_to_18_the_messages_of_agents_are_laid_out_as_documented() {
@@ -235,7 +225,7 @@ fn the_limits_of_the_mesh_are_the_documented_ones() {
         ("SUMMARY_CLUSTERS_MAX", mesh::SUMMARY_CLUSTERS_MAX),
         ("PRIORITY_MAX", mesh::PRIORITY_MAX.into()),
         ("SIGNATURES_MAX", mesh::SIGNATURES_MAX),
-        ("SIGNATURE_LEN", payload::mesh::SIGNATURE_LEN),
+        ("SIGNATURE_LEN", SIGNATURE_LEN),
     ];
     let expected: Vec<_> =
         limits.iter().map(|(name, value)| vec![format!("`{name}`"), value.to_string()]).collect();

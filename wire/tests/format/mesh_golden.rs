@@ -253,6 +253,21 @@ fn golden_gather() {
     assert_eq!((root.on_time.to_native(), root.window_ns.to_native()), (0.99, 500_000_000));
 }
 
+/// Of four targets, three that were reached.
+fn counts() -> Counts {
+    Counts {
+        targets: 4,
+        scheduled: 3,
+        skipped: 1,
+        sent: 3,
+        ready: 1,
+        in_time: 1,
+        conflicts: 1,
+        stragglers: 1,
+        ..Default::default()
+    }
+}
+
 #[test]
 fn golden_gather_report() {
     let skip = SkipRow { count: 1, would_need_us: 9, available_us: 8, ..Default::default() };
@@ -271,17 +286,7 @@ fn golden_gather_report() {
         detail: Text::literal("older state"),
         context_hash: 0xC0FFEE,
     };
-    let counts = Counts {
-        targets: 4,
-        scheduled: 3,
-        skipped: 1,
-        sent: 3,
-        ready: 1,
-        in_time: 1,
-        conflicts: 1,
-        stragglers: 1,
-        ..Default::default()
-    };
+    let counts = counts();
     let report = GatherReport {
         earliness: vec![Bin { bin: 1_152, count: 1 }],
         skips: vec![skip],
@@ -367,17 +372,7 @@ fn w97_golden_view_of_gathers() {
         message_id: ID,
         ended_ns: 1_700_000_000_000_000_000,
         total_ns: 1_500_000_000,
-        counts: Counts {
-            targets: 4,
-            scheduled: 3,
-            skipped: 1,
-            sent: 3,
-            ready: 1,
-            in_time: 1,
-            conflicts: 1,
-            stragglers: 1,
-            ..Default::default()
-        },
+        counts: counts(),
         coverage: 0.75,
         on_time: 1.0 / 3.0,
         decision: mesh::Decision::ResolveConflicts.code(),

@@ -3,19 +3,9 @@
 use super::{QUERY_ID, firsts, golden, payload_of, same_bytes, same_layout, size_of_field, table};
 use wire::{
     ErrorCode, Kind, Operation, Priority, frame,
-    payload::{self, Copied, Text, Trace, TraceQuery, TraceReport},
+    payload::*,
     trace::{End, NEVER, Select},
 };
-
-macro_rules! fields {
-    ($archived:ident: $($($field:ident).+),+ $(,)?) => {
-        (size_of::<payload::$archived>(), vec![$((
-            [$(stringify!($field)),+].join("."),
-            core::mem::offset_of!(payload::$archived, $($field).+),
-            size_of_field(|root: &payload::$archived| &root.$($field).+),
-        )),+])
-    };
-}
 
 #[test]
 fn the_roots_of_why_are_laid_out_as_documented() {
@@ -106,7 +96,7 @@ fn golden_trace_query() {
     frame::append(&mut out, &query(), 9, 1).expect("fits");
     same_bytes("trace_query", &out);
     let payload = payload_of(&golden("trace_query"), Kind::TraceQuery);
-    let root = payload::open::<TraceQuery>(&payload).expect("valid");
+    let root = open::<TraceQuery>(&payload).expect("valid");
     assert_eq!((&*root.sender, root.message_id.to_native()), ("ann", 17));
     assert_eq!(Select::from_code(root.select), Some(Select::Message));
 }
@@ -117,7 +107,7 @@ fn golden_trace_report() {
     frame::append(&mut out, &report(), 9, 1).expect("fits");
     same_bytes("trace_report", &out);
     let payload = payload_of(&golden("trace_report"), Kind::TraceReport);
-    let root = payload::open::<TraceReport>(&payload).expect("valid");
+    let root = open::<TraceReport>(&payload).expect("valid");
     let [trace] = root.traces.as_slice() else { panic!("one") };
     assert_eq!((&*trace.cause, trace.ended_ns.to_native()), ("worker", 250_001_000));
     assert_eq!(trace.started_ns, NEVER);

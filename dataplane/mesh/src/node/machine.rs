@@ -12,13 +12,13 @@ use crate::{
     hlc::Hlc,
     plan::Scratch,
     predict::Predictor,
-    registry::{Place, Registry, Skipped, Standing, Swept},
+    registry::{Place, Registry, Skipped, Swept},
     summary::{SectorSummary, Summaries},
 };
 use std::collections::VecDeque;
 use wire::{
     Payload, frame,
-    mesh::{AgentState, Mode, Role, message_id},
+    mesh::{AgentState, Mode, Role, Standing, message_id},
 };
 
 /// Between two passes over all agents.

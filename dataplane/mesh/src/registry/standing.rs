@@ -5,44 +5,13 @@ use crate::{
     Time,
     limits::{TRUSTED_OUTCOMES, TRUSTED_RATE},
 };
-use wire::mesh::AgentState;
-
-/// How an agent stands: in exactly one of these ways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Active and idle: nothing waits with it.
-    Ready,
-    /// The same, and at least 0.99 of 20 or more messages of the last hour were answered.
-    Trusted,
-    /// At work: something waits with it, or it is degraded by load.
-    Busy,
-    /// Nothing certain is known of it: its last heartbeat is 10 s old or more, its delays drift
-    /// (over 0.5), or it is quarantined.
-    Unknown,
-    /// Offline.
-    Offline,
-}
-
-impl Standing {
-    /// Every standing, in the order of the bar.
-    pub const ALL: [Self; 5] =
-        [Self::Ready, Self::Trusted, Self::Busy, Self::Unknown, Self::Offline];
-
-    /// Label value.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Trusted => "trusted",
-            Self::Busy => "busy",
-            Self::Unknown => "unknown",
-            Self::Offline => "offline",
-        }
-    }
-}
+use wire::mesh::{AgentState, Standing};
 
 impl Registry {
-    /// How one agent stands.
+    /// How one agent stands. Ready: active, and nothing waits with it. Trusted: the same, and at
+    /// least 0.99 of 20 or more messages of the last hour were answered. Busy: something waits with
+    /// it, or it is degraded by load. Unknown: its last heartbeat is 10 s old or more, its delays
+    /// drift (over 0.5), or it is quarantined. Offline: as it says.
     #[must_use]
     pub fn standing(&self, now: Time, handle: u32) -> Standing {
         match self.state(handle) {

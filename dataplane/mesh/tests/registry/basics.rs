@@ -3,10 +3,10 @@
 use mesh::limits::{KEEP_GONE, MOVE_AFTER, PROBES, SECTOR_AGENTS, SILENT_AFTER};
 use mesh::registry::{
     AgentRef, By, Circuit, Impedance, Newcomer, Place, RefFault, RegisterFault, Registry,
-    Selection, Standing, Swept, score_of,
+    Selection, Swept, score_of,
 };
 use mesh::{MS, SECOND};
-use wire::mesh::{AgentClass, AgentState, CircuitAction, REGISTRATION_MAX, SkipReason};
+use wire::mesh::{AgentClass, AgentState, CircuitAction, REGISTRATION_MAX, SkipReason, Standing};
 
 use super::{filled, id_of, impedance, join, link_of};
 

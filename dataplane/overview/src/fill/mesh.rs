@@ -21,7 +21,7 @@ const KPI: [(&str, &str); 6] = [
 pub(super) fn bar(metrics: &Metrics) -> Option<Bar> {
     let by_standing = metrics.by_label("butterfly_mesh_standing_agents", "standing");
     let count = |standing: Standing| by_standing.get(standing.name()).copied().unwrap_or(0);
-    let bar = Bar::new("agents", Standing::ALL.map(count));
+    let bar = Bar::new("agents", std::array::from_fn(|i| count(Standing::ALL[i])));
     (bar.total > 0).then_some(bar)
 }
 

@@ -2,5 +2,6 @@
 
 mod bounds;
 mod paths;
+mod promtool;
 mod rig;
 mod streams;

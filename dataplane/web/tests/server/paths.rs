@@ -1,13 +1,12 @@
 //! What is at which path.
 
-use crate::rig::{Rig, await_that};
+use crate::{
+    promtool,
+    rig::{Rig, await_that},
+};
 use overview::{Overview, Point};
 use serde_json::Value;
-use std::{
-    io::Write as _,
-    process::{Command, Stdio},
-    sync::atomic::Ordering::Relaxed,
-};
+use std::sync::atomic::Ordering::Relaxed;
 
 const PATHS: [(&str, &str); 7] = [
     ("/", "text/html; charset=utf-8"),
@@ -108,17 +107,5 @@ fn metr_08_promtool_takes_the_metrics() {
         text.contains("butterfly_bytes_total{direction=\"a \\\"player\\\"\\n\"} 1\n"),
         "{text}"
     );
-    let promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let Ok(mut promtool) = promtool else {
-        println!("promtool is not here (apt-get install prometheus): the format was not checked");
-        return;
-    };
-    promtool.stdin.take().expect("piped").write_all(text.as_bytes()).expect("writes");
-    let output = promtool.wait_with_output().expect("runs");
-    assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
+    promtool::check(&text);
 }
