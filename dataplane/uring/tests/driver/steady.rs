@@ -12,6 +12,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
 };
+use tls::RECORD_MAX;
 
 thread_local! {
     static TAKEN: Cell<u64> = const { Cell::new(0) };
@@ -187,8 +188,13 @@ fn the_steady_state_under_tls_takes_no_memory_and_a_connection_what_was_announce
         let client = connect(address);
         clients.push((rig.accepted(), client));
     }
-    for _ in 0..3 {
+    // The first record of a connection that straddles buffers takes room for itself. When that is
+    // depends on how the relay and the kernel cut what they pass on.
+    let (open, mut rounds) = (HELD.get(), 0);
+    while HELD.get() - open < (CLIENTS * RECORD_MAX) as i64 {
         round_under_tls(&mut rig, &mut clients);
+        rounds += 1;
+        assert!(rounds < 1_000, "some connection's records never straddled");
     }
     let before = TAKEN.get();
     let each = (HELD.get() - held) as u64 / CLIENTS as u64;
@@ -198,7 +204,7 @@ fn the_steady_state_under_tls_takes_no_memory_and_a_connection_what_was_announce
         round_under_tls(&mut rig, &mut clients);
     }
     assert_eq!(TAKEN.get() - before, 0);
-    assert_eq!(rig.driver.counters().tls_poured_bytes, 23 * CLIENTS as u64 * 50_000);
+    assert_eq!(rig.driver.counters().tls_poured_bytes, (rounds + 20) * CLIENTS as u64 * 50_000);
     for (conn, _client) in clients {
         rig.close(conn);
     }
