@@ -401,10 +401,14 @@ impl World {
         if let Some(old) = place.filter(|old| old.agent == given.agent || old.life > 0) {
             let held = old.life > conns[old.conn as usize / 2].gone;
             let same = (old.conn, old.life) == (given.conn, given.life);
-            // Its owner may come back on a new connection, and one that is silent has lost it.
+            // Its owner may come back on a new connection, and one that is silent, or says what
+            // amounts to that, has lost it.
             let own = self.plan.per_connection * (given.conn / 2);
             let owner = (own..own + self.plan.per_connection).contains(&given.agent);
-            let silent = self.actors.get(given.agent as usize).is_none_or(|actor| actor.silent);
+            let silent = self
+                .actors
+                .get(given.agent as usize)
+                .is_none_or(|actor| actor.silent || actor.lies.lets_go());
             let kept = same || owner || silent || !held;
             self.judge.look(Promise::NameKept, self.now, kept, || {
                 format!("node {node} gave handle {handle} of {old:?} to {given:?}")
