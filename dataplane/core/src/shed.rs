@@ -3,6 +3,7 @@
 use crate::{
     conn::Terms,
     driver::ConnId,
+    fair::Need,
     intake::{Begin, Refused},
     memory::{Memory, SlotId},
     shard::{Cx, Shard},
@@ -34,16 +35,18 @@ impl Shard {
             let bulk = header.payload_len() > self.geometry.small_request;
             if !self.slots.has_free(bulk) {
                 self.make_room(cx, bulk, priority);
+                // That may have taken the chunk that an answer needs.
+                let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
+                if !self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX) {
+                    return Begin::Blocked(Wait::For(Need::Room));
+                }
             }
             self.begin_query(cx, id, header, compressed)
         } else {
             Begin::Blocked(Wait::Own)
         };
         let Begin::Blocked(wait) = begun else { return begun };
-        // Making room may have taken the chunk that the answer needs.
-        let Some(conn) = self.conns.open_mut(id) else { return Begin::Used(0) };
-        let room = self.egress.has_room(&conn.outbox, crate::answer::REPORT_MAX);
-        if !self.admission.is_late(priority) || !room {
+        if !self.admission.is_late(priority) {
             return Begin::Blocked(wait);
         }
         self.stats.shed(Shed::Slots, priority);

@@ -66,3 +66,15 @@ fn the_same_seed_gives_the_same_trace() {
     }
     assert_ne!(hash(1_000), hash(1_001));
 }
+
+/// Worlds in which a promise was broken once. Each says of what.
+#[test]
+fn worlds_that_once_failed_hold() {
+    for (seed, what) in [
+        (618, "a retry was refused by the deadline of the request that it took over"),
+        (5_582, "making room for a request took the chunk that its refusal needed, which was lost"),
+    ] {
+        let outcome = run_seed(seed, Lines::Hashed);
+        assert!(outcome.is_ok(), "{what}: replay: sim --seed {seed} --trace");
+    }
+}

@@ -181,8 +181,8 @@ impl Batches {
         let mut again = false;
         for (slot, order) in batch.slots.iter().zip(&batch.orders) {
             again |= self.reclaimed.remove(slot);
-            // What came back as no answer is lent again without anybody's death; a retry that took it
-            // over gives it another id.
+            // What came back as no answer is lent again without anybody's death; a retry that took
+            // it over gives it another id.
             again |= self.asked.insert(*slot, order.arrived_ns) == Some(order.arrived_ns);
         }
         self.retries |= again;
