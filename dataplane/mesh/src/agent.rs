@@ -245,16 +245,19 @@ impl Agent {
             out.push(Output::Dropped(order.message_id, Dropped::Repeated));
             return;
         }
-        let own = |node: Time| match node {
+        let own = |node: Time| self.clock.to_own(node, now);
+        // By a clock that nobody knows: as if the message had taken no time.
+        let rest = order.expires_ns.saturating_sub(order.sent_ns);
+        let expires = match order.expires_ns {
             Time::MAX => Time::MAX,
-            node => self.clock.to_own(node, now).unwrap_or(now),
+            node => own(node).unwrap_or(now.saturating_add(rest)),
         };
         let job = Job {
             message_id: order.message_id,
             origin: order.sent_ns,
             received: now,
-            target: own(order.target_ns),
-            expires: own(order.expires_ns),
+            target: own(order.target_ns).unwrap_or(now),
+            expires,
             began: now,
             ready: 0,
             queue_found: backlog.saturating_add(self.queue()),

@@ -98,23 +98,28 @@ impl OffsetFilter {
     /// dwell longer than the whole, over ten minutes) or one that was under way for over 4.29 s,
     /// ignored.
     pub fn sample(&mut self, t1: Time, t2: Time, t3: Time, t4: Time) -> bool {
-        self.take((t1, t2, t3, t4), CONTRADICTIONS)
+        let seen = self.exchange(t1, t2, t3, t4);
+        seen.map(|seen| self.take(&seen, CONTRADICTIONS)).is_some()
     }
 
     /// Likewise for the first exchange over a new connection: the other side may be another
-    /// machine, or have started anew. An exchange that contradicts the estimate ends it at once.
+    /// machine, or have started anew. An exchange that contradicts the estimate ends it at once,
+    /// and so does one that is ignored: nothing says that it is still the same clock.
     pub fn sample_first(&mut self, t1: Time, t2: Time, t3: Time, t4: Time) -> bool {
-        self.take((t1, t2, t3, t4), 1)
+        let seen = self.exchange(t1, t2, t3, t4);
+        if seen.is_none() {
+            *self = Self::new();
+        }
+        seen.map(|seen| self.take(&seen, 1)).is_some()
     }
 
-    fn take(&mut self, (t1, t2, t3, t4): (Time, Time, Time, Time), contradictions: u8) -> bool {
-        let Some(seen) = self.exchange(t1, t2, t3, t4) else { return false };
+    fn take(&mut self, seen: &Exchange, contradictions: u8) {
         let first = !self.known;
         let before = self.rtt_now.min(self.rtt_last);
         let shortest = self.note_rtt(seen.rtt, seen.at);
         if first {
-            self.restart(&seen);
-            return true;
+            self.restart(seen);
+            return;
         }
         self.predict(seen.at);
         // Shorter than any: what counted as short before was off by up to half of the difference.
@@ -128,13 +133,12 @@ impl OffsetFilter {
             if self.contradictions >= contradictions {
                 self.rtt_last = u32::MAX;
                 self.rtt_now = seen.rtt;
-                self.restart(&seen);
+                self.restart(seen);
             }
-            return true;
+            return;
         }
         self.contradictions = 0;
-        self.correct(innovation as f32, &seen, shortest);
-        true
+        self.correct(innovation as f32, seen, shortest);
     }
 
     /// Whether any exchange has been taken.

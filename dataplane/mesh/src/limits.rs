@@ -107,6 +107,19 @@ pub const STRIKES_WITHIN: Time = 60 * SECOND;
 /// How long a quarantine lasts.
 pub const QUARANTINE_FOR: Time = 600 * SECOND;
 
+/// Agents of a cluster that must be in quarantine, besides being more than half of it, before the
+/// rest follows (SEC-06).
+pub const FALLEN_AGENTS: usize = 3;
+/// Clusters of a sector that must have fallen so, besides being more than half of it (SEC-07).
+pub const FALLEN_CLUSTERS: usize = 2;
+
+// Timing that changes for many at once (SEC-10).
+
+/// Answers of a sector to one gather that say something about it.
+pub const SURGE_LEAST: u32 = 16;
+/// How long a sector is held apart after it was last seen to change.
+pub const SURGE_FOR: Time = 60 * SECOND;
+
 // Profiles (PROF-01, PROF-04).
 
 /// Samples of one ring (PROF-01).

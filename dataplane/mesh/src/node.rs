@@ -17,6 +17,7 @@ mod machine;
 mod orders;
 mod punctual;
 mod recovery;
+mod surges;
 mod suspects;
 mod tree;
 mod trust;

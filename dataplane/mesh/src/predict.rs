@@ -63,6 +63,8 @@ const WEIGHT_MOST: f32 = 16.0;
 /// An agent is not kept out for being uneven by more than so many times what is expected of it: a
 /// host that stood still for a moment makes short delays look wild.
 const STEADY_MOST: f32 = 3.0;
+/// No miss within so many spreads is wide, however even a class's agents are.
+const WIDE_LEAST: f32 = 2.0;
 /// Queues beyond this are taken as this.
 const QUEUE_MOST: u32 = 10_000;
 
@@ -125,6 +127,8 @@ pub struct Observed {
     pub late: bool,
     /// The lead it was sent with.
     pub lead: Time,
+    /// What it teaches is for its agent alone, not for the class.
+    pub alone: bool,
 }
 
 /// What the predictor does and how fast it learns. The default is what measured best; the rest is
@@ -314,10 +318,11 @@ impl Predictor {
         }
     }
 
-    /// Learns from an answered message.
-    pub fn observe(&mut self, handle: u32, seen: &Observed) {
+    /// Learns from an answered message. True where it missed its forecast widely, to either side:
+    /// by more than one in twenty of its class's experienced agents does.
+    pub fn observe(&mut self, handle: u32, seen: &Observed) -> bool {
         let tuning = self.tuning;
-        let Some(row) = self.rows.get(handle as usize) else { return };
+        let Some(row) = self.rows.get(handle as usize) else { return false };
         let stage = self.stage(row);
         let row = &mut self.rows[handle as usize];
         let class = &mut self.classes[row.class as usize];
@@ -328,21 +333,30 @@ impl Predictor {
         let ruler = Ruler::new(&tuning, expected, owd, row.spread(&class.common));
         let miss = (seen.ready_delay as f32).min(LONGEST) - expected;
         let units = ruler.units(miss);
+        let usual = class.pools[Stage::Warm as usize].quantile(Dial::P95);
         if stage != Stage::Cold {
-            row.note(units > class.pools[Stage::Warm as usize].quantile(Dial::P95));
+            row.note(units > usual);
         }
-        class.pools[stage as usize].add(units);
+        if !seen.alone {
+            class.pools[stage as usize].add(units);
+        }
         let deviation = miss / expected;
         let ratio = ((seen.processing as f32).min(LONGEST) / base).max(1e-6);
-        let shifted = row.learn(&mut class.common, &tuning, deviation, ratio);
-        row.learn_owd(&mut class.common, &tuning, (seen.one_way as f32).min(LONGEST));
+        let mut aside = class.common.clone();
+        let common = if seen.alone { &mut aside } else { &mut class.common };
+        let shifted = row.learn(common, &tuning, deviation, ratio);
+        row.learn_owd(common, &tuning, (seen.one_way as f32).min(LONGEST));
         self.shifts += u64::from(shifted);
+        units.abs() > usual.max(WIDE_LEAST)
     }
 
-    /// Learns from a one-way delay without work (heartbeats).
-    pub fn observe_rtt(&mut self, handle: u32, one_way: Time) {
+    /// Learns from a one-way delay without work (heartbeats); for its agent `alone`, or for the
+    /// class as well.
+    pub fn observe_rtt(&mut self, handle: u32, one_way: Time, alone: bool) {
         let Some(row) = self.rows.get_mut(handle as usize) else { return };
         let common = &mut self.classes[row.class as usize].common;
+        let mut aside = common.clone();
+        let common = if alone { &mut aside } else { common };
         row.learn_owd(common, &self.tuning, (one_way as f32).min(LONGEST));
     }
 

@@ -142,6 +142,8 @@ names! {
     "butterfly_mesh_heartbeats_total" Counter ["result"] "Heartbeats of agents, by what they were.";
     "butterfly_mesh_implausible_total" Counter ["what"]
         "Numbers of agents and nodes that cannot be, brought into range or ignored.";
+    "butterfly_mesh_isolations_total" Counter []
+        "Clusters and sectors whose other agents followed most of theirs into quarantine.";
     "butterfly_mesh_kpi_ratio" Gauge ["kpi"]
         "Shares of the last hour; an indicator without a case is left out.";
     "butterfly_mesh_lost_writes_total" Counter [] "Writes of kept state that were lost.";
@@ -167,6 +169,8 @@ names! {
     "butterfly_mesh_sector_agents" Gauge ["sector"] "Agents of a sector.";
     "butterfly_mesh_sector_impedance_seconds" Gauge ["sector"]
         "Mean impedance score of a sector's agents.";
+    "butterfly_mesh_sector_timing_held" Gauge ["sector"]
+        "1 while a sector's timing teaches its own agents only, because it changed alone.";
     "butterfly_mesh_sent_total" Counter [] "Frames of the mesh sent at once.";
     "butterfly_mesh_signed_answers_total" Counter ["result"] "Signed answers of agents, by result.";
     "butterfly_mesh_signed_orders_total" Counter ["result"]
@@ -183,6 +187,8 @@ names! {
     "butterfly_mesh_stray_volleys_total" Counter []
         "Reports of sends that nobody waited for any more.";
     "butterfly_mesh_summaries_total" Counter [] "Summaries taken from nodes below.";
+    "butterfly_mesh_timing_surges_total" Counter []
+        "Sectors whose timing changed alone and was held apart from then on.";
     "butterfly_mesh_views_total" Counter [] "Views given to consoles.";
     "butterfly_orphaned_replies_total" Counter [] "Answers whose connection was gone.";
     "butterfly_otlp_exported_total" Counter [] "Requests whose traces a collector took.";

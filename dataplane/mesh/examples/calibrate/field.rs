@@ -118,7 +118,7 @@ impl Field {
             && filter.sample(answered, received, sent, arrived)
             && let Some(there) = filter.to_own(received, arrived)
         {
-            self.predictor.observe_rtt(i, there.saturating_sub(answered));
+            self.predictor.observe_rtt(i, there.saturating_sub(answered), false);
         }
         let back = arrived + fleet.sample_down(i, arrived, rng);
         self.answers[i as usize] = Some((arrived, fleet.clock(i, back)));
@@ -149,6 +149,7 @@ impl Field {
             ready_delay: own(told).saturating_sub(at),
             late: own(told) > at + leads[0],
             lead: leads[0],
+            alone: false,
         };
         self.predictor.observe(i, &seen);
         self.numbers[i as usize] += 1;

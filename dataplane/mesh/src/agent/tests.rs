@@ -54,6 +54,21 @@ fn meshmsg_16_nothing_is_held_by_a_clock_that_nobody_knows() {
     out.clear();
     agent.order(now, &Order { hold: false, ..order(8, 5 * SECOND, 9 * SECOND) }, 0, &mut out);
     assert!(matches!(out[..], [Output::Begin { .. }]), "{out:?}");
+    out.clear();
+    agent.finished(now + MS, Verdict::Ready, 0, &mut out);
+    assert_eq!(acks(&out).len(), 1, "its time to live counts from its arrival");
+}
+
+#[test]
+fn x_14_an_agent_whose_node_started_anew_holds_nothing_by_the_old_clock() {
+    let (mut agent, mut out) = (agent(), Vec::new());
+    let (now, node) = (AHEAD + 60 * SECOND, 3_600 * SECOND);
+    // The answer took longer than an exchange may, so that it says nothing of the new clock.
+    agent.registered(now, now + 6 * SECOND, &place(), node + 3 * SECOND, 0);
+    let (sent, target) = (node + 7 * SECOND, node + 8 * SECOND);
+    agent.order(now + 8 * SECOND, &order(9, sent, target), 0, &mut out);
+    assert_eq!(acks(&out)[0].conflict_detail, CLOCK_UNKNOWN);
+    assert_eq!(agent.next_release(), None);
 }
 
 #[test]

@@ -122,6 +122,28 @@ fn x_14_over_a_new_connection_another_clock_is_known_at_once() {
     assert!(error(&filter, other, at) < 2 * MS);
 }
 
+#[test]
+fn x_14_over_a_new_connection_nothing_is_left_of_a_clock_that_may_be_another_s() {
+    let (one, other) = ((SECOND as i64, 20.0), (3_600 * SECOND as i64, -30.0));
+    let mut known = OffsetFilter::new();
+    for k in 0..10 {
+        exchange(&mut known, one, (100 + k) * SECOND, (MS, MS), 0);
+    }
+    let at = 120 * SECOND;
+    // Answers that took too long to say what the time is.
+    for whole in [5 * SECOND, 90 * SECOND, 601 * SECOND] {
+        let mut filter = known;
+        let t2 = there(at + whole / 2, other.0, other.1);
+        assert!(!filter.sample_first(at, t2, t2, at + whole));
+        assert!(!filter.is_known());
+        exchange(&mut filter, other, at + whole, (MS, MS), 0);
+        assert!(error(&filter, other, at + whole) < MS, "the next one makes it good");
+        // Over the same connection it is still the same clock.
+        filter = known;
+        assert!(!filter.sample(at, t2, t2, at + whole) && filter.is_known());
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_is_said_nothing_breaks(

@@ -38,6 +38,8 @@ pub(crate) struct Target {
     pub shard: u16,
     pub class: AgentClass,
     pub state: State,
+    /// Whether its READY missed the forecast widely, where that is known.
+    pub wide: Option<bool>,
 }
 
 /// All targets of a gather.
@@ -129,6 +131,11 @@ impl Targets {
             row.state = state;
         }
         moves
+    }
+
+    /// Notes whether a target missed its forecast widely.
+    pub(crate) fn time(&mut self, at: usize, wide: Option<bool>) {
+        self.rows[at].wide = wide;
     }
 
     /// The agent's connection is gone: no further answer can come. A TRANSIT stays one, and is not

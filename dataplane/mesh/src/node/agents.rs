@@ -227,7 +227,8 @@ impl Mesh {
             return None;
         }
         let trip = t4.saturating_sub(t1).saturating_sub(t3.saturating_sub(t2));
-        self.predictor.observe_rtt(handle, trip / 2);
+        let alone = self.surges.is_held(arrived, self.registry.seat(handle).sector());
+        self.predictor.observe_rtt(handle, trip / 2, alone);
         Some(trip)
     }
 

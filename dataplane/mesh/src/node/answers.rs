@@ -76,7 +76,10 @@ impl Mesh {
             self.suspect(now, ack.handle);
         }
         match state {
-            State::Ready => self.take_ready(now, at, &target, &seen),
+            State::Ready => {
+                let wide = self.take_ready(now, at, &target, &seen);
+                self.runs[at].targets.time(row, wide);
+            }
             State::Conflict => {
                 self.counters.conflicts += 1;
                 let run = &mut self.runs[at];
@@ -122,7 +125,8 @@ impl Mesh {
         }
     }
 
-    fn take_ready(&mut self, now: Now, at: usize, target: &Target, seen: &Seen) {
+    /// Whether it missed its forecast widely, where its times can be believed.
+    fn take_ready(&mut self, now: Now, at: usize, target: &Target, seen: &Seen) -> Option<bool> {
         self.counters.ready += 1;
         let run = &mut self.runs[at];
         let us = |time: u32| Time::from(time) * 1_000;
@@ -137,8 +141,9 @@ impl Mesh {
         let trip = seen.one_way.saturating_mul(2);
         self.registry.outcome(now.node, target.handle, true, trip, seen.processing);
         if !seen.is_sound {
-            return;
+            return None;
         }
+        let sector = self.registry.seat(target.handle).sector();
         let observed = Observed {
             work: Work { weight: run.order.weight, queue: target.queue },
             dial: run.order.dial,
@@ -147,7 +152,8 @@ impl Mesh {
             ready_delay: seen.ready - seen.left,
             late: seen.ready > run.target,
             lead: us(target.lead_us),
+            alone: self.surges.is_held(now.node, sector),
         };
-        self.predictor.observe(target.handle, &observed);
+        Some(self.predictor.observe(target.handle, &observed))
     }
 }

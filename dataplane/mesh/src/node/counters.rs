@@ -108,6 +108,10 @@ counters! {
     quarantined => "butterfly_mesh_quarantines_total", "event", "begun";
     /// Quarantines that had lasted long enough.
     released => "butterfly_mesh_quarantines_total", "event", "ended";
+    /// Clusters and sectors whose other agents followed theirs into quarantine.
+    isolated => "butterfly_mesh_isolations_total", "", "";
+    /// Sectors whose timing changed alone, and was held apart from then on.
+    surges => "butterfly_mesh_timing_surges_total", "", "";
     /// Answers to nothing.
     unknown => "butterfly_mesh_answers_total", "state", "unknown";
     /// Gathers that were taken up.

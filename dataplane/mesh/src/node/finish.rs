@@ -111,6 +111,12 @@ impl Mesh {
                 self.registry.outcome(now.node, row.handle, false, 0, 0);
             }
         }
+        let timings = run
+            .targets
+            .rows()
+            .iter()
+            .filter_map(|row| Some((self.registry.seat(row.handle).sector(), row.wide?)));
+        self.counters.surges += self.surges.judge(now.node, timings);
         run.stage = Stage::Ended;
         let report = self.report(now, run, true, out);
         for row in run.tally.skip_rows() {

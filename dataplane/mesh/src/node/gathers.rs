@@ -175,6 +175,7 @@ impl Mesh {
             shard: 0,
             class: registry.class(*handle),
             state: State::Waiting,
+            wide: None,
         };
         run.targets.fill(registry.capacity(), self.chosen.iter().map(target));
         let (sectors, clusters) = self.levels();

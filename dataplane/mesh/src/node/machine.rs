@@ -2,7 +2,7 @@
 
 use super::{
     Config, Effect, Effects, Kpi, MeshCounters, Now, Peer, Punctuality, Record, intake::Books,
-    recovery::Recovery, suspects::Suspects, trust::Guard,
+    recovery::Recovery, surges::Surges, suspects::Suspects, trust::Guard,
 };
 use crate::{
     SECOND, Time,
@@ -39,6 +39,7 @@ pub struct Mesh {
     pub(super) books: Books,
     pub(super) guard: Guard,
     pub(super) suspects: Suspects,
+    pub(super) surges: Surges,
     pub(super) runs: Vec<Run>,
     /// Memory of gathers that ended.
     pub(super) spare: Vec<(Targets, Tally)>,
@@ -88,10 +89,11 @@ impl Mesh {
     pub fn new(config: &Config, seed: u64) -> Self {
         let mut random = Random(seed);
         let registry = Registry::new(config.agents, random.next());
+        let sectors = registry.clusters().sectors();
         Self {
             predictor: Predictor::new(registry.capacity()),
             clocks: vec![OffsetFilter::new(); registry.capacity() as usize],
-            children: Children::new(registry.clusters().sectors()),
+            children: Children::new(sectors),
             registry,
             config: config.clone(),
             hlc: Hlc::new(),
@@ -99,6 +101,7 @@ impl Mesh {
             books: Books::default(),
             guard: Guard::new(&config.trust),
             suspects: Suspects::default(),
+            surges: Surges::new(sectors),
             runs: Vec::new(),
             spare: Vec::new(),
             ended: VecDeque::with_capacity(ENDED),
@@ -280,10 +283,13 @@ impl Mesh {
     pub fn measure(&self, now: Now, measure: super::Measure<'_>) {
         self.kpi.measure(now.node, measure);
         for it in self.shown_sectors() {
+            let number = it.sector.to_string();
             if let Some(ms) = it.mean {
-                let (name, number) = ("butterfly_mesh_sector_impedance_seconds", it.sector);
-                measure(name, "sector", &number.to_string(), f64::from(ms) / 1e3);
+                let seconds = f64::from(ms) / 1e3;
+                measure("butterfly_mesh_sector_impedance_seconds", "sector", &number, seconds);
             }
+            let held = f64::from(u8::from(self.surges.is_held(now.node, it.sector)));
+            measure("butterfly_mesh_sector_timing_held", "sector", &number, held);
         }
     }
 

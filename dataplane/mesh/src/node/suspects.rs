@@ -1,14 +1,17 @@
 //! Agents' keys, and agents that say what cannot be: after too much of it within a while they are
-//! kept from all work for a while (SEC-01, SEC-05).
+//! kept from all work for a while (SEC-01, SEC-05). Where most of a cluster is, so is the rest of
+//! it; where most clusters of a sector are, so is the rest of that (SEC-06, SEC-07). Most, so that
+//! nobody takes work from others with fewer agents than they are.
 
 use super::{Mesh, Now, Peer};
 use crate::{
     Time,
-    limits::{QUARANTINE_FOR, STRIKES, STRIKES_WITHIN},
+    cluster::sector_of,
+    limits::{FALLEN_AGENTS, FALLEN_CLUSTERS, QUARANTINE_FOR, STRIKES, STRIKES_WITHIN},
     registry::AgentRef,
 };
 use sign::PublicKey;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 use wire::{
     ErrorCode,
     mesh::AgentState,
@@ -105,12 +108,53 @@ impl Mesh {
             return;
         }
         self.suspects.strikes.remove(&handle);
-        if self.registry.quarantine(now.node, handle, true) {
-            self.counters.quarantined += 1;
-            self.suspects.ends.insert(handle, now.node.saturating_add(QUARANTINE_FOR));
-            for run in &mut self.runs {
-                run.targets.lose(handle);
-            }
+        if self.keep_from_work(now, handle) {
+            self.isolate(now, self.registry.seat(handle).cluster);
+        }
+    }
+
+    /// Begins a quarantine.
+    fn keep_from_work(&mut self, now: Now, handle: u32) -> bool {
+        if !self.registry.quarantine(now.node, handle, true) {
+            return false;
+        }
+        self.counters.quarantined += 1;
+        self.suspects.ends.insert(handle, now.node.saturating_add(QUARANTINE_FOR));
+        for run in &mut self.runs {
+            run.targets.lose(handle);
+        }
+        true
+    }
+
+    /// Keeps the rest of a cluster from work where it has fallen, and the rest of its sector where
+    /// that has.
+    fn isolate(&mut self, now: Now, cluster: u32) {
+        if !self.has_fallen(cluster) {
+            return;
+        }
+        self.keep_all_from_work(now, cluster..cluster + 1);
+        let all = self.registry.clusters().of_sector(sector_of(cluster));
+        let taken = |cluster: &u32| self.registry.clusters().taken(*cluster) > 0;
+        let fallen = all.clone().filter(|cluster| self.has_fallen(*cluster)).count();
+        if fallen >= FALLEN_CLUSTERS && fallen * 2 > all.clone().filter(taken).count() {
+            self.keep_all_from_work(now, all);
+        }
+    }
+
+    /// True where most of a cluster's agents were put into quarantine here.
+    fn has_fallen(&self, cluster: u32) -> bool {
+        let members = self.registry.clusters().members(cluster);
+        let kept = members.filter(|handle| self.suspects.ends.contains_key(handle)).count();
+        kept >= FALLEN_AGENTS && kept * 2 > self.registry.clusters().taken(cluster)
+    }
+
+    fn keep_all_from_work(&mut self, now: Now, clusters: Range<u32>) {
+        let members = clusters.flat_map(|cluster| self.registry.clusters().members(cluster));
+        let free = |handle: &u32| !self.suspects.ends.contains_key(handle);
+        let rest: Vec<u32> = members.filter(free).collect();
+        self.counters.isolated += u64::from(!rest.is_empty());
+        for handle in rest {
+            self.keep_from_work(now, handle);
         }
     }
 

@@ -36,6 +36,7 @@ fn observed(ready: Time) -> Observed {
         ready_delay: ready,
         late: false,
         lead: ready,
+        alone: false,
     }
 }
 

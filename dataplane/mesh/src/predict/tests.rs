@@ -19,6 +19,7 @@ fn took(one_way: Time, processing: Time) -> Observed {
         ready_delay: one_way.saturating_add(processing),
         late: false,
         lead: 0,
+        alone: false,
     }
 }
 
@@ -26,7 +27,9 @@ fn took(one_way: Time, processing: Time) -> Observed {
 fn sched_03_processing_grows_with_weight_and_queue_as_the_formula_says() {
     let mut predictor = Predictor::new(1);
     predictor.join(0, AgentClass::Persistent);
-    (0..50).for_each(|_| predictor.observe(0, &took(150 * MS, 200 * MS)));
+    (0..50).for_each(|_| {
+        predictor.observe(0, &took(150 * MS, 200 * MS));
+    });
     let at = |weight, queue| predictor.forecast(0, Work { weight, queue }, p99());
     // The specification's example: 150 ms one way + 200 x 1.5 x 1.2 = 510 ms.
     let heavy = at(1.0, 2);
@@ -39,7 +42,7 @@ fn sched_03_processing_grows_with_weight_and_queue_as_the_formula_says() {
 fn sched_02_and_x_14_the_one_way_delay_is_measured_and_never_halved_again() {
     let mut predictor = Predictor::new(1);
     predictor.join(0, AgentClass::Edge);
-    (0..50).for_each(|_| predictor.observe_rtt(0, 35 * MS));
+    (0..50).for_each(|_| predictor.observe_rtt(0, 35 * MS, false));
     assert!(predictor.forecast(0, NONE, p99()).owd.abs_diff(35 * MS) < MS / 10);
 }
 
@@ -51,7 +54,9 @@ fn an_agent_that_nobody_knows_gets_its_classs_prior_at_three_nines() {
     assert_eq!(cold, predictor.forecast(0, NONE, Dial::P999));
     assert!(cold.lead > 2 * cold.ready_delay());
     assert_eq!(cold.processing, 50 * MS);
-    (0..100).for_each(|_| predictor.observe(0, &took(MS, 30 * MS)));
+    (0..100).for_each(|_| {
+        predictor.observe(0, &took(MS, 30 * MS));
+    });
     // What the class has learned is where the next agent begins.
     predictor.join(1, AgentClass::Serverless);
     let next = predictor.forecast(1, NONE, p99());
@@ -67,7 +72,9 @@ fn z_03_the_margin_is_the_dials_quantile_and_grows_with_it() {
     predictor.join(0, AgentClass::Gpu);
     let mut rng = fleet::Rng::new(8);
     let mut draw = || (100.0 * MS as f64 * rng.lognormal(0.2)) as Time;
-    (0..3_000).for_each(|_| predictor.observe(0, &took(MS, draw())));
+    (0..3_000).for_each(|_| {
+        predictor.observe(0, &took(MS, draw()));
+    });
     let lead = |share| predictor.forecast(0, NONE, Dial::new(share).unwrap()).lead as f64;
     let exact = |z: f64| (1.0 + 100.0 * (0.2 * z).exp()) * MS as f64;
     for (share, z) in [(0.5, 0.0), (0.9, 1.2816), (0.99, 2.3263), (0.999, 3.0902)] {
@@ -120,10 +127,10 @@ fn a_shift_is_found_in_a_few_messages_and_widens_the_margin_at_once() {
 fn a_new_path_is_taken_over_after_a_run_of_delays_on_one_side() {
     let mut predictor = Predictor::new(1);
     predictor.join(0, AgentClass::Edge);
-    (0..100).for_each(|k| predictor.observe_rtt(0, 20 * MS + k % 7 * 100_000));
-    predictor.observe_rtt(0, 400 * MS);
+    (0..100).for_each(|k| predictor.observe_rtt(0, 20 * MS + k % 7 * 100_000, false));
+    predictor.observe_rtt(0, 400 * MS, false);
     assert!(predictor.forecast(0, NONE, p99()).owd < 22 * MS, "one retransmission is no new path");
-    (0..5).for_each(|_| predictor.observe_rtt(0, 60 * MS));
+    (0..5).for_each(|_| predictor.observe_rtt(0, 60 * MS, false));
     assert!(predictor.forecast(0, NONE, p99()).owd.abs_diff(60 * MS) < MS);
 }
 
@@ -144,7 +151,7 @@ proptest! {
         for &(handle, one_way, processing, ready_delay, weight, queue) in &reports {
             let work = Work { weight, queue };
             predictor.observe(handle, &Observed { work, ready_delay, ..took(one_way, processing) });
-            predictor.observe_rtt(handle, one_way);
+            predictor.observe_rtt(handle, one_way, false);
         }
         for handle in 0..6 {
             for share in [0.5, 0.99, 0.9999] {

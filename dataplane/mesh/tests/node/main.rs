@@ -2,6 +2,7 @@
 
 mod cascades;
 mod gathers;
+mod isolation;
 mod random;
 mod registration;
 mod rig;

@@ -42,6 +42,11 @@ impl Lies {
         self.0 & !(Lie::Twice as u16) == 0
     }
 
+    /// Whether the node may take it for gone: its heartbeats are of an earlier life, or say so.
+    pub(super) const fn lets_go(self) -> bool {
+        self.has(Lie::AsBefore) || self.has(Lie::Load)
+    }
+
     /// What is sent in place of `what`: itself, changed, and more.
     pub(super) fn tell(self, mut what: Up, others: u32, rng: &mut Rng, said: &mut Vec<Up>) {
         match &mut what {

@@ -12,6 +12,7 @@ use super::{
 };
 use ::mesh::{
     agent::Order,
+    limits::BEAT_EVERY,
     node::{
         AckView, Beat, Config, Effect, Effects, Mesh, Now, Peer, Record, ScheduledSend,
         VolleyOrder, VolleyReport,
@@ -396,21 +397,27 @@ impl World {
         if it.given.len() <= handle as usize {
             it.given.resize(handle as usize + 1, None);
         }
-        let place = &mut it.given[handle as usize];
-        let conns = &self.conns;
+        let place = it.given[handle as usize].replace(given);
         if let Some(old) = place.filter(|old| old.agent == given.agent || old.life > 0) {
-            let held = old.life > conns[old.conn as usize / 2].gone;
+            let held = old.life > self.conns[old.conn as usize / 2].gone;
             let same = (old.conn, old.life) == (given.conn, given.life);
-            // Its owner may come back on a new connection, and one that is silent has lost it.
+            // Its owner may come back on a new connection.
             let own = self.plan.per_connection * (given.conn / 2);
             let owner = (own..own + self.plan.per_connection).contains(&given.agent);
-            let silent = self.actors.get(given.agent as usize).is_none_or(|actor| actor.silent);
-            let kept = same || owner || silent || !held;
+            let kept = same || owner || !held || self.has_let_go(&old);
             self.judge.look(Promise::NameKept, self.now, kept, || {
                 format!("node {node} gave handle {handle} of {old:?} to {given:?}")
             });
         }
-        *place = Some(given);
+    }
+
+    /// Whether an agent has lost its name: it is silent, or says what amounts to that, or is parted
+    /// from its node and its next heartbeat has not come through.
+    fn has_let_go(&self, old: &Given) -> bool {
+        let parted = self.conns[old.conn as usize / 2].parted_until;
+        let actor = self.actors.get(old.agent as usize);
+        parted > 0 && self.now < parted.saturating_add(2 * BEAT_EVERY)
+            || actor.is_none_or(|actor| actor.silent || actor.lies.lets_go())
     }
 
     /// A core orders copies.

@@ -4,6 +4,7 @@ use super::{
     engine::Time,
     fault::{Fault, Kind},
     judge::Promise,
+    lies::Lie,
     node::Given,
     world::World,
 };
@@ -191,6 +192,12 @@ impl Watch {
     /// A part was frozen or cut off, or is free again.
     pub(super) fn part(&mut self, fault: &Fault, what: (Scope, u16, u16), begin: bool, now: Time) {
         let breaker = fault.kind == Kind::Circuit;
+        // Numbers that the scope has no use for are not part of the place.
+        let what = match what {
+            (Scope::Global, ..) => (Scope::Global, 0, 0),
+            (Scope::Sector, sector, _) => (Scope::Sector, sector, 0),
+            cluster => cluster,
+        };
         if begin {
             self.parts.push(Part { what, from: now + 10 * MS, breaker });
         } else {
@@ -220,6 +227,17 @@ impl Watch {
             conflicts: 0,
             transit: 0,
         });
+    }
+
+    /// Whoever holds the connection of an odd name may answer in it: not more than this counts.
+    fn note_odd_answer(&mut self, node: u8, ack: &AckView<'_>) {
+        let same = |m: &&mut Message| m.truth.message_id == ack.message_id && m.truth.node == node;
+        let Some(message) = self.messages.iter_mut().rev().find(same) else { return };
+        match Trinary::from_code(ack.state) {
+            Some(Trinary::Ready) => message.ready += 1,
+            Some(Trinary::Conflict) => message.conflicts += 1,
+            _ => {}
+        }
     }
 
     /// Every gather that should have ended has.
@@ -299,11 +317,12 @@ impl World {
         }
     }
 
-    /// Whether what the agent knows of the node's clock may be wrong through no fault of its own:
-    /// its clock jumped lately.
+    /// Whether what the agent knows of the node's clock may be wrong: its own clock jumped lately,
+    /// or jumped ever while it says wrong times, of which it learns nothing.
     fn misled(&self, agent: u32) -> bool {
-        let jumped = self.actors[agent as usize].stepped;
-        jumped > 0 && self.now < jumped + STEP_FORGOTTEN
+        let actor = &self.actors[agent as usize];
+        let lately = self.now < actor.stepped + STEP_FORGOTTEN;
+        actor.stepped > 0 && (lately || actor.lies.has(Lie::Time))
     }
 
     fn judge_moment(&mut self, truth: &Truth, seen: &Acted<'_>) {
@@ -329,13 +348,19 @@ impl World {
         });
     }
 
+    /// One of the names that garbage happened to make, or a name that another node of the tree gave
+    /// to a thief: a node does not know those of the others.
+    fn is_odd(&self, given: &Given) -> bool {
+        given.agent >= self.plan.agents || given.conn / 2 != self.conn_of(given.agent)
+    }
+
     /// A copy leaves a node.
     pub(super) fn note_copy(&mut self, node: u8, given: &Given, order: &Order) {
         let now = self.now;
         let agent = given.agent;
         let twice = self.watch.message_to(&order.message_id, agent).is_some();
         let target = order.target_ns.saturating_sub(self.nodes[usize::from(node)].base);
-        let stolen = agent < self.plan.agents && given.conn / 2 != self.conn_of(agent);
+        let odd = self.is_odd(given);
         let place = (given.sector, given.cluster);
         let moved = self.watch.moved;
         let shut = self.watch.parts.iter().filter(|part| node == 0 && part.holds(place, moved));
@@ -345,9 +370,8 @@ impl World {
         self.judge.look(Promise::FrozenIsQuiet, now, quiet, || {
             format!("agent {agent} in {:?} gets a message", (given.sector, given.cluster))
         });
-        // One of the names that garbage happened to make, or a name that another node of the tree
-        // gave to a thief: a node does not know those of the others. The agent gets no such copy.
-        if stolen || agent as usize >= message.copies.len() {
+        // The agent gets no such copy.
+        if odd {
             message.seen += 1;
             return;
         }
@@ -376,6 +400,10 @@ impl World {
         let given = self.nodes[usize::from(node)].given.get(ack.handle as usize).copied().flatten();
         let given =
             given.filter(|g| (g.conn, g.life, g.generation) == (place, life, ack.generation));
+        if given.is_some_and(|given| self.is_odd(&given)) {
+            self.watch.note_odd_answer(node, ack);
+            return;
+        }
         let watch = &mut self.watch;
         let message = watch.messages.iter_mut().rev().find(|m| {
             let sent = given
