@@ -176,7 +176,10 @@ impl Shard {
         let reason = ErrorCode::from_code(outcome.status);
         let answered = outcome.status == 0 && self.is_reply(cx, slot, &tenant, &outcome);
         let lied = !answered && reason.is_none();
-        let again = lied && wanted && tenant.tries < LENDINGS_MAX;
+        // Its order names the deadline of whoever asked first; a retry took it over with its own.
+        let early = reason == Some(ErrorCode::DeadlineExceeded)
+            && (tenant.deadline == 0 || cx.now < tenant.deadline);
+        let again = (lied || early) && wanted && tenant.tries < LENDINGS_MAX;
         if answered {
             self.keep(cx, &tenant, slot, outcome.reply_len, wanted);
         } else if !again {
@@ -201,6 +204,7 @@ impl Shard {
             self.batcher.retry([(again, tenant.work, tenant.priority)].into_iter());
             return;
         }
+        let reason = reason.filter(|_| !early);
         let code = (!answered).then(|| reason.unwrap_or(ErrorCode::WorkerFailed));
         let took = cx.now.saturating_sub(tenant.arrived);
         self.stats.answered(tenant.work.operation, took);

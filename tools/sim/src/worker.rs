@@ -234,7 +234,7 @@ impl World {
                 }
                 break;
             }
-            // What is no answer is run again, from the same bytes.
+            // What is run again is run from the same bytes.
             if self.state_outcome(worker, *slot) {
                 self.mem.poison_request(*slot);
             }
@@ -250,7 +250,8 @@ impl World {
         self.worker_next(worker);
     }
 
-    /// Computes one slot and states the outcome; false for one that cannot be.
+    /// Computes one slot and states the outcome; false for one that may have to be computed again:
+    /// it cannot be, or goes by the deadline of whoever asked first.
     fn state_outcome(&mut self, worker: WorkerId, slot: SlotId) -> bool {
         let author = &mut self.workers[worker.0 as usize].author;
         let (order, request, out) = self.mem.lent(slot);
@@ -276,7 +277,7 @@ impl World {
         }
         self.mem.state_outcome(slot, outcome);
         self.custody.put(slot, Holder::Lent { worker, written: true });
-        !bad
+        !bad && outcome.status != ErrorCode::DeadlineExceeded.code()
     }
 
     /// Pushes a completion that must change nothing. True when the batch has to wait for it to be

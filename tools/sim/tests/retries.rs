@@ -9,7 +9,7 @@ use dataplane_core::{
 use rig::Rig;
 use sim::{Plan, World, request::Message, rng::Rng, script::Step};
 use std::collections::BTreeMap;
-use wire::ErrorCode;
+use wire::{Dtype, ErrorCode, payload::TensorWork};
 
 fn echo(id: u64, len: u32) -> Message {
     Message::echo(&mut Rng::new(id), id, len)
@@ -116,6 +116,25 @@ fn pool_06_a_retry_takes_over_the_answer_of_a_lost_connection() {
         assert_eq!(codes(&world, retry), [(1 << 32 | 1, None)]);
         assert_eq!(world.checks.batches.lent.len(), 1, "computed once");
     }
+}
+
+/// The worker was told the deadline of the first, and refuses by it.
+#[test]
+fn pool_06_a_retry_that_takes_over_has_a_deadline_of_its_own() {
+    let mut rig = Rig::new(Plan::quiet(1));
+    rig.world.stall_workers(true);
+    let work = TensorWork::echo(Dtype::U8, 1, 100);
+    let first = Message::work(&mut Rng::new(1), 1, work, false, 5);
+    rig.client(vec![Step::Send(first.clone())]);
+    rig.until(|world| world.shard.ledger().lent == 1);
+    rig.until(|world| world.clients[0].answers.len() == 1);
+    rig.steps(0, vec![Step::Send(first.again(1 << 32 | 1, 1))]);
+    rig.until(|world| world.stats.retries(Retry::TakenOver) == 1);
+    rig.world.stall_workers(false);
+    let world = rig.finish();
+    let late = Some(ErrorCode::DeadlineExceeded);
+    assert_eq!(codes(&world, 0), [(1, late), (1 << 32 | 1, None)]);
+    assert_eq!(world.checks.batches.lent.len(), 2, "lent again with the deadline of the retry");
 }
 
 #[test]

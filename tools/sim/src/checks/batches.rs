@@ -181,8 +181,9 @@ impl Batches {
         let mut again = false;
         for (slot, order) in batch.slots.iter().zip(&batch.orders) {
             again |= self.reclaimed.remove(slot);
-            // What came back as no answer is lent again without anybody's death.
-            again |= self.asked.insert(*slot, order.message_id) == Some(order.message_id);
+            // What came back as no answer is lent again without anybody's death; a retry that took it
+            // over gives it another id.
+            again |= self.asked.insert(*slot, order.arrived_ns) == Some(order.arrived_ns);
         }
         self.retries |= again;
         let (opened, at, wait) = (batch.opened(), batch.at, self.wait);
