@@ -6,6 +6,7 @@
 //! words would count for its successor.
 
 use crate::{say, shards::Shards};
+use rustix::net::SendFlags;
 use std::{
     cell::Cell,
     ffi::OsStr,
@@ -90,8 +91,19 @@ impl Supervisor {
         self.silent.set(true);
     }
 
+    fn line(&self) -> Option<&UnixDatagram> {
+        self.socket.as_ref().filter(|_| !self.silent.get())
+    }
+
+    /// It lives. Where there is no room for that, nobody reads it, and nobody waits here.
+    fn beats(&self) {
+        if let Some(socket) = self.line() {
+            let _ = rustix::net::send(socket, b"WATCHDOG=1", SendFlags::DONTWAIT);
+        }
+    }
+
     fn tell(&self, lines: &str) {
-        let Some(socket) = self.socket.as_ref().filter(|_| !self.silent.get()) else { return };
+        let Some(socket) = self.line() else { return };
         if let Err(error) = socket.send(lines.as_bytes()) {
             say::note(format!("the supervisor does not listen: {error}"));
         }
@@ -108,7 +120,7 @@ impl Supervisor {
             sleep(self.beat).await;
             missing -= answers.try_iter().count().min(missing);
             if missing == 0 {
-                self.tell("WATCHDOG=1");
+                self.beats();
                 answers = shards.call();
                 missing = shards.0.len();
             }
@@ -204,6 +216,21 @@ mod tests {
             }
         });
         std::iter::from_fn(|| heard(&theirs)).filter(|line| line == "WATCHDOG=1").count()
+    }
+
+    #[test]
+    fn ops_a_supervisor_that_does_not_read_holds_up_no_keep_alive() {
+        let (theirs, node) = line();
+        let socket = node.line().expect("a line");
+        socket.set_nonblocking(true).expect("a switch");
+        let waiting = std::iter::from_fn(|| socket.send(b"STATUS=more").ok()).count();
+        // From here on, whatever waits for room waits for ever.
+        socket.set_nonblocking(false).expect("a switch");
+        node.beats();
+        let read = std::iter::from_fn(|| heard(&theirs)).count();
+        assert_eq!(read, waiting, "the one that found no room is gone");
+        node.beats();
+        assert_eq!(heard(&theirs).as_deref(), Some("WATCHDOG=1"));
     }
 
     #[test]

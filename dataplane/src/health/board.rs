@@ -23,8 +23,6 @@ const RESULTS: [&str; 4] = ["right", "wrong", "refused", "unasked"];
 pub(crate) struct Row {
     /// As people and pages see it, but for the share of time at work.
     pub(crate) worker: Worker,
-    /// It does not get batches while a healthy one does.
-    pub(crate) ailing: bool,
     /// Share of the CPUs it may use.
     pub(crate) cpu: Option<f64>,
     /// Resident bytes.
@@ -40,7 +38,8 @@ pub(crate) struct Board {
     canaries: [AtomicU64; RESULTS.len()],
     /// To unhealthy, to healthy.
     changes: [AtomicU64; 2],
-    gpus: Mutex<Vec<Gpu>>,
+    /// By number; none where one says nothing of itself.
+    gpus: Mutex<Vec<Option<Gpu>>>,
 }
 
 impl Board {
@@ -113,14 +112,14 @@ impl Board {
         self.changes[usize::from(healthy)].fetch_add(1, Relaxed);
     }
 
-    /// What the GPUs of this host say.
-    pub(super) fn set_gpus(&self, gpus: Vec<Gpu>) {
+    /// What the GPUs of this host say, by number.
+    pub(super) fn set_gpus(&self, gpus: Vec<Option<Gpu>>) {
         *self.gpus.lock().unwrap_or_else(PoisonError::into_inner) = gpus;
     }
 
     /// A GPU by its number.
     pub(super) fn gpu(&self, device: usize) -> Option<Gpu> {
-        self.gpus.lock().unwrap_or_else(PoisonError::into_inner).get(device).cloned()
+        self.gpus.lock().unwrap_or_else(PoisonError::into_inner).get(device).cloned().flatten()
     }
 }
 
@@ -157,7 +156,8 @@ impl Source for Board {
             }
         }
         let gpus = self.gpus.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for (number, gpu) in gpus.iter().enumerate() {
+        let known = gpus.iter().enumerate().filter_map(|(n, gpu)| Some((n, gpu.as_ref()?)));
+        for (number, gpu) in known {
             let labels = [("gpu", &*number.to_string())];
             show("butterfly_gpu_utilization_ratio", &labels, Value::Real(gpu.busy));
             show("butterfly_gpu_memory_used_bytes", &labels, Value::Count(gpu.memory_used));
@@ -183,7 +183,7 @@ mod tests {
             row.cpu = Some(0.05);
             row.canaries = vec![(Canary::TopK, Duration::from_millis(2))];
         });
-        board.set_gpus(vec![Gpu { busy: 0.5, ..Gpu::default() }]);
+        board.set_gpus(vec![None, Some(Gpu { busy: 0.5, ..Gpu::default() })]);
         board.count(Verdict::Right);
         let all = || {
             let mut all = BTreeMap::new();
@@ -206,10 +206,10 @@ mod tests {
         assert_eq!(shown["butterfly_worker_canary_seconds worker-1 topk"], 0.002);
         assert_eq!(shown["butterfly_worker_healthy worker-0"], 0.0);
         assert_eq!(shown["butterfly_health_canaries_total right"], 1.0);
-        assert_eq!(shown["butterfly_gpu_utilization_ratio 0"], 0.5);
+        assert_eq!(shown["butterfly_gpu_utilization_ratio 1"], 0.5, "under its own number");
+        assert_eq!((board.gpu(0), board.gpu(1).map(|gpu| gpu.busy)), (None, Some(0.5)));
         assert_eq!(board.workers()[1].checks[0].detail, "cpu: 5%");
         board.change(1, |row| {
-            row.ailing = true;
             row.worker.checks[0].holds = false;
         });
         let mut seen = [Worker { id: "worker-1".into(), busy: 0.5, ..Worker::default() }];

@@ -40,9 +40,7 @@ impl Look {
             };
             let order = order(env::var("CUDA_VISIBLE_DEVICES").ok().as_deref());
             loop {
-                board.set_gpus(
-                    (0..devices).filter_map(|device| ask(&nvml, &order, device)).collect(),
-                );
+                board.set_gpus(look_at(devices, |device| ask(&nvml, &order, device)));
                 if !matches!(stopped.recv_timeout(every), Err(RecvTimeoutError::Timeout)) {
                     return;
                 }
@@ -66,6 +64,11 @@ fn order(visible: Option<&str>) -> Vec<Handle> {
     let parts = visible.unwrap_or_default().split(',').map(str::trim).filter(|it| !it.is_empty());
     let handle = |it: &str| it.parse().map_or_else(|_| Handle::Uuid(it.to_owned()), Handle::Index);
     parts.map(handle).collect()
+}
+
+/// What each device says. One that does not answer keeps its number.
+fn look_at(devices: u16, ask: impl Fn(u16) -> Option<Gpu>) -> Vec<Option<Gpu>> {
+    (0..devices).map(ask).collect()
 }
 
 /// The figures of the device that CUDA calls so.
@@ -96,6 +99,15 @@ mod tests {
         assert_eq!(order(Some("")), []);
         let uuid = Handle::Uuid("GPU-1a".to_owned());
         assert_eq!(order(Some("2, GPU-1a,0")), [Handle::Index(2), uuid, Handle::Index(0)]);
+    }
+
+    #[test]
+    fn health_04_a_device_that_says_nothing_does_not_lend_its_number_to_the_next() {
+        let said = look_at(3, |device| {
+            (device != 1).then(|| Gpu { celsius: device.into(), ..Gpu::default() })
+        });
+        let of = |at: usize| said[at].as_ref().map(|gpu| gpu.celsius);
+        assert_eq!([of(0), of(1), of(2)], [Some(0), None, Some(2)]);
     }
 
     #[test]

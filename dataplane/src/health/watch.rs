@@ -110,7 +110,6 @@ fn show(care: &Care, subject: &Subject<'_>, shards: &Shards, patient: &mut Patie
     }
     care.board.change(worker, |row| {
         row.worker.up = true;
-        row.ailing = !report.healthy;
         row.worker.healthy = report.healthy && report.checked;
         row.worker.backend = subject.backend.to_owned();
         row.worker.gpu = patient.gpu().cloned();

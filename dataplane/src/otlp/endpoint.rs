@@ -1,6 +1,6 @@
 //! Where a collector listens.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 /// The port of OTLP over HTTP.
 const PORT: u16 = 4318;
@@ -58,7 +58,12 @@ impl FromStr for Endpoint {
             }
             None => (authority, PORT),
         };
-        if host.is_empty() || !clean(host, b".-_[]:") {
+        let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let is_host = match inside {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && clean(host, b".-_"),
+        };
+        if !is_host {
             return Err("write a host, as http://127.0.0.1:4318".to_owned());
         }
         if !clean(path, b"/.-_~%") {
@@ -96,6 +101,9 @@ mod tests {
             "http://x:0",
             "http://x:99999",
             "http://user@x",
+            "http://::1:4318",
+            "http://[::1]x",
+            "http://[evil]",
             "http://x/?a=b",
             "http://x/ HTTP/1.1\r\nA: b",
             "http://x\r\n",

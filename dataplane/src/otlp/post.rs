@@ -5,11 +5,13 @@ use super::Endpoint;
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpStream, ToSocketAddrs},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-/// Longest wait for a connection, and for each byte.
+/// Longest wait for a connection to one of its addresses, and for a part to be taken.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest wait for all of an answer, however it trickles.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Longest line of an answer, and most lines of its head.
 const LINE_MAX: u64 = 8 << 10;
 const LINES_MAX: usize = 100;
@@ -43,7 +45,7 @@ pub(super) fn post(endpoint: &Endpoint, json: &[u8]) -> io::Result<Answer> {
     );
     stream.write_all(head.as_bytes())?;
     stream.write_all(json)?;
-    answer(&mut BufReader::new(stream))
+    answer(&mut BufReader::new(Until { stream, end: Instant::now() + ANSWER_MAX }))
 }
 
 fn connect(endpoint: &Endpoint) -> io::Result<TcpStream> {
@@ -52,7 +54,6 @@ fn connect(endpoint: &Endpoint) -> io::Result<TcpStream> {
     for address in (host, endpoint.port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, PATIENCE) {
             Ok(stream) => {
-                stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
                 return Ok(stream);
             }
@@ -60,6 +61,23 @@ fn connect(endpoint: &Endpoint) -> io::Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+/// A stream that is read until a moment and no longer.
+struct Until {
+    stream: TcpStream,
+    end: Instant,
+}
+
+impl Read for Until {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it takes too long to answer"));
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(into)
+    }
 }
 
 fn malformed(what: &str) -> io::Error {
@@ -104,6 +122,7 @@ fn answer(from: &mut impl BufRead) -> io::Result<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{net::TcpListener, thread};
 
     fn read(text: &str) -> io::Result<Answer> {
         answer(&mut text.as_bytes())
@@ -115,6 +134,24 @@ mod tests {
         assert_eq!(body, Answer { status: 200, retry_after: None, body: b"{}".to_vec() });
         let busy = read("HTTP/1.0 503 no\nRetry-After: 7\n\n").expect("an answer");
         assert_eq!((busy.status, busy.retry_after), (503, Some(Duration::from_secs(7))));
+    }
+
+    #[test]
+    fn an_answer_that_trickles_is_not_waited_for_to_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+        let (mut peer, _) = listener.accept().expect("comes");
+        // A byte each time, until nobody reads any more.
+        let trickle = thread::spawn(move || {
+            while peer.write_all(b"a").is_ok() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let end = Instant::now() + Duration::from_millis(100);
+        let error = answer(&mut BufReader::new(Until { stream, end })).expect_err("no answer");
+        let late = [io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock];
+        assert!(late.contains(&error.kind()), "{error}");
+        trickle.join().expect("ends with its reader");
     }
 
     #[test]

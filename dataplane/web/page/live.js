@@ -12,7 +12,7 @@ const curves = [
 ];
 
 const page = {
-  latest: null, history: [], source: null, tries: 0, heard: 0, lost: null,
+  latest: null, drawn: 0, history: [], source: null, tries: 0, heard: 0, lost: null,
   paused: false, awaited: false, retry: 0, watch: 0,
 };
 
@@ -22,7 +22,7 @@ function say(text) {
 }
 
 function link() {
-  const last = page.latest ? clock(page.latest.at_ms) : '';
+  const last = page.drawn > 0 ? clock(page.drawn) : '';
   const [as, text] = page.lost !== null
     ? ['lost', `Connection lost since ${clock(page.lost)}; trying again`]
     : page.paused ? ['paused', `Paused at ${last}`] : ['live', last ? `Live, ${last}` : 'waiting for the node'];
@@ -38,6 +38,7 @@ function refresh() {
     page.awaited = false;
     if (page.paused) return;
     const all = page.latest;
+    page.drawn = all.at_ms;
     const was = $('state').textContent;
     for (const section of [head, notices, now, workers, batches, mesh, refusals, copies, facts]) section(all);
     standing(all.bar);
@@ -71,7 +72,7 @@ function complete(said) {
     workers: objects(said.workers).map(worker => ({ ...worker, checks: objects(worker.checks) })),
     mesh: { ...map(said.mesh), kpi: map(said.mesh?.kpi), by_state: map(said.mesh?.by_state) },
     sectors: objects(said.sectors),
-    gathers: objects(said.gathers).map(gather => ({ ...gather, arrivals: list(gather.arrivals) })),
+    gathers: objects(said.gathers).map(gather => ({ ...gather, arrivals: list(gather.arrivals).filter(Array.isArray) })),
     refusals: map(said.refusals),
     recent_refusals: objects(said.recent_refusals),
     copies: map(said.copies),
@@ -81,10 +82,13 @@ function complete(said) {
 function take(said) {
   const overview = complete(said);
   page.latest = overview;
+  // A node's clock may be set back: what it says of later is of a clock that is no more.
+  page.history = page.history.filter(point => point.at_ms <= overview.at_ms + GAP_MS);
   remember([{ at_ms: overview.at_ms, rates: overview.now }]);
   if (page.lost !== null) {
     page.lost = null;
     say('Connected again');
+    link();
     load('/api/history', remember);
   }
   page.tries = 0;

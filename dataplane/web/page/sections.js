@@ -60,15 +60,15 @@ function notices({ node, mesh }) {
 
 function now({ now: rates }) {
   figures($('now'), [
-    ['Queries a second', rate(rates.queries_per_s), 'Requests that were answered, with a reply or a refusal.'],
+    ['Queries a second', rate(rates.queries_per_s), 'Requests that a worker answered.'],
     ['Rows a second', rate(rates.tokens_per_s), 'A row is one token\u2019s worth of work.'],
     ['p50', latency(rates.p50_ms), 'Latency, from a whole request to its queued reply: half of all requests take no longer.'],
     ['p95', latency(rates.p95_ms), 'Latency: 95% of all requests take no longer.'],
     ['p99', latency(rates.p99_ms), 'Latency: 99% of all requests take no longer.'],
     ['Received', perSecond(rates.bytes_in_per_s)],
     ['Sent', perSecond(rates.bytes_out_per_s)],
-    ['Refused', [percent(rates.error_share, 2), ''], 'Share of queries that got a refusal.', rates.error_share > 0.01 ? 'bad' : null],
-    ['Timed out', [percent(rates.timeout_share, 2), ''], 'Share of queries whose deadline passed.', rates.timeout_share > 0.01 ? 'bad' : null],
+    ['Refused', [percent(rates.error_share, 2), ''], 'Share of refusals among all answers.', rates.error_share > 0.01 ? 'bad' : null],
+    ['Timed out', [percent(rates.timeout_share, 2), ''], 'Passed deadlines, as a share of all answers.', rates.timeout_share > 0.01 ? 'bad' : null],
   ]);
 }
 
@@ -212,7 +212,7 @@ function refusals({ refusals: by, recent_refusals: recent, at_ms }) {
 // a command.
 function why(cell, request) {
   if (cell.firstChild || !request) return;
-  if (/^[A-Za-z0-9][A-Za-z0-9:._/-]{0,99}$/.test(request)) cell.append(command(`butterfly why ${request}`));
+  if (/^[A-Za-z0-9][A-Za-z0-9@:._/-]{0,99}$/.test(request)) cell.append(command(`butterfly why ${request}`));
   else cell.append(make('span', {}, plain(request)));
 }
 

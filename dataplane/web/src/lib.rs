@@ -2,8 +2,8 @@
 //! ready, an overview as JSON and as a stream of events. Read-only.
 //!
 //! One thread serves it ([`start`]), apart from shards and control thread. It knows the node only
-//! as a [`Node`]; each answer is rendered once for all who ask within a moment, and nothing is
-//! rendered that nobody asks for. Every bound is in [`Limits`].
+//! as a [`Node`]; whatever is long is rendered once for all who ask within a moment, and nothing
+//! is rendered that nobody asks for. Every bound is in [`Limits`].
 #![forbid(unsafe_code)]
 
 mod answer;

@@ -23,7 +23,7 @@ pub struct Limits {
     pub beat: Duration,
     /// After so long without an event a reader gets a comment.
     pub heartbeat: Duration,
-    /// How old metrics and checks may be that are shown again.
+    /// How old metrics, checks of life and points of the past may be that are shown again.
     pub metrics_age: Duration,
     /// The same for overviews: less than a beat, so that each beat makes one.
     pub overview_age: Duration,

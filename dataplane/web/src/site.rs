@@ -51,6 +51,7 @@ pub(crate) struct Site {
     metrics: Fresh<Bytes>,
     overview: Fresh<Bytes>,
     life: Fresh<(bool, Bytes)>,
+    past: Fresh<Bytes>,
     seats: Rc<Seats>,
     events: watch::Sender<Bytes>,
     leaving: watch::Receiver<bool>,
@@ -109,6 +110,7 @@ impl Site {
             metrics: Fresh::new(limits.metrics_age),
             overview: Fresh::new(limits.overview_age),
             life: Fresh::new(limits.metrics_age),
+            past: Fresh::new(limits.metrics_age),
             seats: Seats::new(limits.readers, Arc::clone(&counters)),
             events: watch::Sender::default(),
             counters,
@@ -196,7 +198,10 @@ impl Site {
                 whole(status_of(ok), media::JSON, json)
             }
             Route::Overview => whole(StatusCode::OK, media::JSON, self.overview().await),
-            Route::History => whole(StatusCode::OK, media::JSON, self.history.borrow().json()),
+            Route::History => {
+                let json = self.past.get(async { self.history.borrow().json().into() }).await;
+                whole(StatusCode::OK, media::JSON, json)
+            }
             Route::Events if request.method() == Method::HEAD => {
                 answer::of(StatusCode::OK, media::EVENTS, Content::Whole(None))
             }

@@ -192,7 +192,7 @@ names! {
     "butterfly_mesh_views_total" Counter [] "Views given to consoles.";
     "butterfly_orphaned_replies_total" Counter [] "Answers whose connection was gone.";
     "butterfly_otlp_exported_total" Counter [] "Requests whose traces a collector took.";
-    "butterfly_otlp_failures_total" Counter [] "Times that a collector could not be reached.";
+    "butterfly_otlp_failures_total" Counter [] "Posts that a collector did not take.";
     "butterfly_otlp_lost_total" Counter ["reason"]
         "Requests whose traces did not reach a collector, by reason.";
     "butterfly_overdue_total" Counter [] "Requests that a worker kept for too long.";

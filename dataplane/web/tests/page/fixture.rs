@@ -239,7 +239,7 @@ pub(crate) fn rich(agents: u32, many: u16) -> Overview {
             .map(|(at, reason)| Refusal {
                 at_ms: AT_MS - 800 - at as u64 * 2_100,
                 reason: (*reason).to_owned(),
-                request: format!("{:016x}", 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(at as u64 + 1)),
+                request: format!("{}@1.{at}", 4_711 + at),
             })
             .collect(),
         copies: named([

@@ -119,6 +119,12 @@ fn what_is_no_overview_does_not_end_the_page() {
             crate::drawn(&tab, &next);
         }
     }
+    // And of what is within a part.
+    next = later(&next);
+    let mut said = serde_json::to_value(&next).expect("JSON");
+    said["gathers"][0]["arrivals"] = json!([null, 7, "text", {"x": 1}]);
+    server.publish_text(said.to_string());
+    crate::drawn(&tab, &next);
     next = later(&next);
     publish(&server, &tab, &next);
     assert_eq!(tab.text_of("#name"), node.node.name);

@@ -73,10 +73,30 @@ fn a_pause_holds_what_is_shown_and_misses_nothing() {
     tab.until("page.latest.node.name === 'two'");
     tab.eval(FRAMES);
     assert_eq!(tab.text_of("#name"), node.node.name);
+    // A stream that is lost and found again meanwhile: it is paused as before, at the same moment.
+    let paused = tab.text_of("#link");
+    server.cut(false);
+    next = later(&next);
+    tab.until("document.documentElement.dataset.link === 'lost'");
+    server.publish(&next);
+    tab.until(&format!("page.latest.at_ms === {}", next.at_ms));
+    assert_eq!(tab.text("document.documentElement.dataset.link"), "paused");
+    assert_eq!(tab.text_of("#link"), paused);
     tab.press("p");
     drawn(&tab, &next);
     assert_eq!(tab.text_of("#name"), "two");
-    assert_eq!(tab.eval("page.history.length"), 3);
+    assert_eq!(tab.eval("page.history.length"), 4);
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_stop_the_curves() {
+    let node = fixture::rich(300, 4);
+    let Some((server, tab)) = open(&node, &fixture::history()) else { return };
+    let mut next = node;
+    next.at_ms -= 3_600_000;
+    publish(&server, &tab, &next);
+    let newest = tab.eval("page.history.at(-1).at_ms").as_u64();
+    assert_eq!((newest, tab.eval("page.history.length").as_u64()), (Some(next.at_ms), Some(1)));
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn figures_are_those_of_the_node() {
     let workers = texts(&tab, "#workers .pill");
     assert_eq!(workers, ["Healthy", "Healthy", "Healthy", "1 failed", "Healthy", "Down"]);
     assert!(tab.text_of("#notices").contains("4 KiB pages in place of huge ones"));
-    assert_eq!(tab.text_of("#recent-table code"), "butterfly why 9e3779b97f4a7c15");
+    assert_eq!(tab.text_of("#recent-table code"), "butterfly why 4711@1.0");
     // Each tile says its sector's numbers; sector 7 is under 95% and looks so.
     let seventh = "document.querySelectorAll('.tile')[7]";
     let said = tab.text(&format!("{seventh}.getAttribute('aria-label')"));

@@ -1,7 +1,7 @@
 //! What is refused, and where it ends.
 
-use crate::rig::Rig;
-use std::time::Duration;
+use crate::rig::{Rig, await_that};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use web::Limits;
 
 #[test]
@@ -93,7 +93,7 @@ fn a_head_has_a_bound_in_bytes_and_in_lines() {
 
 #[test]
 fn a_head_that_does_not_end_and_a_connection_that_asks_nothing_are_closed() {
-    let rig = Rig::with(Limits { head_time: Duration::from_millis(50), ..Limits::default() });
+    let rig = Rig::with(Limits { head_time: Duration::from_millis(500), ..Limits::default() });
     let mut half = rig.connect();
     half.send("GET / HTTP/1.1\r\nHost: local");
     let mut silent = rig.connect();
@@ -138,4 +138,14 @@ fn a_storm_of_scrapes_is_one_rendering() {
     assert!(bodies.iter().all(|body| *body == bodies[0] && body.contains("} 1\n")));
     assert_eq!(rig.counted("butterfly_web_renderings_total", "metrics"), 1);
     assert_eq!(rig.counted("butterfly_web_requests_total", "/metrics"), 200);
+}
+
+#[test]
+fn a_storm_that_asks_for_the_past_is_one_rendering() {
+    let (beat, metrics_age) = (Duration::from_millis(5), Duration::from_secs(3600));
+    let rig = Rig::with(Limits { beat, metrics_age, ..Limits::default() });
+    let first = rig.get("/api/history").body;
+    let points = rig.node.points.load(Relaxed);
+    await_that("more points", || rig.node.points.load(Relaxed) > points + 2);
+    assert_eq!(rig.get("/api/history").body, first, "shown again until it is too old");
 }
