@@ -72,16 +72,22 @@ impl World {
     }
 
     /// Whether a node may take a silent agent for present: others on its connection speak in its
-    /// name, which no node can tell, or a thief took the name when it was free again.
+    /// name, which no node can tell, or a thief took the name.
     fn is_spoken_for(&self, agent: u32) -> bool {
         self.plan.faults.iter().any(|fault| match fault.kind {
             Kind::AnswersForOthers => {
                 self.plan.per_connection > 1
                     && self.conn_of(self.struck(fault)) == self.conn_of(agent)
             }
-            Kind::StealsName => self.victim(fault) == agent,
             _ => false,
-        })
+        }) || self.may_be_robbed(agent)
+    }
+
+    /// Whether somebody tries to take this agent's name: without keys it is whose connection it
+    /// came over, once its holder was away for long enough.
+    fn may_be_robbed(&self, agent: u32) -> bool {
+        let mut faults = self.plan.faults.iter();
+        faults.any(|fault| fault.kind == Kind::StealsName && self.victim(fault) == agent)
     }
 
     /// What must hold in the end: whoever can be there is there.
@@ -96,7 +102,11 @@ impl World {
             // One that crashed of itself a moment ago is on its way.
             let link = &self.conns[self.conn_of(agent) as usize];
             let late = !link.up || self.now < link.since + ON_THE_WAY;
-            let back = late || actor.lost || !actor.lies.honest() || self.present[agent as usize];
+            let back = late
+                || actor.lost
+                || !actor.lies.honest()
+                || self.present[agent as usize]
+                || self.may_be_robbed(agent);
             let placed = actor.placed;
             self.judge.look(Promise::AllComeBack, self.now, back, || {
                 format!("agent {agent} is not active in the end (placed: {placed})")
