@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// Whether a node may take a silent agent for present: others on its connection speak in its
+    /// Whether a node may have a wrong picture of an agent: others on its connection speak in its
     /// name, which no node can tell, or a thief took the name.
     fn is_spoken_for(&self, agent: u32) -> bool {
         self.plan.faults.iter().any(|fault| match fault.kind {
@@ -79,15 +79,10 @@ impl World {
                 self.plan.per_connection > 1
                     && self.conn_of(self.struck(fault)) == self.conn_of(agent)
             }
+            // Without keys a name is whose connection it came over, once its holder was away.
+            Kind::StealsName => self.victim(fault) == agent,
             _ => false,
-        }) || self.may_be_robbed(agent)
-    }
-
-    /// Whether somebody tries to take this agent's name: without keys it is whose connection it
-    /// came over, once its holder was away for long enough.
-    fn may_be_robbed(&self, agent: u32) -> bool {
-        let mut faults = self.plan.faults.iter();
-        faults.any(|fault| fault.kind == Kind::StealsName && self.victim(fault) == agent)
+        })
     }
 
     /// What must hold in the end: whoever can be there is there.
@@ -106,7 +101,7 @@ impl World {
                 || actor.lost
                 || !actor.lies.honest()
                 || self.present[agent as usize]
-                || self.may_be_robbed(agent);
+                || self.is_spoken_for(agent);
             let placed = actor.placed;
             self.judge.look(Promise::AllComeBack, self.now, back, || {
                 format!("agent {agent} is not active in the end (placed: {placed})")
