@@ -250,7 +250,7 @@ impl Agent {
         let rest = order.expires_ns.saturating_sub(order.sent_ns);
         let expires = match order.expires_ns {
             Time::MAX => Time::MAX,
-            node => own(node).unwrap_or(now.saturating_add(rest)),
+            node => own(node).unwrap_or_else(|| now.saturating_add(rest)),
         };
         let job = Job {
             message_id: order.message_id,
