@@ -114,8 +114,10 @@ fn comp_sets_come_back_as_plain_top_k_writes_them() {
         let how = ["--topk", "100", "--codec", "set-f16", "--request", "1B"];
         let said = compress(&node, &folder, ("logits.safetensors", name), &how);
         let restored = decompress(&folder, &["--original", text(&logits)]);
+        // Means of the same numbers, added up in another order.
         for key in ["retained_mass", "kl_nats"] {
-            assert_eq!(said[key], restored[key], "{name} {key}");
+            let (said, restored) = (float(&said, key), float(&restored, key));
+            assert!((said - restored).abs() < 1e-12, "{name} {key}: {said} {restored}");
         }
         assert!(float(&restored, "ratio") > 300.0, "{restored}");
         let restored = folder.file("restored.safetensors");
