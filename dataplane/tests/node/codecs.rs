@@ -155,7 +155,8 @@ fn comp_sets_of_products_are_coded_too() {
     let said = compress(&node, &folder, ("lm_head_rows.safetensors", "features"), &how);
     let restored = decompress(&folder, &[]);
     assert_eq!((&restored["cols"], &restored["dtype"]), (&8192.into(), &"f32".into()));
-    assert_eq!(said["retained_mass"], restored["retained_mass"]);
+    let kept = |report: &Value| float(report, "retained_mass");
+    assert!((kept(&said) - kept(&restored)).abs() < 1e-12, "{said} {restored}");
     let indices = tensor(&folder.file("restored.safetensors"), "indices");
     assert_eq!(indices.1, [64, 50]);
     assert!(indices.2.as_chunks::<4>().0.contains(&[0xFF; 4]), "no row became shorter");
