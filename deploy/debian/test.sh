@@ -36,7 +36,8 @@ outside() {
 overlay() {
     scratch=$1
     ip link set lo up
-    mkdir /tmp/butterfly-deb-test
+    # May be left by a run that was cut off; what is mounted there is this process's own.
+    mkdir -p /tmp/butterfly-deb-test
     mount -t tmpfs tmpfs /tmp/butterfly-deb-test
     cd /tmp/butterfly-deb-test
     mkdir up work root
@@ -130,6 +131,16 @@ inside() {
     ! systemctl reload butterfly.service || fail "a reload with it says that it was done"
     butterfly status --json >/dev/null
     cat kept.toml >/etc/butterfly/butterfly.toml
+
+    say "a configuration that its owner closed, or took away: the package keeps out of it"
+    chmod 0440 /etc/butterfly/butterfly.toml
+    dpkg --install new.deb
+    [ "$(stat -c %a /etc/butterfly/butterfly.toml)" = 440 ] || fail "its permissions are not kept"
+    mv /etc/butterfly/butterfly.toml taken.toml
+    dpkg --install new.deb || fail "no upgrade without it"
+    butterfly status --json >/dev/null
+    mv taken.toml /etc/butterfly/butterfly.toml
+    second=$(cat /run/systemd/main)
 
     say "remove"
     dpkg --remove butterfly
