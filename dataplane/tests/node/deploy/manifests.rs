@@ -35,17 +35,13 @@ fn card_08_manifests_unfold_and_name_only_flags_that_serve_takes() {
     }
     for overlay in ["base", "overlays/gpu"] {
         let text = unfolded(overlay);
-        for kind in [
-            "DaemonSet",
-            "ConfigMap",
-            "Service",
-            "ServiceAccount",
-            "NetworkPolicy",
-            "PodDisruptionBudget",
-            "Namespace",
-        ] {
+        for kind in
+            ["DaemonSet", "ConfigMap", "Service", "ServiceAccount", "NetworkPolicy", "Namespace"]
+        {
             assert!(text.lines().any(|line| line == format!("kind: {kind}")), "{overlay}: {kind}");
         }
+        // It asks a workload for its scale; a DaemonSet has none, and no eviction is allowed then.
+        assert!(!text.contains("kind: PodDisruptionBudget"), "{overlay}: a budget that blocks");
         let args = list(&text, "args:");
         assert_eq!(args.first(), Some(&"serve"), "{overlay}: {args:?}");
         // All flags are taken up to the configuration, which is not there.
