@@ -195,7 +195,8 @@ pub(super) fn as_script(fixes: &[Fix]) -> String {
         if of_file.is_empty() {
             continue;
         }
-        let _ = writeln!(text, "\ncat > {file} <<'END'");
+        // Behind what an earlier script wrote, which no longer lacks and so is not named again.
+        let _ = writeln!(text, "\ncat >> {file} <<'END'");
         for fix in &of_file {
             let _ = writeln!(text, "# {}; it was {}\n{}", fix.reason, fix.present, fix.line);
         }
@@ -210,6 +211,7 @@ pub(super) fn as_script(fixes: &[Fix]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::folder::Folder;
     use std::{
         io::Write as _,
         process::{Command, Stdio},
@@ -258,10 +260,30 @@ mod tests {
     }
 
     #[test]
+    fn ops_a_later_script_keeps_what_an_earlier_one_wrote() {
+        let folder = Folder::new("fix");
+        let file = folder.0.join("60-butterfly.conf");
+        let fixes = lacks(&poor());
+        let limits = fixes.into_iter().filter(|fix| fix.file == LIMITS);
+        let lines: Vec<String> = limits
+            .map(|fix| {
+                let script = as_script(std::slice::from_ref(&fix));
+                let script = script.replace(LIMITS, file.to_str().expect("text"));
+                let done = Command::new("sh").args(["-c", &script]).status().expect("a shell");
+                assert!(done.success(), "{script}");
+                fix.line
+            })
+            .collect();
+        assert_eq!(lines.len(), 2);
+        let text = fs::read_to_string(&file).expect("written");
+        assert!(lines.iter().all(|line| text.contains(line)), "{text}");
+    }
+
+    #[test]
     fn ops_the_script_is_one_that_a_shell_takes() {
         let script = as_script(&lacks(&poor()));
         for file in [SYSCTLS, VALUES, LIMITS] {
-            assert!(script.contains(&format!("cat > {file}")), "{script}");
+            assert!(script.contains(&format!("cat >> {file}")), "{script}");
         }
         let mut shell =
             Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().expect("a shell");
