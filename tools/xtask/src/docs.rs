@@ -17,23 +17,13 @@ mod blocks;
 mod check;
 mod run;
 
+use crate::tidy::source::{File, Tree};
 use blocks::{Block, Line, Marker};
 use std::{
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
 
-/// What is read, where it is there. Of `tools/`, every README.
-const DOCUMENTS: [&str; 8] = [
-    "README.md",
-    "RELIABILITY.md",
-    "SECURITY.md",
-    "deploy/README.md",
-    "deploy/TUNING.md",
-    "benches/README.md",
-    "wire/FORMAT.md",
-    "wire/codec/FORMAT-CODINGS.md",
-];
 /// Set for the process that has namespaces of its own.
 const APART: &str = "--apart";
 
@@ -93,7 +83,14 @@ fn apart(names: &[String]) -> ExitCode {
 
 /// Every document, then the list of what does not hold.
 fn judge(root: &Path, target: &Path, names: &[String]) -> ExitCode {
-    let documents = if names.is_empty() { all(root) } else { names.to_vec() };
+    let documents = if names.is_empty() { all(root) } else { Ok(names.to_vec()) };
+    let documents = match documents {
+        Ok(documents) => documents,
+        Err(error) => {
+            println!("docs: cannot read the tree: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let programs = target.join("debug");
     let checker = check::Checker::new(root, &programs);
     let mut failures = Vec::new();
@@ -161,10 +158,25 @@ fn judge_block<'a>(
     judged
 }
 
-fn all(root: &Path) -> Vec<String> {
-    let mut names: Vec<String> = DOCUMENTS.map(str::to_owned).to_vec();
-    let tools = std::fs::read_dir(root.join("tools")).into_iter().flatten().flatten();
-    names.extend(tools.map(|tool| format!("tools/{}/README.md", tool.file_name().display())));
-    names.retain(|name| root.join(name).is_file());
-    names
+/// Every document of the tree that tells people to type something.
+fn all(root: &Path) -> std::io::Result<Vec<String>> {
+    let tree = Tree::read(root)?;
+    let says = |file: &&File| {
+        let text = file.text.as_deref().filter(|_| file.path.ends_with(".md"));
+        text.is_some_and(|text| !blocks::parse(text).is_empty())
+    };
+    Ok(tree.files().iter().filter(says).map(|file| file.path.clone()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ops_every_document_with_lines_to_type_is_read() {
+        let names = all(&crate::root()).expect("reads");
+        for name in ["README.md", "deploy/TUNING.md", "benches/GPU.md", "benches/peers/README.md"] {
+            assert!(names.iter().any(|it| it == name), "{name}: {names:?}");
+        }
+    }
 }

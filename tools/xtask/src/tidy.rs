@@ -7,7 +7,7 @@ mod blobs;
 mod functions;
 mod modules;
 mod papers;
-mod source;
+pub(crate) mod source;
 mod text;
 mod unsafety;
 

@@ -114,6 +114,14 @@ impl Checker {
         if let Some(name) = after(&["--bench"]) {
             named("benches", name)?;
         }
+        if let Some(name) = after(&["--test"]) {
+            named("tests", name)?;
+        }
+        if let Some(path) = after(&["--manifest-path"])
+            && !self.root.join(path).is_file()
+        {
+            return Err(format!("there is no {path}"));
+        }
         if let Some(at) = words.iter().position(|word| *word == "xtask") {
             let name = words.get(at + 1).copied().unwrap_or("help");
             if !crate::HELP.lines().any(|line| line.trim_start().split(' ').next() == Some(name)) {
@@ -176,6 +184,8 @@ mod tests {
             "apt install ./butterfly_1.deb",
             "cargo bench -p kernels -- topk",
             "cargo xtask tidy",
+            "cargo test -p dataplane --test node",
+            "cargo run --manifest-path benches/peers/Cargo.toml",
             "cargo run --release -p dataplane-quic --example measure",
         ] {
             checker.check(fine).unwrap_or_else(|why| panic!("{fine}: {why}"));
@@ -187,6 +197,8 @@ mod tests {
             "cargo bench -p kernel",
             "cargo xtask tydi",
             "cargo run --example mesure",
+            "cargo test -p dataplane --test nod",
+            "cargo run --manifest-path benches/peer/Cargo.toml",
         ] {
             assert!(checker.check(wrong).is_err(), "{wrong}");
         }

@@ -2,11 +2,12 @@
 
 use std::{
     env, fs,
+    io::ErrorKind,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Longest that one line may take.
@@ -44,9 +45,8 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// With the samples and a small file to send.
     pub(crate) fn new(root: &Path, programs: &Path) -> std::io::Result<Self> {
-        let folder = env::temp_dir().join(format!("butterfly-docs-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(folder.join("wire"))?;
+        let folder = own_folder()?;
+        fs::create_dir(folder.join("wire"))?;
         let samples = root.join("wire/samples");
         for (from, to) in SAMPLES {
             std::os::unix::fs::symlink(samples.join(from), folder.join(to))?;
@@ -152,6 +152,19 @@ impl Drop for Scratch {
     }
 }
 
+/// An empty folder that nobody else has. Process numbers do not tell runs apart: each run may have
+/// its own space of them, and all share the folder for scratch.
+fn own_folder() -> std::io::Result<PathBuf> {
+    loop {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let folder = env::temp_dir().join(format!("butterfly-docs-{now}"));
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| folder),
+        }
+    }
+}
+
 /// What tells that a line which stays in the background has begun, and where it listens.
 fn stays(line: &str) -> Option<(&'static str, String)> {
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -206,6 +219,15 @@ mod tests {
         assert!(stays("blast agents --addr x").is_some());
         assert!(stays("blast agents --addr x --duration 2s").is_none());
         assert!(stays("butterfly status").is_none());
+    }
+
+    #[test]
+    fn ops_two_runs_at_once_have_a_folder_each() {
+        let new = || Scratch::new(&crate::root(), Path::new("/nowhere")).expect("a folder");
+        let (mut one, two) = (new(), new());
+        assert_ne!(one.folder, two.folder);
+        drop(two);
+        one.run("test -e logits.safetensors", 0).expect("what the other one left alone");
     }
 
     #[test]
