@@ -104,7 +104,7 @@ pub(crate) enum Command {
     /// The process that computes; started by serve, never by hand
     #[command(hide = true)]
     Worker(WorkerArgs),
-    /// Reads a file of kept state whole; started by serve, never by hand
+    /// Read a file of kept state whole, and repair what a crash tore: for serve, and for backups
     #[command(hide = true)]
     ProveState(ProveArgs),
 }
