@@ -35,13 +35,22 @@ fn card_08_manifests_unfold_and_name_only_flags_that_serve_takes() {
     }
     for overlay in ["base", "overlays/gpu"] {
         let text = unfolded(overlay);
-        for kind in
-            ["DaemonSet", "ConfigMap", "Service", "ServiceAccount", "NetworkPolicy", "Namespace"]
-        {
+        for kind in [
+            "DaemonSet",
+            "ConfigMap",
+            "Service",
+            "ServiceAccount",
+            "NetworkPolicy",
+            "PodDisruptionBudget",
+            "Namespace",
+        ] {
             assert!(text.lines().any(|line| line == format!("kind: {kind}")), "{overlay}: {kind}");
         }
-        // It asks a workload for its scale; a DaemonSet has none, and no eviction is allowed then.
-        assert!(!text.contains("kind: PodDisruptionBudget"), "{overlay}: a budget that blocks");
+        // A budget in shares asks a workload for its scale; a DaemonSet has none, and no eviction
+        // is allowed then.
+        let budget = text.split("kind: PodDisruptionBudget").nth(1).unwrap_or_default();
+        let budget = budget.split("\n---").next().unwrap_or_default();
+        assert!(budget.contains("minAvailable: 1") && !budget.contains("maxUnavailable"), "{text}");
         let args = list(&text, "args:");
         assert_eq!(args.first(), Some(&"serve"), "{overlay}: {args:?}");
         // All flags are taken up to the configuration, which is not there.
