@@ -12,7 +12,7 @@ use crate::{
     net::{self, Listeners},
     op::{Op, Tag},
     pages::Pages,
-    policy::{Rest, Resting},
+    policy::{Policy, Rest},
     probe,
     receive::{HEADER_ROOM, Offer},
     ring::{Ring, RingSizes, Wait},
@@ -69,11 +69,13 @@ pub struct UringDriver {
     pub(crate) gone: Option<Gone>,
     /// By worker: who hears what came of its probes.
     pub(crate) probes: Box<[Option<Sender<Probed>>]>,
-    pub(crate) resting: Resting,
-    /// The time when it was last asked for.
-    pub(crate) looked: Time,
+    pub(crate) policy: Policy,
     pub(crate) yields: bool,
     pub(crate) early_ns: u64,
+    /// When the last busy turn had ended, as the first idle turn after it saw.
+    pub(crate) last_event: Time,
+    /// No idle turn has been since the last event.
+    pub(crate) busy: bool,
 }
 
 impl UringDriver {
@@ -118,10 +120,11 @@ impl UringDriver {
             going: None,
             gone: None,
             probes,
-            resting: Resting::new(config.policy),
-            looked: 0,
+            policy: config.policy,
             yields: config.yields,
             early_ns: config.early_ns,
+            last_event: 0,
+            busy: true,
         };
         driver.watch(DOOR_COMMANDS);
         driver.watch(DOOR_WORKERS);
@@ -179,7 +182,10 @@ impl UringDriver {
     /// The end of an idle turn, nothing being under way to the kernel.
     fn rest(&mut self, until: Option<Time>) {
         let now = self.now();
-        match self.resting.next(now, self.workers.busy(), until, self.early_ns) {
+        if std::mem::take(&mut self.busy) {
+            self.last_event = now;
+        }
+        match self.policy.rest(now, self.last_event, until, self.early_ns) {
             Rest::Poll => {
                 // Who gives the core away now may get it back milliseconds too late.
                 let is_near = until.is_some_and(|until| until <= now.saturating_add(self.early_ns));
@@ -230,8 +236,7 @@ impl Drop for UringDriver {
 impl Driver for UringDriver {
     #[inline]
     fn now(&mut self) -> Time {
-        self.looked = nanoseconds(ClockId::Monotonic);
-        self.looked
+        nanoseconds(ClockId::Monotonic)
     }
 
     #[inline]
@@ -305,9 +310,7 @@ impl Driver for UringDriver {
             self.feed();
         }
         self.finished_left = FINISHED_PER_TURN;
-        if !idle {
-            self.resting.end(self.looked);
-        }
+        self.busy |= !idle;
         let waiting = !self.ready.is_empty() || self.summoned || self.ring.visible();
         // One entry per turn carries all orders of the turn and brings what is due; where there is
         // neither, none.

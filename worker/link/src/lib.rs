@@ -21,7 +21,6 @@
 
 pub mod door;
 pub mod ring;
-pub mod spin;
 mod sync;
 
 #[cfg(not(loom))]
