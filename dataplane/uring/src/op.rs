@@ -29,10 +29,8 @@ pub(crate) enum Op {
     Fill,
     /// Send.
     Send,
-    /// Cancellation of the receive of a closing connection, whichever it is.
-    AbortReading,
-    /// Cancellation of its send.
-    AbortSend,
+    /// Cancellation of all that a connection has under way.
+    Abort,
     /// Half close.
     Shutdown,
     /// Close of a direct descriptor.
@@ -41,15 +39,14 @@ pub(crate) enum Op {
     Door,
 }
 
-const OPS: [Op; 11] = [
+const OPS: [Op; 10] = [
     Op::Accept,
     Op::Unlisten,
     Op::Stream,
     Op::Stop,
     Op::Fill,
     Op::Send,
-    Op::AbortReading,
-    Op::AbortSend,
+    Op::Abort,
     Op::Shutdown,
     Op::Close,
     Op::Door,
