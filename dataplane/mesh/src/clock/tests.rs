@@ -109,35 +109,37 @@ fn x_14_a_long_first_exchange_is_forgotten_with_the_first_short_one() {
     assert!(filter.error_bound() < 61 * MS, "{}", filter.error_bound());
 }
 
-#[test]
-fn x_14_over_a_new_connection_another_clock_is_known_at_once() {
-    let (one, other) = ((SECOND as i64, 20.0), (3_600 * SECOND as i64, -30.0));
+/// The clock of another machine than the one that was known before.
+const OTHER: (i64, f64) = (3_600 * SECOND as i64, -30.0);
+
+/// A filter that knows a clock, and when its next exchange begins.
+fn settled() -> (OffsetFilter, Time) {
     let mut filter = OffsetFilter::new();
     for k in 0..10 {
-        exchange(&mut filter, one, (100 + k) * SECOND, (MS, MS), 0);
+        exchange(&mut filter, (SECOND as i64, 20.0), (100 + k) * SECOND, (MS, MS), 0);
     }
-    let at = 120 * SECOND;
-    let t2 = there(at + MS, other.0, other.1);
+    (filter, 120 * SECOND)
+}
+
+#[test]
+fn x_14_over_a_new_connection_another_clock_is_known_at_once() {
+    let (mut filter, at) = settled();
+    let t2 = there(at + MS, OTHER.0, OTHER.1);
     assert!(filter.sample_first(at, t2, t2, at + 2 * MS));
-    assert!(error(&filter, other, at) < 2 * MS);
+    assert!(error(&filter, OTHER, at) < 2 * MS);
 }
 
 #[test]
 fn x_14_over_a_new_connection_nothing_is_left_of_a_clock_that_may_be_another_s() {
-    let (one, other) = ((SECOND as i64, 20.0), (3_600 * SECOND as i64, -30.0));
-    let mut known = OffsetFilter::new();
-    for k in 0..10 {
-        exchange(&mut known, one, (100 + k) * SECOND, (MS, MS), 0);
-    }
-    let at = 120 * SECOND;
+    let (known, at) = settled();
     // Answers that took too long to say what the time is.
     for whole in [5 * SECOND, 90 * SECOND, 601 * SECOND] {
         let mut filter = known;
-        let t2 = there(at + whole / 2, other.0, other.1);
+        let t2 = there(at + whole / 2, OTHER.0, OTHER.1);
         assert!(!filter.sample_first(at, t2, t2, at + whole));
         assert!(!filter.is_known());
-        exchange(&mut filter, other, at + whole, (MS, MS), 0);
-        assert!(error(&filter, other, at + whole) < MS, "the next one makes it good");
+        exchange(&mut filter, OTHER, at + whole, (MS, MS), 0);
+        assert!(error(&filter, OTHER, at + whole) < MS, "the next one makes it good");
         // Over the same connection it is still the same clock.
         filter = known;
         assert!(!filter.sample(at, t2, t2, at + whole) && filter.is_known());
