@@ -140,6 +140,15 @@ function tips() {
     of = null;
     tip.hidden = true;
   };
+  const place = () => {
+    if (!of) return;
+    const at = of.getBoundingClientRect();
+    if (at.bottom < 0 || at.top > innerHeight) return hide();
+    const left = Math.min(at.left, innerWidth - tip.offsetWidth - 8);
+    const below = at.bottom + 6 + tip.offsetHeight < innerHeight;
+    tip.style.left = `${Math.max(8, left)}px`;
+    tip.style.top = `${below ? at.bottom + 6 : at.top - tip.offsetHeight - 6}px`;
+  };
   const open = event => {
     const target = event.target.closest?.('[data-tip]') ?? null;
     if (target === of) return;
@@ -149,15 +158,12 @@ function tips() {
     put(tip, target.dataset.tip);
     tip.hidden = false;
     target.setAttribute('aria-describedby', 'tip');
-    const at = target.getBoundingClientRect();
-    const left = Math.min(at.left, innerWidth - tip.offsetWidth - 8);
-    const below = at.bottom + 6 + tip.offsetHeight < innerHeight;
-    tip.style.left = `${Math.max(8, left)}px`;
-    tip.style.top = `${below ? at.bottom + 6 : at.top - tip.offsetHeight - 6}px`;
+    place();
   };
   document.addEventListener('pointerover', open);
   document.addEventListener('focusin', open);
   document.addEventListener('focusout', hide);
   document.addEventListener('keydown', event => event.key === 'Escape' && hide());
-  addEventListener('scroll', hide, { passive: true });
+  // It follows what it explains: focus scrolls there by itself, and is told of before the scrolling.
+  addEventListener('scroll', place, { passive: true, capture: true });
 }

@@ -2,7 +2,7 @@
 
 use crate::{drawn, fixture, later, open, publish};
 
-const FRAMES: &str =
+pub(crate) const FRAMES: &str =
     "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))";
 
 #[test]

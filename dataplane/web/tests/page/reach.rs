@@ -2,7 +2,9 @@
 
 use crate::{
     chromium::{Look, Tab},
-    fixture, later, open, publish,
+    fixture, later,
+    lives::FRAMES,
+    open, publish,
 };
 use serde_json::{Value, json};
 
@@ -114,9 +116,17 @@ fn everything_is_reached_by_keys() {
         tab.eval("document.querySelectorAll('.hair')[1].getAttribute('visibility')"),
         "visible"
     );
-    // An explanation opens by focus and closes by Escape.
+    // An explanation opens by focus, also where that has to scroll, and closes by Escape.
+    tab.eval("scrollTo({top: document.body.scrollHeight, behavior: 'instant'})");
+    tab.eval(FRAMES);
+    let above = "document.querySelector('#now .term').getBoundingClientRect().bottom < 0";
+    assert_eq!(tab.eval(above), true);
     tab.eval("document.querySelector('#now .term').focus()");
-    tab.until("!document.querySelector('#tip').hidden");
+    tab.eval(FRAMES);
+    let apart = "(() => { const at = id => document.querySelector(id).getBoundingClientRect(); \
+                 return at('#tip').top - at('#now .term').bottom; })()";
+    assert_eq!(tab.eval("document.querySelector('#tip').hidden"), false);
+    assert_eq!(tab.eval(apart), 6.0, "beside what it explains");
     tab.press("Escape");
     assert_eq!(tab.eval("document.querySelector('#tip').hidden"), true);
 }
