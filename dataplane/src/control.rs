@@ -455,12 +455,21 @@ impl Node {
         Ok(())
     }
 
-    /// Waits for every worker's first answer; gives a ready one, or the reason of the first that
-    /// refused when none is.
+    /// Waits for every worker's first answer, and until every shard knows one that is up; gives a
+    /// ready one, or the reason of the first that refused when none is.
     async fn workers_ready(&self) -> Result<Ready, String> {
         while self.first.borrow().iter().any(Option::is_none) {
             sleep(LOOK).await;
         }
+        let ready = self.ready_worker()?;
+        // Who serves is ready: a shard learns of its workers a turn later than this thread.
+        while self.stats.shards().iter().any(|shard| shard.workers_up.get() == 0) {
+            sleep(LOOK).await;
+        }
+        Ok(ready)
+    }
+
+    fn ready_worker(&self) -> Result<Ready, String> {
         let answers = self.first.borrow();
         let mut ready = answers.iter().flatten().filter_map(|said| said.as_ref().ok());
         if let Some(ready) = ready.next() {
