@@ -10,7 +10,10 @@ use crate::{
 };
 use dataplane_core::driver::ConnId;
 use io_uring::{opcode, squeue::Flags, types};
-use rustix::net::{AddressFamily, getsockname, sockopt};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{AddressFamily, getsockname, sockopt},
+};
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -23,8 +26,10 @@ pub(crate) struct Listener {
     fd: Option<OwnedFd>,
     /// An accept is under way.
     armed: bool,
-    /// To be closed as soon as none is.
+    /// To be closed as soon as none is, and nobody waits.
     closing: bool,
+    /// How often those who still waited were accepted after a cancellation.
+    rounds: u32,
     /// Who comes in here has to prove who he is.
     gate: Option<Gate>,
 }
@@ -35,6 +40,15 @@ pub(crate) struct Listeners {
     all: Vec<Listener>,
     /// Some listener may have to be armed.
     pub(crate) idle: bool,
+}
+
+/// Under a flood somebody always waits, and always wakes another process's accept as well.
+const LAST_ROUNDS: u32 = 16;
+
+/// Somebody waits to be accepted.
+fn waits(fd: BorrowedFd<'_>) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&now)).is_ok_and(|many| many > 0)
 }
 
 /// Small messages must not wait for more to come. Accepted sockets inherit it from their listener.
@@ -69,7 +83,13 @@ impl UringDriver {
     fn listen_at(&mut self, fd: OwnedFd, gate: Option<Gate>) -> io::Result<()> {
         self.ring.counters.other_calls += 2;
         no_delay(fd.as_fd())?;
-        self.listeners.all.push(Listener { fd: Some(fd), armed: false, closing: false, gate });
+        self.listeners.all.push(Listener {
+            fd: Some(fd),
+            armed: false,
+            closing: false,
+            rounds: 0,
+            gate,
+        });
         self.listeners.idle = true;
         Ok(())
     }
@@ -85,11 +105,22 @@ impl UringDriver {
     }
 
     /// Cancels the accept of a closing listener; closes it where there is none.
+    ///
+    /// A connection that came for an accept while it was being cancelled still waits, and if another
+    /// process accepts from the same socket, the kernel has not told that one: of several accepts it
+    /// wakes one per connection. So whoever leaves takes what it was told of.
     fn unlisten_one(&mut self, index: u32) {
         let Some(listener) = self.listeners.all.get_mut(index as usize) else { return };
         if !listener.armed {
-            self.ring.counters.other_calls += u64::from(listener.fd.take().is_some());
-            return;
+            let Some(fd) = listener.fd.take() else { return };
+            self.ring.counters.other_calls += 1;
+            if listener.rounds == LAST_ROUNDS || !waits(fd.as_fd()) {
+                self.ring.counters.other_calls += 1;
+                return;
+            }
+            listener.rounds += 1;
+            listener.fd = Some(fd);
+            self.arm_accept(index);
         }
         let accept = Tag::new(Op::Accept, 0, index).pack();
         let entry = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(accept))
@@ -114,18 +145,24 @@ impl UringDriver {
         if !std::mem::take(&mut self.listeners.idle) {
             return;
         }
-        for (index, listener) in self.listeners.all.iter_mut().enumerate() {
-            let idle = !listener.armed && !listener.closing;
-            let Some(fd) = listener.fd.as_ref().filter(|_| idle) else { continue };
-            let tag = Tag::new(Op::Accept, 0, index as u32);
-            let entry = opcode::AcceptMulti::new(types::Fd(fd.as_raw_fd()))
-                .allocate_file_index(true)
-                .build()
-                .user_data(tag.pack());
-            listener.armed = true;
-            // SAFETY: the entry names no memory.
-            unsafe { self.ring.push(&entry) };
+        for index in 0..self.listeners.all.len() {
+            if self.listeners.all.get(index).is_some_and(|one| !one.armed && !one.closing) {
+                self.arm_accept(index as u32);
+            }
         }
+    }
+
+    /// Accepts all who wait at this listener, and all who come.
+    fn arm_accept(&mut self, index: u32) {
+        let Some(listener) = self.listeners.all.get_mut(index as usize) else { return };
+        let Some(fd) = &listener.fd else { return };
+        let entry = opcode::AcceptMulti::new(types::Fd(fd.as_raw_fd()))
+            .allocate_file_index(true)
+            .build()
+            .user_data(Tag::new(Op::Accept, 0, index).pack());
+        listener.armed = true;
+        // SAFETY: the entry names no memory.
+        unsafe { self.ring.push(&entry) };
     }
 
     pub(crate) fn on_accept(&mut self, done: Completion, tag: Tag) -> Option<Told> {

@@ -8,8 +8,11 @@ use dataplane_core::{
     driver::{ConnId, Driver, Segment},
     memory::SlotId,
 };
-use dataplane_uring::{Command, Config};
-use std::io::{Read, Write};
+use dataplane_uring::{Command, Config, listen_tcp};
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+};
 
 #[test]
 fn half_close_works_in_both_directions() {
@@ -194,6 +197,37 @@ fn draining_stops_accepting_and_keeps_connections() {
     }
     client.write_all(b"and still").unwrap();
     while rig.next() != Seen::Bytes(conn, b"and still".to_vec()) {}
+}
+
+/// Two processes accept from one socket while one hands over to the other. The kernel wakes one of
+/// the two for a connection; where it wakes the one whose accept is just being cancelled, nobody
+/// would ever take that connection.
+#[test]
+fn connections_that_come_while_a_listener_leaves_are_accepted_by_one_of_both() {
+    let fd = listen_tcp("127.0.0.1:0".parse().unwrap(), 1_024).unwrap();
+    let address: SocketAddr = rustix::net::getsockname(&fd).unwrap().try_into().unwrap();
+    let [mut leaver, mut heir] = [Rig::new(&config()), Rig::new(&config())];
+    leaver.driver.listen(fd.try_clone().unwrap()).unwrap();
+    leaver.driver.flush(false, None);
+    heir.driver.listen(fd).unwrap();
+    heir.driver.flush(false, None);
+    leaver.commander.send(Command::Drain).unwrap();
+    assert_eq!(leaver.next(), Seen::Drain);
+    // The cancellation is ordered now, and not yet with the kernel.
+    let _clients: Vec<_> = (0..3).map(|_| connect(address)).collect();
+    let limit = heir.driver.now() + 20_000_000_000;
+    let mut accepted = 0;
+    while accepted < 3 {
+        for rig in [&mut leaver, &mut heir] {
+            while let Some(seen) = rig.poll() {
+                assert!(matches!(seen, Seen::Accepted(_)), "{seen:?}");
+                accepted += 1;
+            }
+            let now = rig.driver.now();
+            assert!(now < limit, "{accepted} of 3 were accepted: {:?}", rig.driver.counters());
+            rig.driver.flush(true, Some(now + 1_000_000));
+        }
+    }
 }
 
 #[test]
