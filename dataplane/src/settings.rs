@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Poll {
     /// Spin always: the lowest latency, a whole core per shard.
     Latency,
-    /// Spin while there is work and shortly after, then sleep.
+    /// Spin for a moment where that has paid lately, then sleep.
     Balanced,
     /// Sleep as soon as there is nothing to do.
     Frugal,

@@ -1,7 +1,7 @@
 //! The loop of a worker, on one screen, and how it waits.
 
 use crate::{Backend, clock};
-use link::{Lent, LinkFault, WorkerSide, hello::send_answer};
+use link::{Lent, LinkFault, WorkerSide, hello::send_answer, spin::Spin};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fd::BorrowedFd,
@@ -12,7 +12,8 @@ use rustix::{
 
 /// Most slots taken up at once; a longer batch is served in parts.
 const BATCH_MAX: usize = 256;
-/// `Balanced` spins this long before it sleeps: about what a sleep and a wake-up cost.
+/// `Balanced` spins this long before it sleeps, where that has paid lately: a few times what a
+/// wake-up costs.
 const SPIN_NS: u64 = 50_000;
 /// Longest sleep, so that the pulse of an idle worker moves at least four times a second.
 const SLEEP_MAX: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
@@ -26,7 +27,7 @@ const PAUSES: u32 = 8;
 pub enum Poll {
     /// Spin always: the lowest latency, a whole core.
     Latency,
-    /// Spin for a moment, then sleep.
+    /// Spin for a moment where that has paid lately, then sleep.
     #[default]
     Balanced,
     /// Sleep at once.
@@ -48,7 +49,8 @@ pub fn serve<'s>(
     crowded: bool,
 ) -> Result<(), LinkFault> {
     let mut batch: Vec<Lent<'s>> = Vec::with_capacity(BATCH_MAX);
-    let mut idle = Idle { control, policy, crowded, since: None, glanced: 0 };
+    let mut idle =
+        Idle { control, policy, crowded, spin: Spin::new(SPIN_NS), since: None, glanced: 0 };
     let beat = || side.beat();
     loop {
         side.beat();
@@ -62,7 +64,7 @@ pub fn serve<'s>(
             let _ = send_answer(control, &news);
         }
         if taken + done > 0 {
-            idle.since = None;
+            idle.end();
         } else if idle.wait(side, backend)? == Node::Gone {
             return Ok(());
         }
@@ -80,6 +82,7 @@ struct Idle<'a> {
     control: BorrowedFd<'a>,
     policy: Poll,
     crowded: bool,
+    spin: Spin,
     /// Since when there is no work.
     since: Option<u64>,
     /// When the control socket was last looked at.
@@ -87,13 +90,20 @@ struct Idle<'a> {
 }
 
 impl Idle<'_> {
+    /// There is work again.
+    fn end(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.spin.learn(clock::monotonic_ns().saturating_sub(since));
+        }
+    }
+
     /// Waits a little, or until something happens.
     fn wait(&mut self, side: &WorkerSide, backend: &mut Backend<'_>) -> Result<Node, LinkFault> {
         let now = clock::monotonic_ns();
         let since = *self.since.get_or_insert(now);
         let spin = match self.policy {
             Poll::Latency => true,
-            Poll::Balanced => now.saturating_sub(since) < SPIN_NS,
+            Poll::Balanced => self.spin.pays(now.saturating_sub(since)),
             Poll::Frugal => false,
         };
         if !spin {

@@ -12,7 +12,7 @@ use crate::{
     net::{self, Listeners},
     op::{Op, Tag},
     pages::Pages,
-    policy::{Policy, Rest},
+    policy::{Rest, Resting},
     probe,
     receive::{HEADER_ROOM, Offer},
     ring::{Ring, RingSizes, Wait},
@@ -69,13 +69,11 @@ pub struct UringDriver {
     pub(crate) gone: Option<Gone>,
     /// By worker: who hears what came of its probes.
     pub(crate) probes: Box<[Option<Sender<Probed>>]>,
-    pub(crate) policy: Policy,
+    pub(crate) resting: Resting,
+    /// The time when it was last asked for.
+    pub(crate) looked: Time,
     pub(crate) yields: bool,
     pub(crate) early_ns: u64,
-    /// When the last busy turn had ended, as the first idle turn after it saw.
-    pub(crate) last_event: Time,
-    /// No idle turn has been since the last event.
-    pub(crate) busy: bool,
 }
 
 impl UringDriver {
@@ -120,11 +118,10 @@ impl UringDriver {
             going: None,
             gone: None,
             probes,
-            policy: config.policy,
+            resting: Resting::new(config.policy),
+            looked: 0,
             yields: config.yields,
             early_ns: config.early_ns,
-            last_event: 0,
-            busy: true,
         };
         driver.watch(DOOR_COMMANDS);
         driver.watch(DOOR_WORKERS);
@@ -182,10 +179,7 @@ impl UringDriver {
     /// The end of an idle turn, nothing being under way to the kernel.
     fn rest(&mut self, until: Option<Time>) {
         let now = self.now();
-        if std::mem::take(&mut self.busy) {
-            self.last_event = now;
-        }
-        match self.policy.rest(now, self.last_event, until, self.early_ns) {
+        match self.resting.next(now, self.workers.busy(), until, self.early_ns) {
             Rest::Poll => {
                 // Who gives the core away now may get it back milliseconds too late.
                 let is_near = until.is_some_and(|until| until <= now.saturating_add(self.early_ns));
@@ -236,7 +230,8 @@ impl Drop for UringDriver {
 impl Driver for UringDriver {
     #[inline]
     fn now(&mut self) -> Time {
-        nanoseconds(ClockId::Monotonic)
+        self.looked = nanoseconds(ClockId::Monotonic);
+        self.looked
     }
 
     #[inline]
@@ -310,7 +305,9 @@ impl Driver for UringDriver {
             self.feed();
         }
         self.finished_left = FINISHED_PER_TURN;
-        self.busy |= !idle;
+        if !idle {
+            self.resting.end(self.looked);
+        }
         let waiting = !self.ready.is_empty() || self.summoned || self.ring.visible();
         // One entry per turn carries all orders of the turn and brings what is due; where there is
         // neither, none.

@@ -83,6 +83,11 @@ impl Workers {
         }
     }
 
+    /// True while some worker has something of this shard's to do.
+    pub(crate) fn busy(&self) -> bool {
+        self.side.as_ref().is_some_and(|side| side.borrow().out() > 0)
+    }
+
     /// Announces sleep; false where a worker has finished something meanwhile.
     pub(crate) fn park(&self) -> bool {
         self.side.as_ref().is_none_or(|side| side.borrow().park())

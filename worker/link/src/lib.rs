@@ -21,6 +21,7 @@
 
 pub mod door;
 pub mod ring;
+pub mod spin;
 mod sync;
 
 #[cfg(not(loom))]

@@ -72,6 +72,8 @@ pub struct ShardSide {
     lanes: Box<[Lane]>,
     /// Per slot: 0 for own, else the number of the worker plus one.
     lent: Box<[u16]>,
+    /// How many of them are lent.
+    out: u32,
     /// Per slot: the lending that its last order names.
     lendings: Box<[u32]>,
     /// Per slot: what was last said of it. Private: a worker that thinks better of it later changes
@@ -111,6 +113,7 @@ impl ShardSide {
             slots: Slots::new(segment, shard),
             lanes,
             lent: vec![0; map.layout.slots() as usize].into(),
+            out: 0,
             lendings: vec![0; map.layout.slots() as usize].into(),
             outcomes: vec![Outcome::default(); map.layout.slots() as usize].into(),
             parked: Shared::word(segment, map.shard_parked(shard)),
@@ -247,12 +250,13 @@ impl ShardSide {
     /// # Panics
     /// If a slot is lent already or does not exist, or if there is no such worker.
     pub fn lend(&mut self, worker: u16, mut batch: impl ExactSizeIterator<Item = u32>) -> bool {
-        let Self { slots, lanes, lent, .. } = self;
+        let Self { slots, lanes, lent, out, .. } = self;
         let lane = &mut lanes[usize::from(worker)];
         let mut mark = |slot: u32| {
             let owner = &mut lent[slot as usize];
             assert_eq!(*owner, 0, "slot {slot} is lent already");
             *owner = worker + 1;
+            *out += 1;
             slot
         };
         if !lane.broken {
@@ -300,6 +304,7 @@ impl ShardSide {
                         && outcome.reply_len as usize <= self.slots.reply(entry.index).len()
                     {
                         *owner = 0;
+                        self.out -= 1;
                         self.outcomes[slot] = outcome;
                         return Some(Ok(entry.index));
                     }
@@ -343,10 +348,17 @@ impl ShardSide {
         lane.untold = None;
         let held = self.lent.iter_mut().filter(|owner| **owner == worker + 1);
         let reclaimed = held.map(|owner| *owner = 0).count();
+        self.out -= reclaimed as u32;
         // SYNC POINT lane: pairs with the Acquire exchange in `WorkerSide`; positions are 0 before
         // it is fresh.
         lane.state.store(LANE_FRESH, Ordering::Release);
         reclaimed
+    }
+
+    /// Slots that are lent, to all workers together.
+    #[must_use]
+    pub const fn out(&self) -> u32 {
+        self.out
     }
 
     /// What this shard sleeps on; workers ring it.

@@ -119,3 +119,25 @@ fn a_command_wakes_a_sleeper() {
     }
     control.join().unwrap();
 }
+
+#[test]
+fn balanced_sleeps_at_once_where_polling_did_not_pay() {
+    let spin_ns = 1_000_000;
+    let config = Config { policy: Policy::Balanced { spin_ns }, early_ns: 0, ..config() };
+    let (mut rig, address) = Rig::tcp(&config);
+    for _ in 0..4 {
+        let until = rig.driver.now() + 2 * spin_ns;
+        while rig.driver.now() < until {
+            assert_eq!(rig.poll(), None);
+            rig.driver.flush(true, Some(until));
+        }
+        let _client = connect(address);
+        rig.accepted();
+        rig.driver.flush(false, None);
+    }
+    while rig.poll().is_some() {}
+    let waits = rig.driver.counters().waits;
+    let due = rig.driver.now() + 1_000_000;
+    rig.driver.flush(true, Some(due));
+    assert_eq!(rig.driver.counters().waits, waits + 1, "no polling before the first wait");
+}
