@@ -181,7 +181,7 @@ impl UringDriver {
                 }
             }
             Op::Stop => self.on_stop(tag),
-            Op::Abort => self.on_abort(tag),
+            Op::AbortReading | Op::AbortSend => self.on_abort(tag),
             Op::Unlisten => self.on_unlisten(tag),
             Op::Shutdown => {}
         }

@@ -6,7 +6,7 @@ use crate::{
     op::{Op, Tag},
     ring::Completion,
     secure::Gate,
-    table::Life,
+    table::{Life, Reading},
 };
 use dataplane_core::driver::ConnId;
 use io_uring::{opcode, squeue::Flags, types};
@@ -258,29 +258,43 @@ impl UringDriver {
         let Some(conn) = self.table.get_mut(index).filter(|conn| conn.life == Life::Closing) else {
             return;
         };
-        if conn.busy() {
-            // Sent again after each completion until all have ended: a cancellation does not see an
-            // operation that is between two steps inside the kernel.
-            let which = types::CancelBuilder::fd(types::Fixed(index)).all();
-            let entry = opcode::AsyncCancel2::new(which)
-                .build()
-                .flags(Flags::SKIP_SUCCESS)
-                .user_data(Tag::new(Op::Abort, conn.generation, index).pack());
-            // SAFETY: the entry names no memory.
-            unsafe { self.ring.push(&entry) };
+        if !conn.busy() {
+            self.leave(index);
             return;
         }
-        self.leave(index);
+        // Sent again after each completion until all have ended.
+        self.abort(index, Op::AbortReading);
+        self.abort(index, Op::AbortSend);
     }
 
-    /// The cancellation of everything failed: it found nothing, though not everything has ended.
+    /// Cancels one operation of a closing connection, by what it was tagged with: that the kernel
+    /// looks up, while a search by descriptor goes through all that any connection waits for.
+    /// False where that operation is not under way.
+    fn abort(&mut self, index: u32, abort: Op) -> bool {
+        let Some(conn) = self.table.get(index) else { return false };
+        let under_way = match (abort, conn.reading) {
+            (Op::AbortSend, _) if conn.sending => Op::Send,
+            (Op::AbortReading, Reading::Stream | Reading::Stopping) => Op::Stream,
+            (Op::AbortReading, Reading::Header | Reading::Slot) => Op::Fill,
+            _ => return false,
+        };
+        let which = Tag::new(under_way, conn.generation, index).pack();
+        let entry = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(which))
+            .build()
+            .flags(Flags::SKIP_SUCCESS)
+            .user_data(Tag::new(abort, conn.generation, index).pack());
+        // SAFETY: the entry names no memory.
+        unsafe { self.ring.push(&entry) };
+        true
+    }
+
+    /// A cancellation found nothing. Where the operation goes on all the same it was between two
+    /// steps inside the kernel, where cancellations do not see it: try that one again.
     pub(crate) fn on_abort(&mut self, tag: Tag) {
-        if let Some(conn) = self.table.of(tag.index, tag.generation)
-            && conn.life == Life::Closing
-            && conn.busy()
-        {
-            self.ring.counters.cancel_retries += 1;
-            self.wind_down(tag.index);
+        let conn = self.table.of(tag.index, tag.generation);
+        if conn.is_some_and(|conn| conn.life == Life::Closing) {
+            let again = self.abort(tag.index, tag.op);
+            self.ring.counters.cancel_retries += u64::from(again);
         }
     }
 

@@ -29,8 +29,10 @@ pub(crate) enum Op {
     Fill,
     /// Send.
     Send,
-    /// Cancellation of all that a connection has under way.
-    Abort,
+    /// Cancellation of the receive of a closing connection, whichever it is.
+    AbortReading,
+    /// Cancellation of its send.
+    AbortSend,
     /// Half close.
     Shutdown,
     /// Close of a direct descriptor.
@@ -39,14 +41,15 @@ pub(crate) enum Op {
     Door,
 }
 
-const OPS: [Op; 10] = [
+const OPS: [Op; 11] = [
     Op::Accept,
     Op::Unlisten,
     Op::Stream,
     Op::Stop,
     Op::Fill,
     Op::Send,
-    Op::Abort,
+    Op::AbortReading,
+    Op::AbortSend,
     Op::Shutdown,
     Op::Close,
     Op::Door,
