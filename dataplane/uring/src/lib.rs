@@ -24,6 +24,7 @@ mod counters;
 mod driver;
 mod events;
 mod fault;
+mod listeners;
 mod memory;
 mod net;
 mod op;
